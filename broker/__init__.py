@@ -1,0 +1,1 @@
+"""The broker: supervisor, live worker, history workers."""

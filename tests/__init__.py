@@ -1,0 +1,1 @@
+"""Tests of Hubbub: unit, sim, integration, faults, cli."""
