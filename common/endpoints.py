@@ -1,0 +1,47 @@
+"""Addresses as people write them: HOST, HOST:PORT, [IPv6]:PORT, tcp://... Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from common.limits import BASE_PORT
+
+PORT_MAX = 65_535
+
+
+class Address(NamedTuple):
+    """Where a broker is: a host name or IP address without brackets, and the base port."""
+
+    host: str
+    port: int = BASE_PORT
+
+    def url(self, port: int | None = None) -> str:
+        """Return the ZeroMQ endpoint, for the base port or for another one of this host."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp://{host}:{self.port if port is None else port}"
+
+
+def parse(text: str, default_port: int = BASE_PORT) -> Address:
+    """Read an address; raise ValueError with a sentence for people."""
+    rest = text.strip().removeprefix("tcp://")
+    if rest.startswith("["):
+        host, bracket, tail = rest[1:].partition("]")
+        if not bracket or (tail and not tail.startswith(":")):
+            message = f"{text!r} is not an address: write [IPv6]:PORT"
+            raise ValueError(message)
+        port_text = tail[1:] if tail else str(default_port)
+    elif rest.count(":") > 1:  # A bare IPv6 address.
+        host, port_text = rest, str(default_port)
+    else:
+        host, colon, tail = rest.partition(":")
+        port_text = tail if colon else str(default_port)
+    if not host:
+        message = "the broker's host is empty: write HOST or HOST:PORT"
+        raise ValueError(message)
+    if any(c.isspace() or c in "/;" for c in host):
+        message = f"{host!r} is not a host name"
+        raise ValueError(message)
+    if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= PORT_MAX):
+        message = f"{port_text!r} is not a port: write a number from 1 to {PORT_MAX}"
+        raise ValueError(message)
+    return Address(host, int(port_text))

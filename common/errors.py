@@ -1,0 +1,100 @@
+"""The exception tree and the error codes of the wire. PROTOCOL.md, "Errors".
+
+    HubbubError
+    +-- Refused            somebody said no, with a code from the table below
+    +-- Unreachable        nobody answers at the address, within the time-out
+    +-- Closed             the connection was closed by its own program
+    +-- Malformed          bytes from the other side that the protocol does not know
+
+Peer input never meets `assert`: it meets one of these.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class Code(enum.StrEnum):
+    """Why a command was refused. The value is what stands on the wire."""
+
+    BAD_FRAMES = "bad_frames"
+    BAD_VERSION = "bad_version"
+    BAD_COMMAND = "bad_command"
+    BAD_PAYLOAD = "bad_payload"
+    NO_SESSION = "no_session"
+    SESSION_TAKEN = "session_taken"
+    FULL = "full"
+    CLOSING = "closing"
+    NICK_INVALID = "nick_invalid"
+    NICK_TAKEN = "nick_taken"
+    ROOM_INVALID = "room_invalid"
+    TOO_MANY_ROOMS = "too_many_rooms"
+    NOT_MEMBER = "not_member"
+    TEXT_INVALID = "text_invalid"
+    GAP = "gap"
+    NOT_KEPT = "not_kept"
+    SLOW_DOWN = "slow_down"
+    LOG_FAILED = "log_failed"
+    BAD_TICKET = "bad_ticket"
+
+
+class Meaning(NamedTuple):
+    """What a code tells a person, and what becomes of the session."""
+
+    text: str
+    session_survives: bool
+    exit_status: int  # Of the command line, after sysexits.h: 1, 75 try again, 77 not allowed.
+
+
+MEANINGS: dict[Code, Meaning] = {
+    Code.BAD_FRAMES: Meaning("the message has the wrong frames", True, 1),
+    Code.BAD_VERSION: Meaning("the broker speaks another version of the protocol", False, 1),
+    Code.BAD_COMMAND: Meaning("the broker does not know this command", True, 1),
+    Code.BAD_PAYLOAD: Meaning("the payload is not what this command takes", True, 1),
+    Code.NO_SESSION: Meaning("there is no such session; say HELLO", False, 75),
+    Code.SESSION_TAKEN: Meaning("another process uses this session", False, 77),
+    Code.FULL: Meaning("the broker has as many clients as it takes", False, 75),
+    Code.CLOSING: Meaning("the broker is closing", False, 75),
+    Code.NICK_INVALID: Meaning("this cannot be a nick", True, 77),
+    Code.NICK_TAKEN: Meaning("somebody else has this nick", True, 77),
+    Code.ROOM_INVALID: Meaning("this cannot be a room", True, 1),
+    Code.TOO_MANY_ROOMS: Meaning("no further room can be joined", True, 75),
+    Code.NOT_MEMBER: Meaning("join the room first", True, 77),
+    Code.TEXT_INVALID: Meaning("this text cannot be sent", True, 1),
+    Code.GAP: Meaning("a lower number is missing; send again from there", True, 75),
+    Code.NOT_KEPT: Meaning("this number is past and was not kept", True, 1),
+    Code.SLOW_DOWN: Meaning("too many messages at once", True, 75),
+    Code.LOG_FAILED: Meaning("the broker could not write its log; nothing was kept", True, 75),
+    Code.BAD_TICKET: Meaning("this ticket does not open the room's history", True, 77),
+}
+assert set(MEANINGS) == set(Code)
+
+
+class HubbubError(Exception):
+    """The root of everything that Hubbub raises on purpose."""
+
+
+class Refused(HubbubError):
+    """A command was refused, with a code; `detail` is for people, `value` for programs."""
+
+    def __init__(self, code: Code | str, detail: str = "", value: int = 0) -> None:
+        self.code: str = str(code)
+        self.value = value
+        known = MEANINGS.get(Code(code)) if code in Code else None
+        self.detail = detail or (known.text if known else str(code))
+        self.session_survives = known.session_survives if known else True
+        self.exit_status = known.exit_status if known else 1
+        super().__init__(self.detail)
+
+
+class Unreachable(HubbubError):
+    """Nobody answered within the time-out."""
+
+
+class Closed(HubbubError):
+    """The connection was closed by its own program."""
+
+
+class Malformed(HubbubError):
+    """Bytes from the other side that the protocol does not know."""

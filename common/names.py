@@ -1,0 +1,74 @@
+"""The rules for nicks and rooms, in one place. PROTOCOL.md, "Names". Pure.
+
+Two names are the same when they are equal without regard to case and to compatibility forms
+(NFKC and case folding, Unicode Standard Annex 31, R5): "Anna", "ANNA" and fullwidth "Anna".
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from common.errors import Code, Refused
+from common.limits import NAME_MARKS_MAX, NICK_CHARS_MAX, ROOM_CHARS_MAX
+
+PUNCTUATION = "-_."
+FOLDS_MAX = 4  # Folding settles after two rounds; the bound is there so that it must.
+
+# Letters and marks by category that show nothing, so that two names could look the same.
+INVISIBLE = frozenset(
+    chr(point)
+    for first, last in (
+        (0x034F, 0x034F),
+        (0x115F, 0x1160),
+        (0x17B4, 0x17B5),
+        (0x180B, 0x180F),
+        (0x2800, 0x2800),
+        (0x3164, 0x3164),
+        (0xFE00, 0xFE0F),
+        (0xFFA0, 0xFFA0),
+        (0xE0100, 0xE01EF),
+    )
+    for point in range(first, last + 1)
+)
+
+
+def fold(name: str) -> str:
+    """Return the form under which names are compared."""
+    for _ in range(FOLDS_MAX):
+        folded = unicodedata.normalize("NFKC", name.casefold())
+        if folded == name:
+            break
+        name = folded
+    return name
+
+
+def check_nick(nick: str) -> str:
+    """Return the nick as it will be shown (NFC); raise `Refused(nick_invalid)`."""
+    nick = unicodedata.normalize("NFC", nick)
+    _check(nick, NICK_CHARS_MAX, Code.NICK_INVALID)
+    _check(fold(nick), NICK_CHARS_MAX, Code.NICK_INVALID)
+    return nick
+
+
+def check_room(room: str) -> str:
+    """Return the room's only spelling, its folded form; raise `Refused(room_invalid)`."""
+    room = fold(room)
+    _check(room, ROOM_CHARS_MAX, Code.ROOM_INVALID)
+    return room
+
+
+def _check(name: str, chars_max: int, code: Code) -> None:
+    if not name:
+        raise Refused(code, "a name needs at least one character")
+    if len(name) > chars_max:
+        raise Refused(code, f"a name has at most {chars_max} characters")
+    marks_count = 0
+    for character in name:
+        group = unicodedata.category(character)[0]
+        if character in INVISIBLE or (group not in "LMN" and character not in PUNCTUATION):
+            raise Refused(code, "a name has letters, digits and - _ . only")
+        marks_count = marks_count + 1 if group == "M" else 0
+        if marks_count > NAME_MARKS_MAX:
+            raise Refused(code, f"a name has at most {NAME_MARKS_MAX} accents in a row")
+    if unicodedata.category(name[0])[0] not in "LN":
+        raise Refused(code, "a name begins with a letter or a digit")

@@ -1,0 +1,431 @@
+"""What stands on the wire: frames, payload schemas, encoders and decoders. PROTOCOL.md. Pure.
+
+Every payload is one MessagePack array with a fixed order of fields. Fields are only ever
+appended, and a decoder ignores those that it does not know, so old and new programs can talk.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from common import limits
+from common.errors import Malformed
+
+MAGIC: Final = b"HUB" + bytes([limits.PROTOCOL_VERSION])
+NO_TOKEN: Final = bytes(limits.TOKEN_BYTES)
+HEAD_BYTES: Final = len(MAGIC) + 1 + limits.TOKEN_BYTES
+INBOX: Final = b"\0"  # Begins an inbox topic; no room's name can.
+
+
+class Command(enum.IntEnum):
+    """The fifth byte of a client's message."""
+
+    GREET = 1
+    HELLO = 2
+    BYE = 3
+    NICK = 4
+    JOIN = 5
+    PART = 6
+    SEND = 7
+    WHO = 8
+    ROOMS = 9
+    HISTORY = 10
+
+
+class Reply(enum.IntEnum):
+    """The fifth byte of the broker's answer."""
+
+    GREETING = 129
+    WELCOME = 130
+    GOODBYE = 131
+    RENAMED = 132
+    JOINED = 133
+    PARTED = 134
+    ACK = 135
+    MEMBERS = 136
+    ROOM_LIST = 137
+    PAGE = 138
+    ERROR = 192
+
+
+class Kind(enum.IntEnum):
+    """What a post is."""
+
+    TEXT = 0
+    ACTION = 1  # /me
+    TOPIC = 2  # The room's topic, from here on.
+
+
+class Mode(enum.IntEnum):
+    """Which way HISTORY reads."""
+
+    AFTER = 0  # Entries after a seq, oldest first.
+    BEFORE = 1  # The last entries before a seq.
+    SINCE = 2  # Entries from a time (milliseconds since 1970) on, oldest first.
+
+
+Id = Annotated[int, Meta(ge=0, le=limits.NUMBER_MAX)]
+Number = Annotated[int, Meta(ge=1, le=limits.NUMBER_MAX)]
+Nick = Annotated[str, Meta(min_length=1, max_length=4 * limits.NICK_CHARS_MAX)]
+Room = Annotated[str, Meta(min_length=1, max_length=4 * limits.ROOM_CHARS_MAX)]
+Text = Annotated[str, Meta(max_length=limits.TEXT_CHARS_MAX)]
+Texts = Annotated[list[Text], Meta(min_length=1, max_length=limits.SEND_TEXTS_MAX)]
+Owner = Annotated[
+    bytes, Meta(min_length=limits.OWNER_BYTES_MIN, max_length=limits.OWNER_BYTES_MAX)
+]
+Key = Annotated[bytes, Meta(max_length=limits.KEY_BYTES)]
+Limit = Annotated[int, Meta(ge=1, le=limits.HISTORY_ENTRIES_MAX)]
+
+
+class Payload(Struct, array_like=True, frozen=True, gc=False):
+    """The base of every payload: an array of fields in their order."""
+
+
+# --- commands ---------------------------------------------------------------
+class Greet(Payload):
+    """Ask who is there; needs no session."""
+
+    id: Id
+
+
+class Hello(Payload):
+    """Begin a session, or take it up again after a reconnect or a restart of the broker."""
+
+    id: Id
+    nick: Nick
+    owner: Owner  # The person's secret: sessions that share it may share a nick.
+    instance: Id  # Drawn at random by each process: tells a resume from a stolen token.
+    number: Number  # The lowest number of a SEND that is not acknowledged yet.
+
+
+class Bye(Payload):
+    """End the session at once, without a grace period."""
+
+    id: Id
+
+
+class SetNick(Payload):
+    """Take another nick."""
+
+    id: Id
+    nick: Nick
+
+
+class Join(Payload):
+    """Become a member of a room; makes the room where there is none."""
+
+    id: Id
+    room: Room
+    resume: bool = False  # A member before a reconnect or restart: not announced again.
+
+
+class Part(Payload):
+    """Leave a room."""
+
+    id: Id
+    room: Room
+
+
+class Send(Payload):
+    """Say one or more texts in a room; `number` rises by one with each SEND."""
+
+    number: Number
+    room: Room
+    kind: Kind
+    texts: Texts
+
+
+class Who(Payload):
+    """Ask for the users of a room."""
+
+    id: Id
+    room: Room
+
+
+class Rooms(Payload):
+    """Ask for the rooms after a name, in order of their names."""
+
+    id: Id
+    after: Annotated[str, Meta(max_length=4 * limits.ROOM_CHARS_MAX)] = ""
+
+
+class History(Payload):
+    """Ask for entries of a room, on the history endpoint."""
+
+    id: Id
+    room: Room
+    ticket: Key
+    mode: Mode
+    at: Id  # A seq for AFTER and BEFORE, milliseconds since 1970 for SINCE.
+    limit: Limit
+
+
+# --- replies ----------------------------------------------------------------
+class Greeting(Payload):
+    """Who is there, and where its other two endpoints are on the same host."""
+
+    id: int
+    program: str  # The broker's version.
+    protocol: int
+    rooms_port: int
+    history_port: int
+    epoch: int
+    uptime_s: int
+    clients: int
+    clients_max: int
+    rooms: int
+    pyzmq: str
+    libzmq: str
+
+
+class Welcome(Payload):
+    """The session stands."""
+
+    id: int
+    nick: str
+    resumed: bool  # The broker still knew the session and its rooms.
+    motd: str
+
+
+class Goodbye(Payload):
+    """The session ended."""
+
+    id: int
+
+
+class Renamed(Payload):
+    """The nick from here on."""
+
+    id: int
+    nick: str
+
+
+class Joined(Payload):
+    """Everything that a member needs: subscription, ticket, state of log and presence."""
+
+    id: int
+    room: str  # The room's only spelling.
+    subscription: bytes
+    ticket: bytes
+    epoch: int
+    first: int  # The oldest entry that the log still has; head + 1 when it has none.
+    head: int  # The newest entry; 0 when there was none ever.
+    topic: str
+    version: int
+    users: int
+    nicks: list[str] | None  # None above limits.PRESENCE_NAMES_MAX users.
+
+
+class Parted(Payload):
+    """No longer a member."""
+
+    id: int
+    room: str
+
+
+class Ack(Payload):
+    """The texts of this SEND are in the log, at first, first + 1, ..."""
+
+    number: int
+    room: str
+    first: int
+    ts: int  # Milliseconds since 1970, the broker's clock.
+
+
+class Members(Payload):
+    """The users of a room at this version."""
+
+    id: int
+    room: str
+    version: int
+    users: int
+    nicks: list[str]
+
+
+class RoomInfo(Payload):
+    """One line of a ROOM_LIST."""
+
+    room: str
+    users: int
+    head: int
+    topic: str
+
+
+class RoomList(Payload):
+    """Rooms in order of their names."""
+
+    id: int
+    rooms: list[RoomInfo]
+    more: bool
+
+
+class Page(Payload):
+    """The head of a HISTORY answer; the batches follow, a frame each."""
+
+    id: int
+    room: str
+    epoch: int
+    first: int
+    head: int
+    more: bool  # There are further entries in the direction of reading.
+
+
+class Error(Payload):
+    """A command was refused. `id` is 0 where it could not be read."""
+
+    id: int
+    code: str
+    detail: str
+    survives: bool
+    value: int = 0  # GAP: the number expected. SLOW_DOWN: milliseconds. BAD_VERSION: ours.
+
+
+# --- publications -----------------------------------------------------------
+class Post(Payload):
+    """Texts that one sender said in one SEND; each text is an entry with a seq of its own."""
+
+    ts: int
+    nick: str
+    kind: int
+    texts: list[str]
+
+
+class Batch(Payload, tag=1):
+    """Consecutive entries of a room, or none: then it is a head beacon."""
+
+    room: str
+    epoch: int
+    prev: int  # The last seq before this batch.
+    first: int  # The seq of the first text; texts count on from it.
+    posts: list[Post]
+
+
+class Changes(Payload):
+    """Who came and went since the previous version."""
+
+    joined: list[str]
+    left: list[str]
+    renamed: list[tuple[str, str]]
+    returned: list[str]  # There again after a restart: not news.
+
+
+class Presence(Payload, tag=2):
+    """The users of a room changed from version `prev` to `version`."""
+
+    room: str
+    prev: int
+    version: int
+    users: int
+    changes: Changes | None  # None above limits.PRESENCE_NAMES_MAX users.
+
+
+class Notice(Payload, tag=3):
+    """A word from the broker to one session, on its inbox topic."""
+
+    code: str  # "closing" or "no_session"
+
+
+Publication = Batch | Presence | Notice
+
+COMMANDS: Final[dict[int, type[Payload]]] = {
+    Command.GREET: Greet,
+    Command.HELLO: Hello,
+    Command.BYE: Bye,
+    Command.NICK: SetNick,
+    Command.JOIN: Join,
+    Command.PART: Part,
+    Command.SEND: Send,
+    Command.WHO: Who,
+    Command.ROOMS: Rooms,
+    Command.HISTORY: History,
+}
+REPLIES: Final[dict[int, type[Payload]]] = {
+    Reply.GREETING: Greeting,
+    Reply.WELCOME: Welcome,
+    Reply.GOODBYE: Goodbye,
+    Reply.RENAMED: Renamed,
+    Reply.JOINED: Joined,
+    Reply.PARTED: Parted,
+    Reply.ACK: Ack,
+    Reply.MEMBERS: Members,
+    Reply.ROOM_LIST: RoomList,
+    Reply.PAGE: Page,
+    Reply.ERROR: Error,
+}
+assert set(COMMANDS) == set(Command)
+assert set(REPLIES) == set(Reply)
+
+COMMAND_CODES: Final = {schema: bytes([code]) for code, schema in COMMANDS.items()}
+REPLY_HEADS: Final = {schema: MAGIC + bytes([code]) for code, schema in REPLIES.items()}
+
+encode: Final = msgspec.msgpack.Encoder().encode
+decode_batch: Final = msgspec.msgpack.Decoder(Batch).decode
+_decode_publication: Final = msgspec.msgpack.Decoder(Publication).decode
+_decode_reply: Final = {
+    code: msgspec.msgpack.Decoder(schema).decode for code, schema in REPLIES.items()
+}
+
+# What a typed decoder raises on hostile bytes: wrong MessagePack, types or bounds, bad UTF-8,
+# nesting without end.
+DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+
+T = TypeVar("T", bound=Payload)
+
+
+def command_frames(token: bytes, command: Payload) -> list[bytes]:
+    """Return the two frames of a client's message."""
+    return [MAGIC + COMMAND_CODES[type(command)] + token, encode(command)]
+
+
+def reply_frames(reply: Payload) -> list[bytes]:
+    """Return the two frames of the broker's answer."""
+    return [REPLY_HEADS[type(reply)], encode(reply)]
+
+
+def parse_reply(frames: list[bytes]) -> Payload:
+    """Read an answer of the broker; raise `Malformed`. Frames after the second are a page's."""
+    if len(frames) < limits.COMMAND_FRAMES:
+        message = f"an answer of {len(frames)} frames"
+        raise Malformed(message)
+    head = frames[0]
+    decode = _decode_reply.get(head[4]) if len(head) > len(MAGIC) else None
+    if head[:4] != MAGIC or decode is None:
+        message = f"an answer that begins with {head[:8]!r}"
+        raise Malformed(message)
+    try:
+        return decode(frames[1])
+    except DECODE_ERRORS as error:
+        message = f"an answer that cannot be read: {error}"
+        raise Malformed(message) from error
+
+
+def split_publication(frame: bytes) -> tuple[bytes, bytes]:
+    """Split a published frame into its topic and its body; raise `Malformed`."""
+    end = frame.find(b"\0") + 1 + limits.KEY_BYTES
+    if end < 1 + limits.KEY_BYTES or len(frame) <= end:
+        message = f"a publication of {len(frame)} bytes without a topic"
+        raise Malformed(message)
+    return frame[:end], frame[end:]
+
+
+def parse_publication(body: bytes) -> Publication:
+    """Read the body of a published frame; raise `Malformed`."""
+    try:
+        return _decode_publication(body)
+    except DECODE_ERRORS as error:
+        message = f"a publication that cannot be read: {error}"
+        raise Malformed(message) from error
+
+
+def texts_count(batch: Batch) -> int:
+    """Return how many entries a batch has."""
+    return sum(len(post.texts) for post in batch.posts)
+
+
+def last_seq(batch: Batch) -> int:
+    """Return the seq of a batch's last entry; `prev` when it is a beacon."""
+    return batch.first + texts_count(batch) - 1 if batch.posts else batch.prev
