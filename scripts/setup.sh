@@ -66,7 +66,8 @@ except ImportError:
 # Sets $python, or tells why there is none. A Python asked for by name is not replaced by another.
 find_python() {
     too_old='' no_venv=''
-    if [ "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi
+    set -- python3 python3.13 python3.12 python3.11
+    [ -z "${PYTHON:-}" ] || set -- "$PYTHON"
     for python; do
         answer=$("$python" -c "$probe" 2>/dev/null) || continue
         version=${answer% *}
