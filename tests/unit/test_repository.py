@@ -1,0 +1,120 @@
+"""The repository's own rules: what may be committed, and what the front door lists."""
+
+import ast
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import broker
+import client
+import common
+import tests
+from common.version import VERSION
+
+ROOT = Path(tests.__file__).parent.parent
+MAX_LINES = 500
+
+# Put together here so that this file does not hold what it looks for.
+REGISTRIES = re.compile(
+    "|".join(
+        [
+            re.escape("pypi" + ".org"),
+            re.escape("python" + "hosted"),
+            re.escape("npmjs" + ".org"),
+            re.escape("deb.debian" + ".org"),
+            "index" + "[-_]url",
+            "find" + "[-_]links",
+            "trusted" + "[-_]host",
+        ]
+    ),
+    re.IGNORECASE,
+)
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:home|Users|root|work)/[\w.]")
+
+
+def run(*command: str) -> str:
+    # A make around the tests must not pass its own flags on to the make inside them.
+    environment = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL"}}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def committed() -> dict[str, str]:
+    """Return the text of each file that git tracks and that is still there."""
+    texts: dict[str, str] = {}
+    for name in run("git", "ls-files", "-z").split("\0"):
+        path = ROOT / name
+        if name and path.is_file():
+            data = path.read_bytes()
+            if b"\0" not in data:  # pictures and the like have no lines
+                texts[name] = data.decode()
+    return texts
+
+
+def offending(pattern: re.Pattern[str]) -> list[str]:
+    return [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in committed().items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+@pytest.mark.parametrize("package", [broker, client, common])
+def test_the_packages_are_this_repositorys(package: object) -> None:
+    # Their names are ordinary words: an installed package could bear one of them.
+    assert Path(str(vars(package)["__file__"])).parent.parent == ROOT
+
+
+def test_no_committed_file_names_a_package_registry() -> None:
+    assert offending(REGISTRIES) == []
+
+
+def test_no_committed_file_holds_a_path_of_one_machine() -> None:
+    assert offending(MACHINE_PATHS) == []
+
+
+def test_every_python_file_begins_with_a_docstring() -> None:
+    assert [
+        name
+        for name, text in committed().items()
+        if name.endswith(".py") and not ast.get_docstring(ast.parse(text))
+    ] == []
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lengths = {
+        name: len(text.splitlines())
+        for name, text in committed().items()
+        if not name.endswith(".lock")
+    }
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_help_lists_every_target() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony is not None
+    listed = re.findall(r"^make (\w+) +\S", run("make", "help"), re.MULTILINE)
+    assert sorted(listed) == sorted(phony[1].split())
+
+
+def test_the_version_has_the_form_that_packaging_reads() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION)
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Return each pinned requirement of a lock file with its hashes."""
+    entries = re.findall(r"^([\w.-]+==.*?) \\\n((?: +--hash=.*\n)+)", lock, re.MULTILINE)
+    return dict(entries)
+
+
+def test_the_development_lock_holds_the_run_time_lock() -> None:
+    # The tests must see the very packages that people chat with.
+    texts = committed()
+    run_time, development = pins(texts["requirements.lock"]), pins(texts["requirements-dev.lock"])
+    assert run_time
+    assert run_time.items() <= development.items()
