@@ -47,7 +47,7 @@ class Meaning(NamedTuple):
     exit_status: int  # Of the command line, after sysexits.h: 1, 75 try again, 77 not allowed.
 
 
-MEANINGS: dict[Code, Meaning] = {
+MEANINGS: dict[str, Meaning] = {
     Code.BAD_FRAMES: Meaning("the message has the wrong frames", True, 1),
     Code.BAD_VERSION: Meaning("the broker speaks another version of the protocol", False, 1),
     Code.BAD_COMMAND: Meaning("the broker does not know this command", True, 1),
@@ -69,6 +69,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.BAD_TICKET: Meaning("this ticket does not open the room's history", True, 77),
 }
 assert set(MEANINGS) == set(Code)
+UNKNOWN = Meaning("the broker refused, for a reason that this version does not know", True, 1)
 
 
 class HubbubError(Exception):
@@ -81,10 +82,10 @@ class Refused(HubbubError):
     def __init__(self, code: Code | str, detail: str = "", value: int = 0) -> None:
         self.code: str = str(code)
         self.value = value
-        known = MEANINGS.get(Code(code)) if code in Code else None
-        self.detail = detail or (known.text if known else str(code))
-        self.session_survives = known.session_survives if known else True
-        self.exit_status = known.exit_status if known else 1
+        known = MEANINGS.get(str(code), UNKNOWN)
+        self.detail = detail or known.text
+        self.session_survives = known.session_survives
+        self.exit_status = known.exit_status
         super().__init__(self.detail)
 
 

@@ -7,13 +7,14 @@ appended, and a decoder ignores those that it does not know, so old and new prog
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Final, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
 from common import limits
-from common.errors import Malformed
+from common.errors import Code, Malformed, Refused
 
 MAGIC: Final = b"HUB" + bytes([limits.PROTOCOL_VERSION])
 NO_TOKEN: Final = bytes(limits.TOKEN_BYTES)
@@ -74,15 +75,13 @@ Nick = Annotated[str, Meta(min_length=1, max_length=4 * limits.NICK_CHARS_MAX)]
 Room = Annotated[str, Meta(min_length=1, max_length=4 * limits.ROOM_CHARS_MAX)]
 Text = Annotated[str, Meta(max_length=limits.TEXT_CHARS_MAX)]
 Texts = Annotated[list[Text], Meta(min_length=1, max_length=limits.SEND_TEXTS_MAX)]
-Owner = Annotated[
-    bytes, Meta(min_length=limits.OWNER_BYTES_MIN, max_length=limits.OWNER_BYTES_MAX)
-]
+Owner = Annotated[bytes, Meta(min_length=limits.OWNER_BYTES_MIN, max_length=limits.OWNER_BYTES_MAX)]
 Key = Annotated[bytes, Meta(max_length=limits.KEY_BYTES)]
 Limit = Annotated[int, Meta(ge=1, le=limits.HISTORY_ENTRIES_MAX)]
 
 
-class Payload(Struct, array_like=True, frozen=True, gc=False):
-    """The base of every payload: an array of fields in their order."""
+class Payload(Struct, array_like=True, gc=False):
+    """The base of every payload: an array of fields in their order. Nobody changes one."""
 
 
 # --- commands ---------------------------------------------------------------
@@ -100,6 +99,12 @@ class Hello(Payload):
     owner: Owner  # The person's secret: sessions that share it may share a nick.
     instance: Id  # Drawn at random by each process: tells a resume from a stolen token.
     number: Number  # The lowest number of a SEND that is not acknowledged yet.
+
+
+class IdOnly(Payload):
+    """The first field of any command."""
+
+    id: Id
 
 
 class Bye(Payload):
@@ -180,6 +185,8 @@ class Greeting(Payload):
     rooms: int
     pyzmq: str
     libzmq: str
+    entries: int = 0  # Committed since the start.
+    refused: int = 0  # Messages and subscriptions refused since the start.
 
 
 class Welcome(Payload):
@@ -364,16 +371,18 @@ REPLY_HEADS: Final = {schema: MAGIC + bytes([code]) for code, schema in REPLIES.
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_batch: Final = msgspec.msgpack.Decoder(Batch).decode
-_decode_publication: Final = msgspec.msgpack.Decoder(Publication).decode
+_decode_publication: Final[Callable[[bytes], Publication]] = msgspec.msgpack.Decoder(
+    Publication
+).decode
 _decode_reply: Final = {
     code: msgspec.msgpack.Decoder(schema).decode for code, schema in REPLIES.items()
 }
 
+_decode_id: Final = msgspec.msgpack.Decoder(IdOnly).decode
+
 # What a typed decoder raises on hostile bytes: wrong MessagePack, types or bounds, bad UTF-8,
 # nesting without end.
 DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
-
-T = TypeVar("T", bound=Payload)
 
 
 def command_frames(token: bytes, command: Payload) -> list[bytes]:
@@ -384,6 +393,36 @@ def command_frames(token: bytes, command: Payload) -> list[bytes]:
 def reply_frames(reply: Payload) -> list[bytes]:
     """Return the two frames of the broker's answer."""
     return [REPLY_HEADS[type(reply)], encode(reply)]
+
+
+def open_command(frames: list[bytes]) -> tuple[int, bytes, bytes]:
+    """Split a client's message into command, token and payload; raise `Refused`."""
+    if len(frames) != limits.COMMAND_FRAMES:
+        raise Refused(Code.BAD_FRAMES, f"a message has 2 frames, not {len(frames)}")
+    head, payload = frames
+    if head[:3] != MAGIC[:3] or len(head) < len(MAGIC):
+        raise Refused(Code.BAD_FRAMES, "the first frame begins with HUB and a version")
+    if head[3] != limits.PROTOCOL_VERSION:
+        detail = f"version {limits.PROTOCOL_VERSION} is spoken here"
+        raise Refused(Code.BAD_VERSION, detail, limits.PROTOCOL_VERSION)
+    if len(head) != HEAD_BYTES:
+        raise Refused(Code.BAD_FRAMES, f"the first frame has {HEAD_BYTES} bytes")
+    return head[4], head[5:], payload
+
+
+def salvage_id(payload: bytes) -> int:
+    """Return the first field of a payload that cannot be read otherwise; 0 at worst."""
+    try:
+        return _decode_id(payload).id
+    except DECODE_ERRORS:
+        return 0
+
+
+def refusal_frames(request_id: int, refusal: Refused) -> list[bytes]:
+    """Return the ERROR that tells a refusal."""
+    survives = refusal.session_survives
+    error = Error(request_id, refusal.code, refusal.detail, survives, refusal.value)
+    return reply_frames(error)
 
 
 def parse_reply(frames: list[bytes]) -> Payload:

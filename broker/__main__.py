@@ -1,0 +1,23 @@
+"""`hubbub-broker`, also `python -m broker`: serve until q, Ctrl+C or SIGTERM."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from broker import config, supervisor
+from common.errors import HubbubError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a broker; return 0 when it was told to stop, 1 when it could not serve."""
+    try:
+        settings = config.load(sys.argv[1:] if argv is None else argv)
+        return supervisor.run(settings, lambda line: print(line, flush=True))
+    except HubbubError as error:
+        print(f"hubbub-broker: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""How the supervisor and its child processes talk: a line of JSON each way over pipes.
+
+The supervisor writes the child's orders as the first line of its standard input; each further
+line is a word (`stop`). The end of that input means that the supervisor is gone, which is an
+order to stop as well: no child outlives it. The child writes one line on its standard output
+when it serves, or why it cannot.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from broker.config import Settings
+
+# Unbuffered: a buffer's lock, held by a thread that waits, would break the interpreter's exit.
+_ORDERS = io.FileIO(0, closefd=False)
+
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What a child is told at its start."""
+
+    settings: Settings
+    address: str  # Numeric, without brackets.
+    commands_port: int
+    rooms_port: int
+    history_port: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a child tells once: that it serves, or the failure."""
+
+    failure: str = ""
+    is_port_taken: bool = False
+
+
+def begin(name: str) -> tuple[Orders, logging.Logger]:
+    """Read the orders and set up logging; the terminal's signals are the supervisor's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    orders = msgspec.json.decode(_ORDERS.readline(), type=Orders)
+    logging.basicConfig(
+        stream=sys.stderr, format=LOG_FORMAT, level=orders.settings.log_level.upper()
+    )
+    return orders, logging.getLogger(name)
+
+
+def report(report: Report) -> None:
+    """Tell the supervisor how the start went."""
+    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def words() -> Iterator[str]:
+    """Yield the supervisor's words until it has no more to say."""
+    for line in _ORDERS:
+        yield line.decode(errors="replace").strip()
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open files to the hard one and return it.
+
+    A listener out of descriptors spins at full speed, so there must be more of them than
+    clients that are let in.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft

@@ -1,0 +1,446 @@
+"""The broker's decisions: messages in, effects out. Pure.
+
+No ZeroMQ, no database, no clock, no randomness: time, keys and the log's memory come in as
+arguments, and everything that shall happen lies in `effects` until the owner takes it. So the
+whole broker runs in a simulation, and every decision can be tested without a socket.
+
+A drain goes: `clock`, then any number of `subscribed`, `unsubscribed` and `receive`, `tick`,
+`take_proposals`; the log commits; `committed` or `failed`; `take_effects`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from broker.log import Committed, Mark, Proposal, RoomRecord, Sent
+from broker.rooms import Room, Rooms
+from broker.sessions import Rate, Session, Sessions
+from common import wire
+from common.errors import Code, Refused
+from common.limits import (
+    PRESENCE_NAMES_MAX,
+    PROTOCOL_VERSION,
+    ROOMS_PAGE_MAX,
+    ROOMS_PER_SESSION_MAX,
+    TOKEN_BYTES,
+    TOPIC_CHARS_MAX,
+)
+from common.wire import INBOX, Command, Kind, Post
+
+PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
+RETURN_S = 60.0  # So long after its start the broker takes resumed members for old ones.
+# Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
+# and no room changes a thousand times a millisecond.
+VERSIONS_PER_MS = 1_024
+
+
+class Rules(NamedTuple):
+    """The operator's settings that decisions depend on."""
+
+    clients_max: int
+    rooms_max: int
+    grace_s: float
+    rate: Rate
+    motd: str
+
+
+class Facts(NamedTuple):
+    """What GREETING tells beside the core's own counts."""
+
+    program: str
+    rooms_port: int
+    history_port: int
+    pyzmq: str
+    libzmq: str
+
+
+class Effects(NamedTuple):
+    """What shall happen, in this order: publish, reply, forget."""
+
+    publications: list[bytes]
+    replies: list[tuple[bytes, list[bytes]]]  # The route, and the frames to send there.
+    forgotten: list[bytes]  # Senders whose session ended.
+
+
+SEND = int(Command.SEND)
+
+Handler = Callable[..., None]  # (session, command), or (route, token, command) without one.
+
+
+class Core:
+    """All state of the live broker, but for the log."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        facts: Facts,
+        records: Iterable[RoomRecord],
+        *,
+        secret: bytes,
+        epoch: int,
+        recall: Callable[[bytes], Mapping[int, Mark]],
+        now_ms: int,
+        now_s: float,
+    ) -> None:
+        """Begin with the log's rooms; `recall` is the log's memory of a sender."""
+        self._rules = rules
+        self._facts = facts
+        self._epoch = epoch
+        self._recall = recall
+        self._started_s = now_s
+        self._now_ms, self._now_s = now_ms, now_s
+        self._is_closing = False
+        self.sessions = Sessions(
+            clients_max=rules.clients_max, grace_s=rules.grace_s, rate=rules.rate
+        )
+        self.rooms = Rooms(
+            records,
+            secret=secret,
+            epoch=epoch,
+            version=now_ms * VERSIONS_PER_MS,
+            rooms_max=rules.rooms_max,
+        )
+        self._stirred: dict[str, Room] = {}  # Rooms whose presence changed in this tick.
+        self._presence_at_s = float("inf")
+        self.entries_count = 0
+        self.refusals: Counter[str] = Counter()
+        self._effects = Effects([], [], [])
+        self._commands = self._command_table()
+
+    def _command_table(self) -> dict[int, tuple[Callable[[bytes], Any], Handler, bool]]:
+        """Return for each command byte: decoder, handler, and whether it needs a session."""
+        handlers: dict[Command, tuple[Handler, bool]] = {
+            Command.GREET: (self._greet, False),
+            Command.HELLO: (self._hello, False),
+            Command.BYE: (self._bye, True),
+            Command.NICK: (self._nick, True),
+            Command.JOIN: (self._join, True),
+            Command.PART: (self._part, True),
+            Command.SEND: (self._send, True),
+            Command.WHO: (self._who, True),
+            Command.ROOMS: (self._rooms_after, True),
+        }
+        return {
+            int(code): (
+                msgspec.msgpack.Decoder(wire.COMMANDS[code]).decode,
+                handler,
+                needs_session,
+            )
+            for code, (handler, needs_session) in handlers.items()
+        }
+
+    # --- messages -----------------------------------------------------------
+    def clock(self, now_ms: int, now_s: float) -> None:
+        """Set the time for what follows: wall clock in ms since 1970, steady clock in s."""
+        self._now_ms, self._now_s = now_ms, now_s
+
+    def receive(self, route: bytes, frames: list[bytes]) -> None:
+        """Take one message of a client; never raises for what a client sent."""
+        request_id = 0
+        try:
+            code, token, payload = wire.open_command(frames)
+            entry = self._commands.get(code)
+            if entry is None:
+                raise Refused(Code.BAD_COMMAND, f"there is no command {code} here")
+            decode, handle, needs_session = entry
+            try:
+                command = decode(payload)
+            except wire.DECODE_ERRORS as error:
+                request_id = wire.salvage_id(payload)
+                raise Refused(Code.BAD_PAYLOAD, str(error)) from error
+            request_id = command.number if code == SEND else command.id
+            if self._is_closing and handle != self._greet:
+                raise Refused(Code.CLOSING)
+            if not needs_session:
+                handle(route, token, command)
+                return
+            session = self.sessions.get(token)
+            if session is None:
+                raise Refused(Code.NO_SESSION)
+            session.route = route
+            handle(session, command)
+        except Refused as refusal:
+            self._refuse(route, request_id, refusal)
+
+    def _refuse(self, route: bytes, request_id: int, refusal: Refused) -> None:
+        self.refusals[refusal.code] += 1
+        self._effects.replies.append((route, wire.refusal_frames(request_id, refusal)))
+
+    def _reply(self, route: bytes, reply: wire.Payload) -> None:
+        self._effects.replies.append((route, wire.reply_frames(reply)))
+
+    def subscribed(self, topic: bytes) -> bool:
+        """Take a subscription; return whether it is admitted."""
+        if topic[:1] == INBOX and len(topic) == 1 + TOKEN_BYTES:
+            self.sessions.inbox_opened(topic[1:], self._now_s)
+            return True
+        name = self.rooms.admits(topic)
+        if name is None:
+            self.refusals["bad_subscription"] += 1
+            return False
+        self.rooms.subscribed(name, self._now_s)
+        return True
+
+    def unsubscribed(self, topic: bytes) -> None:
+        """Take the end of a subscription, or of the connection that held it."""
+        if topic[:1] == INBOX and len(topic) == 1 + TOKEN_BYTES:
+            self.sessions.inbox_closed(topic[1:], self._now_s)
+
+    # --- commands -----------------------------------------------------------
+    def _greet(self, route: bytes, _token: bytes, command: wire.Greet) -> None:
+        facts = self._facts
+        self._reply(
+            route,
+            wire.Greeting(
+                id=command.id,
+                program=facts.program,
+                protocol=PROTOCOL_VERSION,
+                rooms_port=facts.rooms_port,
+                history_port=facts.history_port,
+                epoch=self._epoch,
+                uptime_s=int(self._now_s - self._started_s),
+                clients=len(self.sessions),
+                clients_max=self._rules.clients_max,
+                rooms=len(self.rooms),
+                pyzmq=facts.pyzmq,
+                libzmq=facts.libzmq,
+                entries=self.entries_count,
+                refused=self.refusals.total(),
+            ),
+        )
+
+    def _hello(self, route: bytes, token: bytes, command: wire.Hello) -> None:
+        if token == wire.NO_TOKEN:
+            raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
+        session, is_resumed = self.sessions.hello(route, token, command, self._now_s)
+        if not is_resumed:
+            session.kept = self._recall(session.sender)
+            session.expected = max(session.expected, max(session.kept, default=0) + 1)
+        nick = session.user.nick
+        self._reply(route, wire.Welcome(command.id, nick, is_resumed, self._rules.motd))
+
+    def _bye(self, session: Session, command: wire.Bye) -> None:
+        self._reply(session.route, wire.Goodbye(command.id))
+        self._end(session)
+
+    def _nick(self, session: Session, command: wire.SetNick) -> None:
+        user, nick_before = self.sessions.rename(session, command.nick)
+        if session.user is user:
+            for name in {name for each in user.sessions for name in each.rooms}:
+                room = self._room(name)
+                room.roster.rename(user, nick_before)
+                self._stir(room)
+        else:
+            for name in session.rooms:
+                room = self._room(name)
+                room.roster.remove(user)
+                room.roster.add(session.user)
+                self._stir(room)
+        self._reply(session.route, wire.Renamed(command.id, session.user.nick))
+
+    def _join(self, session: Session, command: wire.Join) -> None:
+        room = self.rooms.open(command.room)
+        if room.name not in session.rooms:
+            if len(session.rooms) >= ROOMS_PER_SESSION_MAX:
+                self.rooms.drop_if_unused(room)
+                raise Refused(
+                    Code.TOO_MANY_ROOMS, f"a client joins at most {ROOMS_PER_SESSION_MAX} rooms"
+                )
+            session.rooms.add(room.name)
+            is_return = command.resume and self._now_s - self._started_s < RETURN_S
+            if room.roster.add(session.user, is_return=is_return):
+                self._stir(room)
+        roster = room.roster
+        self._reply(
+            session.route,
+            wire.Joined(
+                id=command.id,
+                room=room.name,
+                subscription=room.subscription,
+                ticket=room.ticket,
+                epoch=self._epoch,
+                first=room.first,
+                head=room.head,
+                topic=room.topic,
+                version=roster.version,
+                users=len(roster),
+                nicks=roster.nicks() if len(roster) <= PRESENCE_NAMES_MAX else None,
+            ),
+        )
+
+    def _part(self, session: Session, command: wire.Part) -> None:
+        room = self._member_room(session, command.room)
+        self._leave(session, room)
+        self._reply(session.route, wire.Parted(command.id, room.name))
+
+    def _send(self, session: Session, command: wire.Send) -> None:
+        if command.number != session.expected:
+            self._send_out_of_turn(session, command)
+            return
+        wait_ms = self.sessions.wait_ms(session, len(command.texts), self._now_s)
+        if wait_ms:
+            raise Refused(Code.SLOW_DOWN, value=wait_ms)
+        session.expected += 1  # Also when it is refused: the next one is not out of turn.
+        if command.room not in session.rooms:
+            raise Refused(Code.NOT_MEMBER)
+        size_bytes = _check_texts(command)
+        room = self._room(command.room)
+        room.ts = max(room.ts, self._now_ms)
+        proposal = self.rooms.proposal(room, len(command.texts), size_bytes)
+        proposal.sends.append(
+            Sent(session.sender, command.number, len(proposal.posts), proposal.count, session)
+        )
+        proposal.posts.append(Post(room.ts, session.user.nick, int(command.kind), command.texts))
+        if command.kind == Kind.TOPIC:
+            proposal.topic = command.texts[0]
+        proposal.count += len(command.texts)
+        proposal.size_bytes += size_bytes
+
+    def _send_out_of_turn(self, session: Session, command: wire.Send) -> None:
+        """Answer a SEND that came before, or one that came too early."""
+        number = command.number
+        if number > session.expected:
+            raise Refused(Code.GAP, f"{session.expected} comes first", session.expected)
+        mark = session.kept.get(number)
+        if mark is not None:
+            self._reply(session.route, wire.Ack(number, mark.room, mark.first, mark.ts))
+        elif not any(
+            sent.session is session and sent.number == number
+            for proposal in self.rooms.proposals
+            for sent in proposal.sends
+        ):  # A SEND that is on its way to the log gets its ACK from there.
+            raise Refused(Code.NOT_KEPT)
+
+    def _who(self, session: Session, command: wire.Who) -> None:
+        room = self._member_room(session, command.room)
+        roster = room.roster
+        self._reply(
+            session.route,
+            wire.Members(command.id, room.name, roster.version, len(roster), roster.nicks()),
+        )
+
+    def _rooms_after(self, session: Session, command: wire.Rooms) -> None:
+        names = sorted(room.name for room in self.rooms if room.name > command.after)
+        rooms = [self._room(name) for name in names[:ROOMS_PAGE_MAX]]
+        infos = [wire.RoomInfo(r.name, len(r.roster), r.head, r.topic) for r in rooms]
+        is_more = len(names) > ROOMS_PAGE_MAX
+        self._reply(session.route, wire.RoomList(command.id, infos, is_more))
+
+    # --- the log ------------------------------------------------------------
+    def take_proposals(self) -> list[Proposal]:
+        """Return what this drain wants to have in the log."""
+        return self.rooms.take_proposals()
+
+    def committed(self, batches: Iterable[Committed]) -> None:
+        """Publish and acknowledge what the log has committed."""
+        effects = self._effects
+        for batch in batches:
+            proposal = batch.proposal
+            room = self._room(proposal.room)
+            room.head = batch.last
+            if proposal.topic is not None:
+                room.topic = proposal.topic
+            self.entries_count += proposal.count
+            effects.publications.append(room.subscription + batch.body)
+            self.rooms.published(room, self._now_s)
+            for sent in proposal.sends:
+                ts = proposal.posts[sent.post_index].ts
+                ack = wire.Ack(sent.number, room.name, batch.first + sent.offset, ts)
+                effects.replies.append((sent.session.route, wire.reply_frames(ack)))
+
+    def failed(self, proposals: Iterable[Proposal]) -> None:
+        """Tell the senders that the log could not be written."""
+        for proposal in proposals:
+            for sent in proposal.sends:
+                self._refuse(sent.session.route, sent.number, Refused(Code.LOG_FAILED))
+
+    def trimmed(self, firsts: Mapping[str, int]) -> None:
+        """Note the oldest entries that the log still has."""
+        for name, first in firsts.items():
+            self._room(name).first = first
+
+    # --- time ---------------------------------------------------------------
+    def tick(self) -> None:
+        """Do what is due: expire sessions, tell presence, show heads, ask who strangers are."""
+        for session in self.sessions.expired(self._now_s):
+            self._end(session)
+        for token in self.sessions.strangers(self._now_s):
+            self._notice(token, Code.NO_SESSION)
+        if self._now_s >= self._presence_at_s:
+            self._flush_presence()
+        self._effects.publications.extend(self.rooms.beacons(self._now_s))
+
+    def next_deadline_s(self) -> float:
+        """Return when `tick` has something to do, on the steady clock."""
+        return min(
+            self._presence_at_s, self.sessions.next_deadline_s(), self.rooms.next_deadline_s()
+        )
+
+    def close(self) -> None:
+        """Take no more commands, and tell everybody that the broker is closing."""
+        self._is_closing = True
+        for session in self.sessions:
+            self._notice(session.token, Code.CLOSING)
+
+    def take_effects(self) -> Effects:
+        """Return what shall happen since the last call."""
+        effects, self._effects = self._effects, Effects([], [], [])
+        return effects
+
+    # --- membership ---------------------------------------------------------
+    def _room(self, name: str) -> Room:
+        room = self.rooms.get(name)
+        assert room is not None, name
+        return room
+
+    def _member_room(self, session: Session, name: str) -> Room:
+        if name not in session.rooms:
+            raise Refused(Code.NOT_MEMBER)
+        return self._room(name)
+
+    def _leave(self, session: Session, room: Room) -> None:
+        session.rooms.discard(room.name)
+        if room.roster.remove(session.user):
+            self._stir(room)
+
+    def _end(self, session: Session) -> None:
+        for name in list(session.rooms):
+            self._leave(session, self._room(name))
+        self.sessions.end(session)
+        self._effects.forgotten.append(session.sender)
+
+    def _stir(self, room: Room) -> None:
+        self._stirred[room.name] = room
+        if self._presence_at_s == float("inf"):
+            self._presence_at_s = self._now_s + PRESENCE_TICK_S
+
+    def _flush_presence(self) -> None:
+        stirred, self._stirred = self._stirred, {}
+        self._presence_at_s = float("inf")
+        for room in stirred.values():
+            presence = room.roster.flush(room.name)
+            if presence is not None and room.roster:
+                body = wire.encode(presence)
+                self._effects.publications.append(room.subscription + body)
+            self.rooms.drop_if_unused(room)
+
+    def _notice(self, token: bytes, code: Code) -> None:
+        body = wire.encode(wire.Notice(str(code)))
+        self._effects.publications.append(INBOX + token + body)
+
+
+def _check_texts(command: wire.Send) -> int:
+    """Return the size of the texts in bytes, about; raise `Refused(text_invalid)`."""
+    joined = "".join(command.texts)
+    if "\0" in joined:
+        raise Refused(Code.TEXT_INVALID, "a text has no NUL")
+    if command.kind == Kind.TOPIC and (len(command.texts) > 1 or len(joined) > TOPIC_CHARS_MAX):
+        raise Refused(Code.TEXT_INVALID, f"a topic is one text of {TOPIC_CHARS_MAX} characters")
+    # UTF-8 takes at most four bytes a character, MessagePack five a text; the post itself has
+    # a nick and a time.
+    chars_bytes = len(joined) if joined.isascii() else 4 * len(joined)
+    return chars_bytes + 5 * len(command.texts) + 200

@@ -1,0 +1,63 @@
+"""The broker's folder of data: made, checked, and held by one broker at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from common.errors import HubbubError
+
+LOCK_NAME = "lock"
+# After a kill of the supervisor its children see the end of their input, and leave at once.
+LOCK_WAIT_S = 5.0
+LOCK_RETRY_S = 0.02
+
+
+class DataUnusable(HubbubError):
+    """The folder cannot be used; the message says why and what to do."""
+
+
+def hold(folder: Path) -> int:
+    """Make the folder and lock it; return the lock's descriptor. Raises `DataUnusable`.
+
+    The lock belongs to the open file, which the children inherit: it is free only when the
+    last process of the broker is gone, so no second writer can come while one is left.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        # Root may write everywhere; what counts is that a file can really be made here.
+        probe = folder / f"probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        message = (
+            f"the data folder {folder} cannot be written ({error.strerror}): "
+            "choose another one with --data"
+        )
+        raise DataUnusable(message) from error
+    deadline_s = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            if _is_alive(holder) or time.monotonic() > deadline_s:
+                os.close(descriptor)
+                message = (
+                    f"another broker (process {holder}) uses {folder}: "
+                    "stop it or choose another folder with --data"
+                )
+                raise DataUnusable(message) from None
+            time.sleep(LOCK_RETRY_S)
+        else:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            return descriptor
+
+
+def _is_alive(process: str) -> bool:
+    """Tell whether a supervisor still runs; when only its children do, waiting helps."""
+    return process.isdigit() and Path(f"/proc/{process}").exists()

@@ -1,0 +1,133 @@
+"""The history process: REP workers behind one endpoint. Reads the log; writes nothing.
+
+A process of its own, so that a thousand clients replaying at once never delay live chat. Each
+worker thread owns one REP socket and one read-only connection to the log; the main thread owns
+the two ends of the proxy between them and the clients. Run as `python -m broker.history`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from broker import keys
+from broker.child import Report, begin, raise_descriptor_limit, report, words
+from broker.log import Reader
+from broker.log_reader import SqliteReader
+from broker.log_sqlite import FILE_NAME
+from broker.sockets import bound_socket
+from common import wire
+from common.endpoints import Address
+from common.errors import Code, Refused
+from common.wire import Command
+
+REQUEST_BYTES_MAX = 1_024  # A HISTORY is some hundred bytes.
+WORKERS_ENDPOINT = "inproc://workers"
+CONTROL_ENDPOINT = "inproc://control"
+
+_decode_history = msgspec.msgpack.Decoder(wire.History).decode
+
+Socket = zmq.Socket[bytes]
+
+
+def answer(reader: Reader, frames: list[bytes]) -> list[bytes]:
+    """Return the answer to one request; never raises for what a client sent."""
+    request_id = 0
+    try:
+        code, _, payload = wire.open_command(frames)
+        if code != Command.HISTORY:
+            raise Refused(Code.BAD_COMMAND, "only HISTORY is answered here")
+        try:
+            request = _decode_history(payload)
+        except wire.DECODE_ERRORS as error:
+            request_id = wire.salvage_id(payload)
+            raise Refused(Code.BAD_PAYLOAD, str(error)) from error
+        request_id = request.id
+        generation = reader.generation(request.room)
+        if not keys.is_ticket(request.ticket, reader.secret, request.room, generation):
+            raise Refused(Code.BAD_TICKET)
+        page = reader.read(request.room, request.mode, request.at, request.limit)
+    except Refused as refusal:
+        return wire.refusal_frames(request_id, refusal)
+    record = page.record
+    reply = wire.Page(request.id, record.name, reader.epoch, record.first, record.head, page.more)
+    return [*wire.reply_frames(reply), *page.batches]
+
+
+def work(context: zmq.Context[Socket], path: Path, logger: logging.Logger) -> None:
+    """Answer requests until the context ends."""
+    reader = SqliteReader(path)
+    socket = context.socket(zmq.REP)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(WORKERS_ENDPOINT)
+    try:
+        while True:
+            frames = socket.recv_multipart()
+            try:
+                reply = answer(reader, frames)
+            except sqlite3.Error as error:
+                logger.error("the log cannot be read: %s", error)  # noqa: TRY400
+                refusal = Refused(Code.LOG_FAILED, "the broker could not read its log")
+                reply = wire.refusal_frames(0, refusal)
+            socket.send_multipart(reply)
+    except zmq.ContextTerminated:
+        pass
+    finally:
+        socket.close()
+        reader.close()
+
+
+def main() -> int:
+    """Bind, start the workers, and proxy until the supervisor says stop."""
+    orders, logger = begin("history")
+    raise_descriptor_limit()
+    context: zmq.Context[Socket] = zmq.Context()
+    endpoint = Address(orders.address, orders.history_port).url()
+    clients = bound_socket(context, zmq.ROUTER, orders.address, REQUEST_BYTES_MAX)
+    try:
+        clients.bind(endpoint)
+    except zmq.ZMQError as error:
+        is_taken = error.errno == zmq.EADDRINUSE
+        report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
+        return 1
+    backend = context.socket(zmq.DEALER)
+    backend.setsockopt(zmq.LINGER, 0)
+    backend.bind(WORKERS_ENDPOINT)
+    control = context.socket(zmq.PAIR)
+    control.bind(CONTROL_ENDPOINT)
+    path = Path(orders.settings.data) / FILE_NAME
+    workers = [
+        threading.Thread(target=work, args=(context, path, logger), name=f"history-{index}")
+        for index in range(orders.settings.history_workers)
+    ]
+    for worker in workers:
+        worker.start()
+    threading.Thread(target=_listen, args=(context,), name="words", daemon=True).start()
+    report(Report())
+    zmq.proxy_steerable(clients, backend, None, control)
+    for socket in (clients, backend, control):
+        socket.close()
+    context.term()
+    for worker in workers:
+        worker.join()
+    return 0
+
+
+def _listen(context: zmq.Context[Socket]) -> None:
+    """Turn the supervisor's word to stop into the proxy's."""
+    for word in words():
+        if word == "stop":
+            break
+    with context.socket(zmq.PAIR) as control:
+        control.connect(CONTROL_ENDPOINT)
+        control.send(b"TERMINATE")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The live process: one worker thread owns ROUTER, XPUB and the log's write side.
+
+Drain, decide, commit, publish, acknowledge. Decisions are `broker.core`; here is only what
+touches sockets, the log and the clock. Run by the supervisor as `python -m broker.live`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from pathlib import Path
+
+import zmq
+
+from broker.child import Orders, Report, begin, raise_descriptor_limit, report, words
+from broker.config import Settings
+from broker.core import Core, Facts, Rules
+from broker.log import LogFailed
+from broker.log_sqlite import FILE_NAME, SqliteLog
+from broker.sessions import Rate
+from broker.sockets import bound_socket
+from common.endpoints import Address
+from common.limits import COMMAND_BYTES_MAX, KEY_BYTES, ROOM_CHARS_MAX
+from common.version import VERSION
+
+DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
+SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
+SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
+DESCRIPTORS_PER_CLIENT = 2
+DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
+HEARTBEATS_MISSED = 2  # So many intervals of silence, and a client is taken for dead.
+TRIM_EVERY_S = 1.0
+REFUSALS_EVERY_S = 60.0
+STOP_ENDPOINT = "inproc://stop"
+
+
+class Worker:
+    """Owns, from its own thread: ROUTER, XPUB, the log, the stop socket."""
+
+    def __init__(self, orders: Orders, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        """Only remember; sockets and log are made by the thread that uses them."""
+        self._orders = orders
+        self._context = context
+        self._logger = logging.getLogger("live")
+        self._trim_at_s = 0.0
+        self._refusals_at_s = 0.0
+        self._refusals_told = 0
+        self._replies_lost = 0
+
+    def run(self) -> None:
+        """Serve until the word to stop comes."""
+        settings = self._orders.settings
+        self._stop = self._context.socket(zmq.PAIR)
+        self._stop.connect(STOP_ENDPOINT)
+        self._log = SqliteLog(
+            Path(settings.data) / FILE_NAME,
+            retain_messages=settings.retain_messages,
+            retain_days=settings.retain_days,
+        )
+        try:
+            self._core = Core(
+                Rules(
+                    clients_max=self._clients_max(settings),
+                    rooms_max=settings.max_rooms,
+                    grace_s=settings.grace,
+                    rate=Rate(settings.rate, settings.burst),
+                    motd=settings.motd,
+                ),
+                Facts(
+                    program=VERSION,
+                    rooms_port=self._orders.rooms_port,
+                    history_port=self._orders.history_port,
+                    pyzmq=zmq.__version__,
+                    libzmq=zmq.zmq_version(),
+                ),
+                self._log.rooms(),
+                secret=self._log.secret,
+                epoch=self._log.epoch,
+                recall=self._log.recall,
+                now_ms=time.time_ns() // 1_000_000,
+                now_s=time.monotonic(),
+            )
+            self._bind()
+            report(Report())
+            self._serve()
+        except zmq.ZMQError as error:
+            is_taken = error.errno == zmq.EADDRINUSE
+            report(Report(f"{self._binding}: {error.strerror}", is_port_taken=is_taken))
+            raise SystemExit(1) from error
+        finally:
+            self._log.close()
+
+    def _clients_max(self, settings: Settings) -> int:
+        descriptors = raise_descriptor_limit()
+        capacity = (descriptors - DESCRIPTORS_RESERVED) // DESCRIPTORS_PER_CLIENT
+        clients_max = max(1, min(settings.max_clients, capacity))
+        self._logger.info(
+            "room for %d clients (asked for %d; %d open files)",
+            clients_max,
+            settings.max_clients,
+            descriptors,
+        )
+        return clients_max
+
+    def _bind(self) -> None:
+        orders, settings = self._orders, self._orders.settings
+        self._router = bound_socket(self._context, zmq.ROUTER, orders.address, COMMAND_BYTES_MAX)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._xpub = bound_socket(self._context, zmq.XPUB, orders.address, SUBSCRIPTION_BYTES_MAX)
+        self._xpub.setsockopt(zmq.XPUB_MANUAL, 1)
+        self._xpub.setsockopt(zmq.SNDHWM, settings.publish_queue)
+        heartbeat_ms = int(settings.heartbeat * 1_000)
+        self._xpub.setsockopt(zmq.HEARTBEAT_IVL, heartbeat_ms)
+        self._xpub.setsockopt(zmq.HEARTBEAT_TIMEOUT, heartbeat_ms * HEARTBEATS_MISSED)
+        for socket, port in ((self._router, orders.commands_port), (self._xpub, orders.rooms_port)):
+            self._binding = Address(orders.address, port).url()
+            socket.bind(self._binding)
+
+    def _serve(self) -> None:
+        core, log = self._core, self._log
+        poller = zmq.Poller()
+        for socket in (self._stop, self._xpub, self._router):
+            poller.register(socket, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
+        is_stopping = False
+        while not is_stopping:
+            ready = dict(poller.poll(self._wait_ms()))
+            core.clock(time.time_ns() // 1_000_000, time.monotonic())
+            if self._xpub in ready:
+                self._drain_subscriptions()
+            if self._router in ready:
+                self._drain_commands()
+            core.tick()
+            if self._stop in ready:
+                core.close()
+                is_stopping = True
+            proposals = core.take_proposals()
+            if proposals:
+                try:
+                    log.append(proposals)
+                except LogFailed as error:
+                    self._logger.error("%s", error)  # noqa: TRY400 - the cause is the message
+                    core.failed(proposals)
+            core.committed(log.follow())
+            self._carry_out()
+            self._keep_house()
+        self._router.close()
+        self._xpub.close()
+        self._stop.close()
+
+    def _wait_ms(self) -> int:
+        wait_s = min(self._core.next_deadline_s(), self._trim_at_s) - time.monotonic()
+        return max(0, int(wait_s * 1_000) + 1)
+
+    def _drain_subscriptions(self) -> None:
+        xpub, core = self._xpub, self._core
+        try:
+            for _ in range(SUBSCRIPTIONS_MAX):
+                frames = xpub.recv_multipart(zmq.NOBLOCK)
+                frame = frames[0]
+                if len(frames) > 1 or frame[:1] not in (b"\0", b"\1"):
+                    core.refusals["bad_subscription"] += 1
+                elif frame[0]:
+                    if core.subscribed(frame[1:]):
+                        xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
+                else:
+                    xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
+                    core.unsubscribed(frame[1:])
+        except zmq.Again:
+            pass
+
+    def _drain_commands(self) -> None:
+        receive, handle = self._router.recv_multipart, self._core.receive
+        try:
+            for _ in range(DRAIN_MESSAGES_MAX):
+                route, *frames = receive(zmq.NOBLOCK)
+                handle(route, frames)
+        except zmq.Again:
+            pass
+
+    def _carry_out(self) -> None:
+        effects = self._core.take_effects()
+        for publication in effects.publications:
+            self._xpub.send(publication, zmq.NOBLOCK)
+        for route, frames in effects.replies:
+            try:
+                self._router.send_multipart([route, *frames], zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                # Gone, or too slow to be told: it will resume and hear it again.
+                if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                    raise
+                self._replies_lost += 1
+        for sender in effects.forgotten:
+            self._log.forget(sender)
+
+    def _keep_house(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._trim_at_s:
+            self._trim_at_s = now_s + TRIM_EVERY_S
+            try:
+                self._core.trimmed(self._log.trim(time.time_ns() // 1_000_000))
+            except LogFailed as error:
+                self._logger.error("%s", error)  # noqa: TRY400 - the cause is the message
+        refusals = self._core.refusals
+        if now_s >= self._refusals_at_s and refusals.total() != self._refusals_told:
+            self._refusals_at_s = now_s + REFUSALS_EVERY_S
+            self._refusals_told = refusals.total()
+            told = ", ".join(f"{code} {count}" for code, count in refusals.most_common())
+            self._logger.info("refused so far: %s; replies lost: %d", told, self._replies_lost)
+
+
+def main() -> int:
+    """Run the worker on a thread of its own, and pass on the supervisor's word to stop."""
+    orders, logger = begin("live")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            Worker(orders, context).run()
+        except BaseException as error:  # Any failure ends the process.
+            failures.append(error)
+            if not isinstance(error, SystemExit):
+                logger.critical("the worker failed", exc_info=error)
+
+    def listen() -> None:
+        for word in words():
+            if word == "stop":
+                break
+        with context.socket(zmq.PAIR) as stop:
+            stop.bind(STOP_ENDPOINT)
+            stop.send(b"")
+
+    worker = threading.Thread(target=work, name="worker")
+    worker.start()
+    threading.Thread(target=listen, name="words", daemon=True).start()
+    worker.join()
+    if failures:
+        return 1
+    context.term()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,344 @@
+"""The embedded log: one SQLite file, WAL, synchronous=FULL. Opens, migrates, appends, trims.
+
+A batch is one row whose key is the room's number and the batch's last seq in one integer, so
+rows of a room lie together, a page of history is one range scan, and an append touches one
+B-tree. https://sqlite.org/wal.html, https://sqlite.org/rowidtable.html
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from broker.keys import SECRET_BYTES
+from broker.log import Committed, LogFailed, LogUnusable, Mark, Proposal, RoomRecord
+from common.limits import SENDS_IN_FLIGHT_MAX
+from common.wire import Batch, encode
+
+FILE_NAME = "hubbub.db"
+APPLICATION_ID = 0x48554242  # "HUBB": file(1) and we can tell whose database it is.
+SCHEMA_VERSION = 1
+
+SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.
+SEQ_MASK = (1 << SEQ_BITS) - 1
+
+TRIM_ROOMS_MAX = 64  # A trim looks at so many rooms and drops so many batches of each,
+TRIM_BATCHES_MAX = 512  # so that chat never waits long for it.
+SENDER_DAYS = 7  # How long a client may take to send again what was not acknowledged.
+WAL_PAGES_MAX = 4_000  # A checkpoint every 16 MiB: rarer pauses than the default's 4 MiB.
+DAY_MS = 86_400_000
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE rooms (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    generation INTEGER NOT NULL,
+    first INTEGER NOT NULL,  -- The oldest entry kept.
+    trimmed INTEGER NOT NULL,  -- The newest entry dropped; the head of a room without rows.
+    topic TEXT NOT NULL
+);
+CREATE TABLE batches (
+    place INTEGER PRIMARY KEY,  -- rooms.id << 40 | last seq
+    count INTEGER NOT NULL,
+    ts INTEGER NOT NULL,  -- Of the last post, milliseconds since 1970; rises within a room.
+    body BLOB NOT NULL
+);
+CREATE TABLE senders (
+    sender BLOB PRIMARY KEY,
+    ts INTEGER NOT NULL,
+    marks BLOB NOT NULL  -- MessagePack: {number: [room, first, ts]} of the last SENDs.
+) WITHOUT ROWID;
+"""
+
+_encode_marks = encode
+_decode_marks = msgspec.msgpack.Decoder(dict[int, Mark]).decode
+
+
+class _Room:
+    """The writer's own memory of a room."""
+
+    __slots__ = ("first", "generation", "head", "id", "topic")
+
+    def __init__(self, room_id: int, generation: int, first: int, head: int, topic: str) -> None:
+        self.id = room_id
+        self.generation = generation
+        self.first = first
+        self.head = head
+        self.topic = topic
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the file with the settings that every connection shares."""
+    uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+def prepare(folder: Path) -> Path:
+    """Make or check the log in a folder and return its file; raise `LogUnusable`.
+
+    A new log, and one whose file was replaced by another (a restored backup), gets a new
+    epoch, so that clients know not to trust the places that they remember.
+    """
+    path = folder / FILE_NAME
+    try:
+        connection = connect(path)
+        try:
+            _prepare(connection, path)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        message = f"the log {path} cannot be used: {error}; restore it or choose another --data"
+        raise LogUnusable(message) from error
+    return path
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        message = (
+            f"the log {path} was made by a newer Hubbub (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}): install the newer version or choose another --data"
+        )
+        raise LogUnusable(message)
+    is_empty = not connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    if not is_empty and application != APPLICATION_ID:
+        message = f"{path} is a database, but not Hubbub's: choose another --data"
+        raise LogUnusable(message)
+    file_id = f"{path.stat().st_dev}:{path.stat().st_ino}"
+    if is_empty:
+        for statement in SCHEMA.split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        _set_meta(connection, "secret", secrets.token_bytes(SECRET_BYTES))
+    if is_empty or _meta(connection, "file_id") != file_id:
+        _set_meta(connection, "file_id", file_id)
+        _set_meta(connection, "epoch", secrets.randbelow(2**32 - 1) + 1)
+    connection.execute("COMMIT")
+
+
+def _meta(connection: sqlite3.Connection, key: str) -> object:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else None
+
+
+def _set_meta(connection: sqlite3.Connection, key: str, value: object) -> None:
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def read_identity(connection: sqlite3.Connection) -> tuple[int, bytes]:
+    """Return the log's epoch and secret."""
+    epoch, secret = _meta(connection, "epoch"), _meta(connection, "secret")
+    assert isinstance(epoch, int)
+    assert isinstance(secret, bytes)
+    return epoch, secret
+
+
+def read_head(connection: sqlite3.Connection, room_id: int, trimmed: int) -> int:
+    """Return the last seq of a room: of its last row, or the last one that was dropped."""
+    (place,) = connection.execute(
+        "SELECT max(place) FROM batches WHERE place BETWEEN ? AND ?",
+        (room_id << SEQ_BITS, room_id << SEQ_BITS | SEQ_MASK),
+    ).fetchone()
+    return trimmed if place is None else place & SEQ_MASK
+
+
+class SqliteLog:
+    """The write side. Belongs to the one thread that makes it."""
+
+    def __init__(self, path: Path, *, retain_messages: int, retain_days: int) -> None:
+        """Open a log that `prepare` has made."""
+        self._retain_messages = retain_messages
+        self._retain_ms = retain_days * DAY_MS
+        self._db = connect(path)
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+        self.epoch, self.secret = read_identity(self._db)
+        self._rooms = {
+            name: _Room(room_id, generation, first, read_head(self._db, room_id, trimmed), topic)
+            for room_id, name, generation, first, trimmed, topic in self._db.execute(
+                "SELECT id, name, generation, first, trimmed, topic FROM rooms"
+            )
+        }
+        self._room_id_last = max((room.id for room in self._rooms.values()), default=0)
+        self._marks: dict[bytes, dict[int, Mark]] = {}  # One per session: the core forgets them.
+        self._committed: list[Committed] = []
+        self._trim_queue: list[str] = []
+
+    def rooms(self) -> list[RoomRecord]:
+        """Return every room that has entries, or had."""
+        return [
+            RoomRecord(name, room.generation, room.first, room.head, room.topic)
+            for name, room in self._rooms.items()
+        ]
+
+    def append(self, proposals: Sequence[Proposal]) -> None:
+        """Commit the proposals in one transaction; raise `LogFailed` and keep nothing.
+
+        Nothing of this object changes before the commit, so a failure needs no undoing.
+        """
+        heads: dict[str, int] = {}
+        made: dict[str, _Room] = {}
+        rows: list[tuple[int, int, int, bytes]] = []
+        committed: list[Committed] = []
+        for proposal in proposals:
+            name = proposal.room
+            room = self._rooms.get(name) or made.get(name)
+            if room is None:
+                room = made[name] = _Room(self._room_id_last + len(made) + 1, 0, 1, 0, "")
+            prev = heads.get(name, room.head)
+            first, last = prev + 1, prev + proposal.count
+            body = encode(Batch(name, self.epoch, prev, first, proposal.posts))
+            rows.append((room.id << SEQ_BITS | last, proposal.count, proposal.posts[-1].ts, body))
+            committed.append(Committed(proposal, prev, first, last, body))
+            heads[name] = last
+        topics = {each.room: each.topic for each in proposals if each.topic is not None}
+        marks = self._marks_after(committed)
+        self._commit(rows, made, topics, marks)
+        self._rooms.update(made)
+        self._room_id_last += len(made)
+        for name, head in heads.items():
+            self._rooms[name].head = head
+        for name, topic in topics.items():
+            self._rooms[name].topic = topic
+        for sender, of_sender in marks.items():
+            living = self._marks[sender]
+            living.clear()
+            living.update(of_sender)
+        self._committed += committed
+
+    def _marks_after(self, committed: Sequence[Committed]) -> dict[bytes, dict[int, Mark]]:
+        """Return each sender's last SENDs as they will be with these batches."""
+        marks: dict[bytes, dict[int, Mark]] = {}
+        for batch in committed:
+            proposal = batch.proposal
+            for sent in proposal.sends:
+                if sent.sender not in marks:
+                    marks[sent.sender] = dict(self.recall(sent.sender))
+                ts = proposal.posts[sent.post_index].ts
+                mark = Mark(proposal.room, batch.first + sent.offset, ts)
+                marks[sent.sender][sent.number] = mark
+        return {
+            sender: dict(sorted(of_sender.items())[-SENDS_IN_FLIGHT_MAX:])
+            for sender, of_sender in marks.items()
+        }
+
+    def _commit(
+        self,
+        rows: list[tuple[int, int, int, bytes]],
+        made: dict[str, _Room],
+        topics: dict[str, str],
+        marks: dict[bytes, dict[int, Mark]],
+    ) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(
+                "INSERT INTO rooms VALUES (?, ?, 0, 1, 0, '')",
+                [(room.id, name) for name, room in made.items()],
+            )
+            db.executemany("INSERT INTO batches VALUES (?, ?, ?, ?)", rows)
+            db.executemany(
+                "INSERT INTO senders VALUES (?, ?, ?) ON CONFLICT (sender) "
+                "DO UPDATE SET ts = excluded.ts, marks = excluded.marks",
+                [(sender, now_ms, _encode_marks(of)) for sender, of in marks.items()],
+            )
+            if topics:
+                db.executemany(
+                    "UPDATE rooms SET topic = ? WHERE name = ?",
+                    [(topic, name) for name, topic in topics.items()],
+                )
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            message = f"the log cannot be written: {error}"
+            raise LogFailed(message) from error
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:  # A full disk has rolled back by itself.
+            self._db.execute("ROLLBACK")
+
+    def follow(self) -> list[Committed]:
+        """Return what was committed since the last call, in the order of the log."""
+        committed, self._committed = self._committed, []
+        return committed
+
+    def recall(self, sender: bytes) -> Mapping[int, Mark]:
+        """Return the living memory of a sender's last SENDs: it changes with each commit."""
+        marks = self._marks.get(sender)
+        if marks is None:
+            row = self._db.execute(
+                "SELECT marks FROM senders WHERE sender = ?", (sender,)
+            ).fetchone()
+            marks = self._marks[sender] = _decode_marks(row[0]) if row else {}
+        return marks
+
+    def forget(self, sender: bytes) -> None:
+        """Drop the sender from memory, not from the log."""
+        self._marks.pop(sender, None)
+
+    def trim(self, now_ms: int) -> dict[str, int]:
+        """Drop whole batches past retention, of a bounded number of rooms a call.
+
+        A batch goes when all its entries are past; one that is half past stays whole.
+        Returns the oldest seq kept of each room that lost some.
+        """
+        if not self._trim_queue:
+            self._trim_queue = list(self._rooms)
+            self._forget_senders(now_ms)
+        turn, self._trim_queue = (
+            self._trim_queue[:TRIM_ROOMS_MAX],
+            self._trim_queue[TRIM_ROOMS_MAX:],
+        )
+        oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
+        try:
+            return {
+                name: self._rooms[name].first
+                for name in turn
+                if self._trim_room(self._rooms[name], oldest_ms)
+            }
+        except sqlite3.Error as error:
+            self._roll_back()
+            message = f"the log cannot be trimmed: {error}"
+            raise LogFailed(message) from error
+
+    def _trim_room(self, room: _Room, oldest_ms: int) -> bool:
+        last_unwanted = room.head - self._retain_messages if self._retain_messages else 0
+        base = room.id << SEQ_BITS
+        cut = 0
+        for place, ts in self._db.execute(
+            "SELECT place, ts FROM batches WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?",
+            (base, base | SEQ_MASK, TRIM_BATCHES_MAX),
+        ):
+            if place & SEQ_MASK > last_unwanted and ts >= oldest_ms:
+                break
+            cut = place & SEQ_MASK
+        if not cut:
+            return False
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM batches WHERE place BETWEEN ? AND ?", (base, base | cut))
+        self._db.execute(
+            "UPDATE rooms SET first = ?, trimmed = ? WHERE id = ?", (cut + 1, cut, room.id)
+        )
+        self._db.execute("COMMIT")
+        room.first = cut + 1
+        return True
+
+    def _forget_senders(self, now_ms: int) -> None:
+        self._db.execute("DELETE FROM senders WHERE ts < ?", (now_ms - SENDER_DAYS * DAY_MS,))
+
+    def close(self) -> None:
+        """Release the file; the WAL is folded into it when nobody else reads."""
+        self._db.close()

@@ -1,0 +1,168 @@
+"""Rooms: their place in the log, what is proposed for them, and when to show their head. Pure.
+
+PROTOCOL.md, "Rooms" and "Head beacons".
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Iterator
+
+from broker import keys
+from broker.log import Proposal, RoomRecord
+from broker.roster import Roster
+from broker.timers import Timers
+from common.errors import Code, Refused
+from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, KEY_BYTES
+from common.names import check_room
+from common.wire import Batch, encode
+
+BEACON_JOIN_S = 0.02  # Subscribers that come within this time share a beacon.
+# After activity a room's head is shown again and again, ever more rarely: whoever missed the
+# last message, and the beacon after it, has a hole for half a minute at most.
+BEACON_QUIETS_S = (0.25, 1.0, 4.0, 15.0, 30.0)
+
+
+class Room:
+    """One room."""
+
+    __slots__ = (
+        "beacon_step",
+        "first",
+        "generation",
+        "head",
+        "name",
+        "proposal",
+        "roster",
+        "subscription",
+        "ticket",
+        "topic",
+        "ts",
+    )
+
+    def __init__(self, record: RoomRecord, secret: bytes, version: int) -> None:
+        self.name = record.name
+        self.generation = record.generation
+        self.first = record.first
+        self.head = record.head
+        self.topic = record.topic
+        self.subscription = keys.subscription(secret, record.name, record.generation)
+        self.ticket = keys.ticket(secret, record.name, record.generation)
+        self.roster = Roster(version)
+        self.proposal: Proposal | None = None  # What this drain says here, until it is full.
+        self.ts = 0  # Of the newest post: times never fall within a room.
+        self.beacon_step = 0
+
+
+class Rooms:
+    """All rooms that have entries or members."""
+
+    def __init__(
+        self,
+        records: Iterable[RoomRecord],
+        *,
+        secret: bytes,
+        epoch: int,
+        version: int,
+        rooms_max: int,
+    ) -> None:
+        self._secret = secret
+        self._epoch = epoch
+        self._version = version  # Where each roster's versions begin: above any earlier run's.
+        self._rooms_max = rooms_max
+        self._rooms = {record.name: Room(record, secret, version) for record in records}
+        self._beacons: Timers[str] = Timers()
+        self.proposals: list[Proposal] = []
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def __iter__(self) -> Iterator[Room]:
+        return iter(self._rooms.values())
+
+    def get(self, name: str) -> Room | None:
+        """Return the room of this exact spelling."""
+        return self._rooms.get(name)
+
+    def open(self, name: str) -> Room:
+        """Return the room, made where there is none; raise `Refused`."""
+        name = check_room(name)
+        room = self._rooms.get(name)
+        if room is None:
+            if len(self._rooms) >= self._rooms_max:
+                raise Refused(Code.TOO_MANY_ROOMS, f"{self._rooms_max} rooms are the most here")
+            record = RoomRecord(name, 0, 1, 0, "")
+            room = self._rooms[name] = Room(record, self._secret, self._version)
+        return room
+
+    def drop_if_unused(self, room: Room) -> None:
+        """Forget a room that nobody is in and nobody ever said anything in."""
+        if not room.roster and not room.head and room.proposal is None:
+            del self._rooms[room.name]
+            self._beacons.cancel(room.name)
+
+    def proposal(self, room: Room, count: int, size_bytes: int) -> Proposal:
+        """Return the room's open proposal with space for a post of this size."""
+        proposal = room.proposal
+        if (
+            proposal is None
+            or proposal.count + count > BATCH_ENTRIES_MAX
+            or proposal.size_bytes + size_bytes > BATCH_BYTES_MAX
+        ):
+            proposal = room.proposal = Proposal(room.name)
+            self.proposals.append(proposal)
+        return proposal
+
+    def take_proposals(self) -> list[Proposal]:
+        """Return what was proposed since the last call; later posts open new proposals."""
+        proposals, self.proposals = self.proposals, []
+        for proposal in proposals:
+            self._rooms[proposal.room].proposal = None
+        return proposals
+
+    def admits(self, topic: bytes) -> str | None:
+        """Return the room that a subscription opens, by its key; None for a foreign topic.
+
+        A room without entries is forgotten at a restart, but its members' subscriptions
+        are recognised all the same.
+        """
+        name_bytes, nul, key = topic.partition(b"\0")
+        if not nul or len(key) != KEY_BYTES:
+            return None
+        try:
+            name = name_bytes.decode()
+            room = self._rooms.get(name)
+            if room is None and check_room(name) != name:
+                return None
+        except (UnicodeDecodeError, Refused):
+            return None
+        expected = room.subscription if room else keys.subscription(self._secret, name, 0)
+        return name if hmac.compare_digest(topic, expected) else None
+
+    def subscribed(self, name: str, now_s: float) -> None:
+        """Show the room's head soon: somebody has just subscribed."""
+        if self._beacons.deadline(name) > now_s + BEACON_JOIN_S:
+            self._beacons.set(name, now_s + BEACON_JOIN_S)
+
+    def published(self, room: Room, now_s: float) -> None:
+        """Show the room's head after a short quiet: a batch has just been published."""
+        room.beacon_step = 0
+        self._beacons.set(room.name, now_s + BEACON_QUIETS_S[0])
+
+    def beacons(self, now_s: float) -> list[bytes]:
+        """Return the publications of the heads that are due."""
+        publications = []
+        for name in self._beacons.due(now_s):
+            room = self._rooms.get(name)
+            head = room.head if room else 0
+            subscription = room.subscription if room else keys.subscription(self._secret, name, 0)
+            body = encode(Batch(name, self._epoch, head, head + 1, []))
+            publications.append(subscription + body)
+            if room and room.roster:
+                self._beacons.set(name, now_s + BEACON_QUIETS_S[room.beacon_step])
+                room.beacon_step = min(room.beacon_step + 1, len(BEACON_QUIETS_S) - 1)
+        return publications
+
+    def next_deadline_s(self) -> float:
+        """Return when `beacons` has something again."""
+        return self._beacons.next()

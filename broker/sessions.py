@@ -1,0 +1,220 @@
+"""Sessions and the people behind them. Pure: time comes in as seconds of a steady clock.
+
+A session is one running client, known by its secret token. A user is a nick in use: all
+sessions of one owner that go by that nick. A session lives while its inbox subscription does,
+and for a grace period after it, so that a short break of the network is no news.
+PROTOCOL.md, "Sessions".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from broker import keys
+from broker.log import Mark
+from broker.timers import Timers
+from common.errors import Code, Refused
+from common.names import check_nick, fold
+from common.wire import Hello
+
+INBOXES_UNCLAIMED_MAX = 4_096  # Subscriptions whose HELLO has not come; the oldest give way.
+POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
+
+
+class User:
+    """A nick in use, and the sessions that go by it. Compared by identity."""
+
+    __slots__ = ("key", "nick", "owner", "sessions")
+
+    def __init__(self, nick: str, owner: bytes) -> None:
+        self.nick = nick
+        self.key = fold(nick)
+        self.owner = owner
+        self.sessions: set[Session] = set()
+
+
+class Session:
+    """One running client."""
+
+    __slots__ = (
+        "allowance",
+        "expected",
+        "inbox_count",
+        "instance",
+        "kept",
+        "rated_at",
+        "rooms",
+        "route",
+        "sender",
+        "token",
+        "user",
+    )
+
+    def __init__(self, token: bytes, route: bytes, instance: int, sender: bytes) -> None:
+        self.token = token
+        self.route = route  # Of its newest command: ROUTER draws another at each reconnect.
+        self.instance = instance
+        self.sender = sender
+        self.user: User
+        self.kept: Mapping[int, Mark] = {}  # The log's living memory; only the log writes it.
+        self.expected = 1  # The number of the next SEND.
+        self.inbox_count = 0  # Two for a moment when a reconnect overtakes the old connection.
+        self.rooms: set[str] = set()
+        self.allowance = 0.0
+        self.rated_at = 0.0
+
+
+class Rate(NamedTuple):
+    """A token bucket: texts a second, and how many at once."""
+
+    per_s: float
+    burst: float
+
+
+class Sessions:
+    """All sessions and users, and the inbox subscriptions that show who is alive."""
+
+    def __init__(self, *, clients_max: int, grace_s: float, rate: Rate) -> None:
+        self.clients_max = clients_max
+        self._grace_s = grace_s
+        self._rate = rate
+        self._by_token: dict[bytes, Session] = {}
+        self._users: dict[str, User] = {}
+        self._unclaimed: dict[bytes, int] = {}
+        self._graces: Timers[bytes] = Timers()
+        self._pokes: Timers[bytes] = Timers()
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._by_token.values())
+
+    def get(self, token: bytes) -> Session | None:
+        """Return the session with this token."""
+        return self._by_token.get(token)
+
+    def hello(self, route: bytes, token: bytes, hello: Hello, now_s: float) -> tuple[Session, bool]:
+        """Begin or resume a session; return it, and whether it was there. Raises `Refused`."""
+        session = self._by_token.get(token)
+        if session is not None:
+            if session.instance != hello.instance:
+                raise Refused(Code.SESSION_TAKEN)
+            session.route = route
+            session.expected = max(session.expected, hello.number)
+            return session, True
+        if len(self._by_token) >= self.clients_max:
+            raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
+        user = self._user(hello.nick, keys.owner(hello.owner))
+        sender = keys.sender(token, hello.instance)
+        session = self._by_token[token] = Session(token, route, hello.instance, sender)
+        session.user = user
+        session.expected = hello.number
+        session.allowance, session.rated_at = self._rate.burst, now_s
+        session.inbox_count = self._unclaimed.pop(token, 0)
+        self._pokes.cancel(token)
+        user.sessions.add(session)
+        self._users[user.key] = user
+        if not session.inbox_count:
+            self._graces.set(token, now_s + self._grace_s)
+        return session, False
+
+    def _user(self, nick: str, owner: bytes) -> User:
+        """Return the user that a nick and an owner make, old or new. Raises `Refused`."""
+        nick = check_nick(nick)
+        user = self._users.get(fold(nick))
+        if user is None:
+            return User(nick, owner)
+        if user.owner != owner:
+            raise Refused(Code.NICK_TAKEN, f"somebody else is here as {user.nick}")
+        return user
+
+    def end(self, session: Session) -> None:
+        """Forget the session; its rooms are the caller's business."""
+        del self._by_token[session.token]
+        self._graces.cancel(session.token)
+        self._leave_user(session)
+        if session.inbox_count:
+            self._unclaimed[session.token] = session.inbox_count
+            self._bound_unclaimed()
+
+    def _leave_user(self, session: Session) -> None:
+        user = session.user
+        user.sessions.discard(session)
+        if not user.sessions and self._users.get(user.key) is user:
+            del self._users[user.key]
+
+    def rename(self, session: Session, nick: str) -> tuple[User, str]:
+        """Give the session another nick; return the user and nick that it had before.
+
+        A user of one session changes the nick and stays the same user. Of several sessions
+        only this one moves, to the user of that nick; or the user's spelling changes for all.
+        """
+        before, nick_before = session.user, session.user.nick
+        user = self._user(nick, before.owner)
+        if user.key == before.key:
+            before.nick = check_nick(nick)
+        elif len(before.sessions) == 1 and not user.sessions:
+            del self._users[before.key]
+            before.nick, before.key = user.nick, user.key
+            self._users[before.key] = before
+        else:
+            self._leave_user(session)
+            session.user = user
+            user.sessions.add(session)
+            self._users[user.key] = user
+        return before, nick_before
+
+    def wait_ms(self, session: Session, count: int, now_s: float) -> int:
+        """Take `count` texts from the session's allowance; else return how long to wait."""
+        rate = self._rate
+        allowance = min(rate.burst, session.allowance + (now_s - session.rated_at) * rate.per_s)
+        session.rated_at = now_s
+        session.allowance = allowance
+        if allowance >= count:
+            session.allowance = allowance - count
+            return 0
+        return int((count - allowance) / rate.per_s * 1_000) + 1
+
+    def inbox_opened(self, token: bytes, now_s: float) -> None:
+        """Note that somebody subscribed to the inbox of this token."""
+        session = self._by_token.get(token)
+        if session is not None:
+            session.inbox_count += 1
+            self._graces.cancel(token)
+            return
+        self._unclaimed[token] = self._unclaimed.get(token, 0) + 1
+        self._pokes.set(token, now_s + POKE_S)
+        self._bound_unclaimed()
+
+    def _bound_unclaimed(self) -> None:
+        if len(self._unclaimed) > INBOXES_UNCLAIMED_MAX:
+            oldest = next(iter(self._unclaimed))
+            del self._unclaimed[oldest]
+            self._pokes.cancel(oldest)
+
+    def inbox_closed(self, token: bytes, now_s: float) -> None:
+        """Note that a subscription to the inbox of this token ended."""
+        session = self._by_token.get(token)
+        if session is not None:
+            session.inbox_count = max(0, session.inbox_count - 1)
+            if not session.inbox_count:
+                self._graces.set(token, now_s + self._grace_s)
+        elif token in self._unclaimed:
+            self._unclaimed[token] -= 1
+            if not self._unclaimed[token]:
+                del self._unclaimed[token]
+                self._pokes.cancel(token)
+
+    def expired(self, now_s: float) -> list[Session]:
+        """Return the sessions whose grace is over."""
+        return [self._by_token[token] for token in self._graces.due(now_s)]
+
+    def strangers(self, now_s: float) -> list[bytes]:
+        """Return the tokens whose inbox is open, but whose session nobody knows."""
+        return list(self._pokes.due(now_s))
+
+    def next_deadline_s(self) -> float:
+        """Return when `expired` or `strangers` has something again."""
+        return min(self._graces.next(), self._pokes.next())

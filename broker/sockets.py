@@ -1,0 +1,26 @@
+"""How the broker's listening sockets are set up; live and history share it."""
+
+from __future__ import annotations
+
+import zmq
+
+BACKLOG = 4_096  # Connections waiting to be accepted; a restart brings everybody at once.
+LINGER_MS = 1_500  # For the last words to reach the clients.
+# A peer whose host vanished is noticed by the kernel; nobody sends anything for it.
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 60, 10, 3
+
+
+def bound_socket(
+    context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str, frame_bytes_max: int
+) -> zmq.Socket[bytes]:
+    """Return a socket that is ready to be bound to a numeric address."""
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.IPV6, int(":" in address))
+    socket.setsockopt(zmq.MAXMSGSIZE, frame_bytes_max)
+    socket.setsockopt(zmq.BACKLOG, BACKLOG)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT)
+    return socket

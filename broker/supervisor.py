@@ -1,0 +1,339 @@
+"""The supervisor: starts live and history, watches them, restarts them, ends them.
+
+One thread, one selector. It holds the data folder's lock, reads the console, takes the
+signals, and touches neither the chat's sockets nor, after the start, its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from broker.child import LOG_FORMAT, Orders, Report
+from broker.config import Settings
+from broker.datadir import hold
+from broker.log_sqlite import prepare
+from broker.ports import free_base_port, resolve
+from common.endpoints import Address
+from common.errors import HubbubError
+
+CHILDREN = ("history", "live")  # History first: whoever hears of the room can read it.
+BACK_OFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)  # Between a child's death and its restart.
+HEALTHY_S = 30.0  # A child that lived so long is restarted at once again.
+START_S_MAX = 30.0
+STOP_S_MAX = 4.0  # Then the children are killed: the whole broker leaves within five.
+MEMORY_EVERY_S = 1.0
+CONSOLE_LINE_MAX = 256
+PORT_TRIES_MAX = 10
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+logger = logging.getLogger("broker")
+
+
+class StartFailed(HubbubError):
+    """A child could not start; the message says why and what to do."""
+
+
+class PortTaken(StartFailed):
+    """A port is in use."""
+
+
+class StopAsked(HubbubError):
+    """A signal came while a child was starting."""
+
+
+class Child:
+    """One child process, and when to start it again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.process: subprocess.Popen[bytes] | None = None
+        self.deaths_count = 0
+        self.started_s = 0.0
+        self.restart_at_s: float | None = None
+
+    def start(self, orders: bytes, lock: int) -> None:
+        """Start the process in a session of its own: the terminal's signals are not for it."""
+        self.started_s = time.monotonic()
+        self.restart_at_s = None
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"broker.{self.name}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(lock,),
+            start_new_session=True,
+            env=_child_environment(),
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(orders + b"\n")
+        self.process.stdin.flush()
+
+    def tell_to_stop(self) -> None:
+        """Close the child's input, which is its word to stop."""
+        if self.process is not None and self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+
+    def kill(self) -> None:
+        """End the process now."""
+        if self.process is not None:
+            self.process.kill()
+
+    def reap(self) -> None:
+        """Forget the ended process."""
+        if self.process is not None:
+            self.process.wait()
+            self.tell_to_stop()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+            self.process = None
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory; 0 when there is no process."""
+        if self.process is None:
+            return 0
+        try:
+            pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        except (OSError, IndexError):
+            return 0
+        return int(pages) * PAGE_BYTES
+
+
+def _child_environment() -> dict[str, str]:
+    """Let the children find this very code, wherever the broker was started from."""
+    root = str(Path(__file__).resolve().parent.parent)
+    path = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": root if not path else f"{root}{os.pathsep}{path}"}
+
+
+class Supervisor:
+    """Everything that one running broker is made of."""
+
+    def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
+        """Remember; `announce` is told the ready line, once."""
+        self._settings = settings
+        self._announce = announce
+        self._children = {name: Child(name) for name in CHILDREN}
+        self._selector = selectors.DefaultSelector()
+        self._stop_signals = 0
+        self._is_stopping = False
+        self._memory_at_s = 0.0
+
+    def run(self) -> int:
+        """Serve until told to stop; return the exit status. Raises `HubbubError` at the start."""
+        os.umask(0o077)  # Data, log and lock are the operator's alone.
+        folder = Path(self._settings.data)
+        address = resolve(self._settings.host)
+        self._lock = hold(folder)
+        prepare(folder)
+        self._watch_signals()
+        try:
+            self._start(address)
+            served = Address(self._settings.host.strip("[]"), self._port)
+            self._announce(f"hubbub broker ready on {served.url()}")
+            self._watch_console()
+            self._watch()
+            return self._stop()
+        except StopAsked:
+            return self._stop()
+        finally:
+            for child in self._children.values():
+                child.kill()
+                child.reap()
+            os.close(self._lock)
+            self._selector.close()
+
+    # --- starting -----------------------------------------------------------
+    def _start(self, address: str) -> None:
+        tries_count = PORT_TRIES_MAX if self._settings.port == 0 else 1
+        for attempt in range(tries_count):
+            self._port = self._settings.port or free_base_port(address)
+            self._orders = msgspec.json.encode(
+                Orders(self._settings, address, self._port, self._port + 1, self._port + 2)
+            )
+            try:
+                for child in self._children.values():
+                    child.start(self._orders, self._lock)
+                for child in self._children.values():
+                    self._await_report(child)
+            except PortTaken:
+                for child in self._children.values():
+                    child.kill()
+                    child.reap()
+                if attempt == tries_count - 1:
+                    raise
+            else:
+                return
+
+    def _await_report(self, child: Child) -> None:
+        """Wait until the child serves; raise `StartFailed`."""
+        assert child.process is not None
+        assert child.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.process.stdout, selectors.EVENT_READ)
+            selector.register(self._signals, selectors.EVENT_READ)
+            ready = [key.fileobj for key, _ in selector.select(START_S_MAX)]
+        if self._signals in ready:
+            raise StopAsked
+        if not ready:
+            raise StartFailed(f"{child.name} did not start")
+        line = child.process.stdout.readline()
+        if not line:
+            raise StartFailed(f"{child.name} ended at its start; its message is above")
+        told = msgspec.json.decode(line, type=Report)
+        if told.is_port_taken:
+            raise PortTaken(
+                f"{told.failure}: another program serves there; stop it or choose another --port"
+            )
+        if told.failure:
+            raise StartFailed(f"cannot serve on {told.failure}; choose another --host or --port")
+        self._selector.register(child.process.stdout, selectors.EVENT_READ, child)
+
+    # --- watching -----------------------------------------------------------
+    def _watch_signals(self) -> None:
+        """Turn signals into bytes on a pipe, so that the selector sees them."""
+        self._signals, writer = os.pipe()
+        os.set_blocking(writer, False)
+        os.set_blocking(self._signals, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        # A broker in the background of a shell must not be stopped for looking at the console.
+        signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+        self._selector.register(self._signals, selectors.EVENT_READ, "signals")
+
+    def _watch_console(self) -> None:
+        """Listen for `q` and Enter; a console that is closed, or none, says nothing."""
+        # /dev/null and plain files cannot be waited for, and have nothing to say.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ, "console")
+
+    def _watch(self) -> None:
+        """Go round until it is time to stop."""
+        while not self._is_stopping:
+            for key, _ in self._selector.select(self._wait_s()):
+                if key.data == "signals":
+                    self._take_signals()
+                elif key.data == "console":
+                    self._take_console_line()
+                else:
+                    self._take_death(key.data)
+            now_s = time.monotonic()
+            for child in self._children.values():
+                if child.restart_at_s is not None and now_s >= child.restart_at_s:
+                    self._restart(child)
+            self._watch_memory(now_s)
+
+    def _wait_s(self) -> float:
+        now_s = time.monotonic()
+        deadlines_s = [self._memory_at_s] + [
+            child.restart_at_s
+            for child in self._children.values()
+            if child.restart_at_s is not None
+        ]
+        return max(0.0, min(deadlines_s) - now_s)
+
+    def _take_signals(self) -> None:
+        try:
+            self._stop_signals += len(os.read(self._signals, CONSOLE_LINE_MAX))
+        except BlockingIOError:
+            return
+        self._is_stopping = self._stop_signals > 0
+
+    def _take_console_line(self) -> None:
+        try:
+            line = os.read(sys.stdin.fileno(), CONSOLE_LINE_MAX)
+        except OSError:
+            line = b""  # In the background of a terminal: it is not ours to read.
+        if not line:
+            self._selector.unregister(sys.stdin.fileno())
+        elif b"q" in [word.strip().lower() for word in line.splitlines()]:
+            self._is_stopping = True
+
+    def _take_death(self, child: Child) -> None:
+        """Plan the restart of a child whose output has ended."""
+        assert child.process is not None
+        assert child.process.stdout is not None
+        if os.read(child.process.stdout.fileno(), CONSOLE_LINE_MAX):
+            return  # It said something more; only the end matters.
+        self._selector.unregister(child.process.stdout)
+        child.kill()  # An end of output without an end of process would be a hung child.
+        status = child.process.wait()
+        child.reap()
+        if time.monotonic() - child.started_s > HEALTHY_S:
+            child.deaths_count = 0
+        delay_s = BACK_OFF_S[min(child.deaths_count, len(BACK_OFF_S) - 1)]
+        child.deaths_count += 1
+        child.restart_at_s = time.monotonic() + delay_s
+        logger.error("%s ended with status %d; again in %.2f s", child.name, status, delay_s)
+
+    def _restart(self, child: Child) -> None:
+        child.start(self._orders, self._lock)
+        try:
+            self._await_report(child)
+        except StartFailed as error:
+            logger.error("%s", error)  # noqa: TRY400 - the message is the cause
+            assert child.process is not None
+            assert child.process.stdout is not None
+            child.kill()
+            self._selector.register(child.process.stdout, selectors.EVENT_READ, child)
+        else:
+            logger.info("%s is back", child.name)
+
+    def _watch_memory(self, now_s: float) -> None:
+        """Restart live when a peer made it grow beyond its bound.
+
+        libzmq keeps refused subscriptions and half messages of a peer without a limit of its
+        own, and cannot be told to drop a peer. A restart drops them all; clients resume.
+        """
+        if now_s < self._memory_at_s:
+            return
+        self._memory_at_s = now_s + MEMORY_EVERY_S
+        live = self._children["live"]
+        memory_mib = live.memory_bytes() >> 20
+        if memory_mib > self._settings.memory_mib:
+            logger.error(
+                "live holds %d MiB, more than %d: restarting it",
+                memory_mib,
+                self._settings.memory_mib,
+            )
+            live.kill()
+
+    # --- stopping -----------------------------------------------------------
+    def _stop(self) -> int:
+        """End the children in order: live tells the clients, then history may go."""
+        logger.info("closing")
+        deadline_s = time.monotonic() + STOP_S_MAX
+        signals_count = self._stop_signals
+        is_clean = True
+        for name in reversed(CHILDREN):
+            child = self._children[name]
+            child.tell_to_stop()
+            while child.process is not None and child.process.poll() is None:
+                try:
+                    child.process.wait(0.02)
+                except subprocess.TimeoutExpired:
+                    self._take_signals()
+                is_hurried = self._stop_signals > signals_count
+                if is_hurried or time.monotonic() > deadline_s:
+                    child.kill()
+                    is_clean = is_hurried
+                    child.process.wait()
+            child.reap()
+        return 0 if is_clean else 1
+
+
+def run(settings: Settings, announce: Callable[[str], None]) -> int:
+    """Run a broker in this process until it is told to stop; return the exit status."""
+    logging.basicConfig(stream=sys.stderr, format=LOG_FORMAT, level=settings.log_level.upper())
+    return Supervisor(settings, announce).run()
