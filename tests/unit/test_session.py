@@ -10,6 +10,7 @@ from client.limits import (
     ANSWER_AGE_S_MAX,
     CLOSE_S,
     HISTORY_IDLE_S,
+    HISTORY_STALL_S,
     HISTORY_TIMEOUT_S,
     PROOF_S,
     RETRY_S,
@@ -659,3 +660,32 @@ def test_close_without_a_broker_is_at_once() -> None:
     assert driver.others == [effects.Stop()]
     assert driver.session.abandon_all() == [READY]
     assert driver.drain_events() == [State("connecting", "")]
+
+
+def test_a_log_that_was_rolled_back_starts_over() -> None:
+    driver = in_room()
+    driver.publish(driver.log.append(5))
+    driver.refuse(0, Code.NO_SESSION)
+    driver.welcome()
+    driver.log = LogModel()
+    driver.log.append(3)
+    driver.drain_events()
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    assert driver.drain_events()[0] == Reset("lobby")
+    driver.page()
+    assert driver.seqs() == [1, 2, 3]
+
+
+def test_history_that_lags_is_asked_again_but_not_at_once() -> None:
+    driver = in_room()
+    lagging = driver.log.page(Mode.AFTER, 0, 9)
+    driver.log.append(1)
+    driver.publish(driver.log.beacon())
+    page, batches = lagging
+    ask = driver.asked.pop()
+    late = wire.Page(ask.id, "lobby", page.epoch, page.first, page.head, more=False)
+    driver.take(driver.session.page(late, batches, driver.now))
+    assert driver.asked == []
+    driver.wait(HISTORY_STALL_S)
+    driver.page()
+    assert driver.seqs() == [1]
