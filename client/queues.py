@@ -43,10 +43,14 @@ class Waker:
                 self._mouth.send(b"\0")
 
     def clear(self) -> None:
-        """Take the signal. Whoever wakes from here on is heard, so look at the queues after."""
-        self._is_set = False
+        """Take the signal; look at the queues after this.
+
+        In this order: were the flag taken down first, a wake in between would put it up again
+        and have its byte swallowed, and nobody would be heard any more.
+        """
         with contextlib.suppress(OSError):
             self._ear.recv(64)
+        self._is_set = False
 
     def close(self) -> None:
         """Close both ends."""
