@@ -43,10 +43,10 @@ class Waker:
                 self._mouth.send(b"\0")
 
     def clear(self) -> None:
-        """Take the signal; look at the queues after this.
+        """Take the signal. Whoever wakes from here on is heard, so look at the queues after.
 
-        In this order: were the flag taken down first, a wake in between would put it up again
-        and have its byte swallowed, and nobody would be heard any more.
+        In this order: the other way round, a signal that comes in between would be taken with
+        the flag still set, and nobody would ever signal again.
         """
         with contextlib.suppress(OSError):
             self._ear.recv(64)
