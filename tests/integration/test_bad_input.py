@@ -38,9 +38,8 @@ def bystander(broker: BrokerProcess) -> Iterator[RawPeer]:
 
 
 @pytest.fixture
-def peer(broker: BrokerProcess, bystander: RawPeer) -> Iterator[RawPeer]:
-    """Give a session that will misbehave."""
-    assert bystander
+def peer(broker: BrokerProcess, bystander: RawPeer) -> Iterator[RawPeer]:  # noqa: ARG001
+    """Give a session that will misbehave, and have somebody watch."""
     with RawPeer(broker.port) as raw:
         raw.hello(f"mallory-{raw.instance}")
         yield raw
@@ -134,20 +133,18 @@ def test_a_text_with_nul_is_refused_and_the_next_is_taken(peer: RawPeer) -> None
         wire.Bye(7),
     ],
 )
-def test_commands_before_hello(
-    broker: BrokerProcess, bystander: RawPeer, command: wire.Payload
-) -> None:
+@pytest.mark.usefixtures("bystander")
+def test_commands_before_hello(broker: BrokerProcess, command: wire.Payload) -> None:
     """Whoever has not said HELLO is told so."""
-    assert bystander
     with RawPeer(broker.port) as stranger:
         refusal = stranger.ask(command, wire.Error)
         assert (refusal.id, refusal.code, refusal.survives) == (7, "no_session", False)
 
 
 @pytest.mark.parametrize("nick", ["a b", "/quit", "a\0b", "a\x1b[2J", "\u202eevil", "n" * 33, "-x"])
-def test_invalid_nicks(broker: BrokerProcess, bystander: RawPeer, nick: str) -> None:
+@pytest.mark.usefixtures("bystander")
+def test_invalid_nicks(broker: BrokerProcess, nick: str) -> None:
     """A nick that breaks the rules is refused, at HELLO and later."""
-    assert bystander
     with RawPeer(broker.port) as stranger:
         hello = wire.Hello(1, nick, stranger.owner, 1, 1)
         assert stranger.ask(hello, wire.Error).code == "nick_invalid"
@@ -276,9 +273,9 @@ def test_data_on_the_rooms_endpoint_is_ignored(broker: BrokerProcess, peer: RawP
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2])
-def test_bytes_that_are_not_zmtp(broker: BrokerProcess, bystander: RawPeer, offset: int) -> None:
+@pytest.mark.usefixtures("bystander")
+def test_bytes_that_are_not_zmtp(broker: BrokerProcess, offset: int) -> None:
     """A web browser at the wrong port, or noise, is cut off."""
-    assert bystander
     for noise in (b"GET / HTTP/1.1\r\nHost: hubbub\r\n\r\n", os.urandom(4_096), b"\xff" * 64):
         with socket.create_connection(("127.0.0.1", broker.port + offset)) as raw:
             raw.settimeout(10)
@@ -289,11 +286,9 @@ def test_bytes_that_are_not_zmtp(broker: BrokerProcess, bystander: RawPeer, offs
                     pass
 
 
-def test_a_frame_beyond_the_bound_costs_only_its_sender(
-    broker: BrokerProcess, bystander: RawPeer
-) -> None:
+@pytest.mark.usefixtures("bystander")
+def test_a_frame_beyond_the_bound_costs_only_its_sender(broker: BrokerProcess) -> None:
     """The transport drops the connection of a peer whose frame is too large; it may come again."""
-    assert bystander
     with RawPeer(broker.port) as giant:
         giant.hello(f"giant-{giant.instance}")
         giant.dealer.send_multipart([b"x" * (limits.COMMAND_BYTES_MAX + 1), b""])

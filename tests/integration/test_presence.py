@@ -154,12 +154,12 @@ def test_two_sessions_of_one_person_count_once(broker: BrokerProcess, anna: RawP
             assert told(bob, lambda _: True).changes == Changes([], ["anna"], [], [])
 
 
+@pytest.mark.usefixtures("anna")
 @pytest.mark.parametrize("nick", ["anna", "ANNA", "\uff21\uff4e\uff4e\uff41"])
 def test_somebody_elses_nick_is_refused_and_another_can_be_chosen(
-    broker: BrokerProcess, anna: RawPeer, nick: str
+    broker: BrokerProcess, nick: str
 ) -> None:
     """Ancestors 1 and 3: unique nicks, without regard to case and compatibility forms."""
-    assert anna
     with RawPeer(broker.port) as bob:
         bob.sub.subscribe(wire.INBOX + bob.token)
         refusal = bob.ask(wire.Hello(1, nick, bob.owner, bob.instance, 1), wire.Error)
