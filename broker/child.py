@@ -1,9 +1,8 @@
 """How the supervisor and its child processes talk: a line of JSON each way over pipes.
 
-The supervisor writes the child's orders as the first line of its standard input; each further
-line is a word (`stop`). The end of that input means that the supervisor is gone, which is an
-order to stop as well: no child outlives it. The child writes one line on its standard output
-when it serves, or why it cannot.
+The supervisor writes the child's orders as one line on its standard input. The end of that
+input is the order to stop, whether the supervisor closed it or is gone: no child outlives it.
+The child writes one line on its standard output when it serves, or why it cannot.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Iterator
 
 import msgspec
 
 from broker.config import Settings
 
-# Unbuffered: a buffer's lock, held by a thread that waits, would break the interpreter's exit.
-_ORDERS = io.FileIO(0, closefd=False)
+ORDERS_FILE = 0  # Standard input. Readable again after the orders: it has ended.
+READ_BYTES = 256
+_ORDERS = io.FileIO(ORDERS_FILE, closefd=False)  # Unbuffered, so that polls tell the truth.
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -58,10 +57,10 @@ def report(report: Report) -> None:
     sys.stdout.buffer.flush()
 
 
-def words() -> Iterator[str]:
-    """Yield the supervisor's words until it has no more to say."""
-    for line in _ORDERS:
-        yield line.decode(errors="replace").strip()
+def await_stop() -> None:
+    """Wait until the supervisor has closed the orders, or is gone."""
+    while _ORDERS.read(READ_BYTES):
+        pass
 
 
 def raise_descriptor_limit() -> int:

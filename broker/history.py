@@ -1,8 +1,8 @@
 """The history process: REP workers behind one endpoint. Reads the log; writes nothing.
 
 A process of its own, so that a thousand clients replaying at once never delay live chat. Each
-worker thread owns one REP socket and one read-only connection to the log; the main thread owns
-the two ends of the proxy between them and the clients. Run as `python -m broker.history`.
+worker thread owns one REP socket and one read-only connection to the log; the proxy thread owns
+the sockets between them and the clients. Run as `python -m broker.history`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 import zmq
 
 from broker import keys
-from broker.child import Report, begin, raise_descriptor_limit, report, words
+from broker.child import Report, await_stop, begin, raise_descriptor_limit, report
 from broker.log import Reader
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME
@@ -29,7 +29,6 @@ from common.wire import Command
 
 REQUEST_BYTES_MAX = 1_024  # A HISTORY is some hundred bytes.
 WORKERS_ENDPOINT = "inproc://workers"
-CONTROL_ENDPOINT = "inproc://control"
 
 _decode_history = msgspec.msgpack.Decoder(wire.History).decode
 
@@ -83,50 +82,45 @@ def work(context: zmq.Context[Socket], path: Path, logger: logging.Logger) -> No
         reader.close()
 
 
+def proxy(clients: Socket, backend: Socket) -> None:
+    """Pass requests and answers on until the context ends."""
+    try:
+        zmq.proxy(clients, backend)
+    except zmq.ContextTerminated:
+        pass
+    finally:
+        clients.close()
+        backend.close()
+
+
 def main() -> int:
-    """Bind, start the workers, and proxy until the supervisor says stop."""
+    """Bind, start proxy and workers, and wait until the supervisor says stop."""
     orders, logger = begin("history")
     raise_descriptor_limit()
     context: zmq.Context[Socket] = zmq.Context()
     endpoint = Address(orders.address, orders.history_port).url()
     clients = bound_socket(context, zmq.ROUTER, orders.address, REQUEST_BYTES_MAX)
+    backend = context.socket(zmq.DEALER)
+    backend.setsockopt(zmq.LINGER, 0)
+    backend.bind(WORKERS_ENDPOINT)
     try:
         clients.bind(endpoint)
     except zmq.ZMQError as error:
         is_taken = error.errno == zmq.EADDRINUSE
         report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
         return 1
-    backend = context.socket(zmq.DEALER)
-    backend.setsockopt(zmq.LINGER, 0)
-    backend.bind(WORKERS_ENDPOINT)
-    control = context.socket(zmq.PAIR)
-    control.bind(CONTROL_ENDPOINT)
     path = Path(orders.settings.data) / FILE_NAME
-    workers = [
+    threads = [
         threading.Thread(target=work, args=(context, path, logger), name=f"history-{index}")
         for index in range(orders.settings.history_workers)
     ]
-    for worker in workers:
-        worker.start()
-    threading.Thread(target=_listen, args=(context,), name="words", daemon=True).start()
+    threads.append(threading.Thread(target=proxy, args=(clients, backend), name="proxy"))
+    for thread in threads:
+        thread.start()
     report(Report())
-    zmq.proxy_steerable(clients, backend, None, control)
-    for socket in (clients, backend, control):
-        socket.close()
-    context.term()
-    for worker in workers:
-        worker.join()
+    await_stop()
+    context.term()  # Wakes every thread, and returns when each has closed its sockets.
     return 0
-
-
-def _listen(context: zmq.Context[Socket]) -> None:
-    """Turn the supervisor's word to stop into the proxy's."""
-    for word in words():
-        if word == "stop":
-            break
-    with context.socket(zmq.PAIR) as control:
-        control.connect(CONTROL_ENDPOINT)
-        control.send(b"TERMINATE")
 
 
 if __name__ == "__main__":

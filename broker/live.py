@@ -14,7 +14,7 @@ from pathlib import Path
 
 import zmq
 
-from broker.child import Orders, Report, begin, raise_descriptor_limit, report, words
+from broker.child import ORDERS_FILE, Orders, Report, begin, raise_descriptor_limit, report
 from broker.config import Settings
 from broker.core import Core, Facts, Rules
 from broker.log import LogFailed
@@ -33,11 +33,10 @@ DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
 HEARTBEATS_MISSED = 2  # So many intervals of silence, and a client is taken for dead.
 TRIM_EVERY_S = 1.0
 REFUSALS_EVERY_S = 60.0
-STOP_ENDPOINT = "inproc://stop"
 
 
 class Worker:
-    """Owns, from its own thread: ROUTER, XPUB, the log, the stop socket."""
+    """Owns, from its own thread: ROUTER, XPUB and the log."""
 
     def __init__(self, orders: Orders, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         """Only remember; sockets and log are made by the thread that uses them."""
@@ -52,8 +51,6 @@ class Worker:
     def run(self) -> None:
         """Serve until the word to stop comes."""
         settings = self._orders.settings
-        self._stop = self._context.socket(zmq.PAIR)
-        self._stop.connect(STOP_ENDPOINT)
         self._log = SqliteLog(
             Path(settings.data) / FILE_NAME,
             retain_messages=settings.retain_messages,
@@ -121,8 +118,8 @@ class Worker:
     def _serve(self) -> None:
         core, log = self._core, self._log
         poller = zmq.Poller()
-        for socket in (self._stop, self._xpub, self._router):
-            poller.register(socket, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
+        for source in (ORDERS_FILE, self._xpub, self._router):
+            poller.register(source, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
         is_stopping = False
         while not is_stopping:
             ready = dict(poller.poll(self._wait_ms()))
@@ -132,7 +129,7 @@ class Worker:
             if self._router in ready:
                 self._drain_commands()
             core.tick()
-            if self._stop in ready:
+            if ORDERS_FILE in ready:
                 core.close()
                 is_stopping = True
             proposals = core.take_proposals()
@@ -147,7 +144,6 @@ class Worker:
             self._keep_house()
         self._router.close()
         self._xpub.close()
-        self._stop.close()
 
     def _wait_ms(self) -> int:
         wait_s = min(self._core.next_deadline_s(), self._trim_at_s) - time.monotonic()
@@ -211,7 +207,7 @@ class Worker:
 
 
 def main() -> int:
-    """Run the worker on a thread of its own, and pass on the supervisor's word to stop."""
+    """Run the worker on a thread of its own until the supervisor says stop."""
     orders, logger = begin("live")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     failures: list[BaseException] = []
@@ -224,17 +220,8 @@ def main() -> int:
             if not isinstance(error, SystemExit):
                 logger.critical("the worker failed", exc_info=error)
 
-    def listen() -> None:
-        for word in words():
-            if word == "stop":
-                break
-        with context.socket(zmq.PAIR) as stop:
-            stop.bind(STOP_ENDPOINT)
-            stop.send(b"")
-
     worker = threading.Thread(target=work, name="worker")
     worker.start()
-    threading.Thread(target=listen, name="words", daemon=True).start()
     worker.join()
     if failures:
         return 1

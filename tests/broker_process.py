@@ -1,0 +1,150 @@
+"""A real broker for tests: all its processes, on free ports, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.waiting import DEADLINE_S, eventually
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class BrokerProcess:
+    """Starts with the object, ends with the `with` block, and leaves nothing behind."""
+
+    def __init__(self, data: Path, *flags: str, port: int = 0, host: str = "127.0.0.1") -> None:
+        """Start a broker and wait until it serves; its log goes beside the data folder."""
+        self.data = data
+        self.host = host
+        self.log_path = data.with_name(data.name + ".stderr")
+        self._flags = flags
+        self.start(port)
+
+    def start(self, port: int = 0) -> None:
+        """Start the broker's processes and wait for the ready line."""
+        command = [sys.executable, "-m", "broker", "--host", self.host, "--port", str(port)]
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--data", str(self.data), *self._flags],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        assert self.process.stdout is not None
+        self.ready_line = self.process.stdout.readline().decode()
+        assert self.ready_line.startswith("hubbub broker ready on tcp://"), self.log()
+        self.port = int(self.ready_line.rsplit(":", 1)[1])
+        self._pids = {self.process.pid, *self.children().values()}
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT, as clients take it."""
+        return self.ready_line.split("tcp://")[1].strip()
+
+    def log(self) -> str:
+        """Return what the broker said on standard error."""
+        return self.log_path.read_text(errors="replace")
+
+    def children(self) -> dict[str, int]:
+        """Return the process numbers of `live` and `history`, of those that run."""
+        found = {}
+        for pid in _children(self.process.pid):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            for name in ("live", "history"):
+                if f"broker.{name}".encode() in words:
+                    found[name] = pid
+        self._pids = getattr(self, "_pids", set()) | set(found.values())
+        return found
+
+    def kill_child(self, name: str) -> int:
+        """Kill -9 a child, wait until another has taken its place, and return its number."""
+        old = self.children()[name]
+        os.kill(old, signal.SIGKILL)
+        return eventually(
+            lambda: (new := self.children().get(name)) != old and new, f"another {name}"
+        )
+
+    def kill_supervisor(self) -> None:
+        """Kill -9 the supervisor alone; its children notice by themselves."""
+        self.children()
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+        self._close_pipes()
+
+    def kill_all(self) -> None:
+        """Kill -9 the whole broker at once, supervisor first."""
+        pids = [self.process.pid, *self.children().values()]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        self._close_pipes()
+        self.process.wait(DEADLINE_S)
+        for pid in pids[1:]:
+            eventually(lambda pid=pid: _is_gone(pid), f"the end of {pid}")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the broker by a signal and return its status."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end of the broker and of all that it started; return the status."""
+        try:
+            status = self.process.wait(DEADLINE_S)
+        finally:
+            self._close_pipes()
+        for pid in self._pids - {self.process.pid}:
+            eventually(lambda pid=pid: _is_gone(pid), f"the end of {pid}")
+        return status
+
+    def say(self, line: str) -> None:
+        """Type a line on the broker's console."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.stop()
+        self._close_pipes()
+        if error is not None:
+            sys.stderr.write(f"--- broker's log ---\n{self.log()}")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+def _is_gone(pid: int) -> bool:
+    """Tell whether a process has ended; one that nobody has reaped yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
