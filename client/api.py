@@ -1,0 +1,394 @@
+"""The blocking face of the client library: for scripts, bots, the command line, benchmarks.
+
+    with connect("chat.local", nick="anna") as client:
+        client.join("lobby")
+        client.send("lobby", "hello")
+        for event in client.events():
+            print(event)
+
+Errors are those of `common.errors`: `Refused` (with a code), `Unreachable` (nobody answered in
+time), `Closed`. Once connected, a lost connection raises nothing: it is told by `State` events,
+and the client resumes by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+import zmq
+
+from client.connection import Connection, open_socket
+from client.effects import Effect
+from client.events import (
+    KINDS,
+    Entry,
+    Event,
+    Joined,
+    Left,
+    Missing,
+    Presence,
+    Reset,
+    Sent,
+    State,
+)
+from client.limits import CALL_TIMEOUT_S, CLOSE_S, REPLY_BYTES_MAX
+from client.outbox import Line
+from client.pending import Pending
+from client.questions import Call
+from client.queues import CallQueue, EventQueue, Waker
+from client.session import Session
+from common import names, wire
+from common.endpoints import Address, parse
+from common.errors import Closed, Code, Malformed, Refused, Unreachable
+from common.limits import (
+    HISTORY_DEFAULT,
+    NUMBER_MAX,
+    OWNER_BYTES_MAX,
+    OWNER_BYTES_MIN,
+    TEXT_CHARS_MAX,
+    TOKEN_BYTES,
+    TOPIC_CHARS_MAX,
+)
+from common.wire import Greeting, Kind, Members, RoomInfo
+
+__all__ = [
+    "Client",
+    "Closed",
+    "Entry",
+    "Event",
+    "Greeting",
+    "Joined",
+    "Left",
+    "Members",
+    "Missing",
+    "Pending",
+    "Presence",
+    "Refused",
+    "Reset",
+    "RoomInfo",
+    "Sent",
+    "State",
+    "Unreachable",
+    "ask_status",
+    "connect",
+]
+
+T = TypeVar("T")
+
+# A bot says thousands of texts in a few rooms, and folding a name costs more than sending.
+_spell_room = functools.lru_cache(maxsize=1024)(names.check_room)
+
+
+def connect(
+    broker: str = "127.0.0.1:5555",
+    *,
+    nick: str,
+    owner: bytes | None = None,
+    timeout_s: float = 2.0,
+) -> Client:
+    """Connect to a broker ("HOST", "HOST:PORT", "[IPv6]:PORT") under a nick.
+
+    owner: 16 to 64 secret bytes that prove who one is: sessions with the same may share a nick.
+    None draws one for this client alone.
+
+    Raises `Unreachable` when nobody answers within timeout_s, `Refused` when the broker, or the
+    rules for nicks, say no, `ValueError` when the address or the owner cannot be one.
+    """
+    address = parse(broker)
+    if owner is None:
+        owner = os.urandom(OWNER_BYTES_MIN)
+    if not OWNER_BYTES_MIN <= len(owner) <= OWNER_BYTES_MAX:
+        raise ValueError(f"an owner has {OWNER_BYTES_MIN} to {OWNER_BYTES_MAX} bytes")
+    client = Client(address, names.check_nick(nick), owner)
+    try:
+        client.wait_until_online(timeout_s)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def ask_status(broker: str = "127.0.0.1:5555", timeout_s: float = 2.0) -> Greeting:
+    """Ask a broker how it is, without a session.
+
+    Raises `Unreachable` when nobody answers within timeout_s, `Refused` when the broker speaks
+    another version, `ValueError` when the address cannot be one.
+    """
+    address = parse(broker)
+    with zmq.Context() as context, open_socket(context, zmq.DEALER, address.host) as dealer:
+        dealer.setsockopt(zmq.MAXMSGSIZE, REPLY_BYTES_MAX)
+        dealer.connect(address.url())
+        dealer.send_multipart(wire.command_frames(wire.NO_TOKEN, wire.Greet(1)))
+        if not dealer.poll(int(timeout_s * 1000)):
+            raise Unreachable(_nobody(address))
+        try:
+            reply = wire.parse_reply(dealer.recv_multipart())
+        except Malformed as error:
+            raise Unreachable(f"{_nobody(address)}: {error}") from error
+    if type(reply) is wire.Error:
+        raise Refused(reply.code, reply.detail, reply.value)
+    if type(reply) is not Greeting:
+        raise Unreachable(_nobody(address))
+    return reply
+
+
+def _nobody(address: Address) -> str:
+    return f"no broker answers at {address.url().removeprefix('tcp://')}"
+
+
+class Client:
+    """A session with a broker; made by `connect`.
+
+    Every method may be called from any thread, except that one thread at a time reads events.
+    After fork() it belongs to the parent; in the child every call raises `Closed`.
+
+    Events wait in a bounded queue. A program that sends and never reads them is safe: the
+    client then stops reading rooms, and repairs from history once the program reads on.
+    """
+
+    def __init__(self, address: Address, nick: str, owner: bytes) -> None:
+        self._address = address
+        self._pid = os.getpid()
+        self._ready: Pending[wire.Welcome] = Pending()
+        token = os.urandom(TOKEN_BYTES)
+        self._session = Session(
+            nick=nick,
+            owner=owner,
+            token=token,
+            instance=int.from_bytes(os.urandom(7), "big") & NUMBER_MAX,
+            ready=self._ready,
+        )
+        waker = Waker()
+        self._calls = CallQueue(waker)
+        self._events = EventQueue(waker)
+        self._taken: deque[Event] = deque()  # Of the thread that reads events.
+        self._connection = Connection(
+            address, token, self._session, calls=self._calls, events=self._events, waker=waker
+        )
+        self._connection.start()
+
+    def wait_until_online(self, timeout_s: float) -> None:
+        """Wait for the first WELCOME; `connect` does. Raises `Unreachable`, `Refused`, `Closed`."""
+        try:
+            self._ready.result(timeout_s)
+        except Unreachable as error:
+            raise Unreachable(_nobody(self._address)) from error
+
+    @property
+    def nick(self) -> str:
+        """The nick as the broker knows it."""
+        return self._session.nick
+
+    @property
+    def motd(self) -> str:
+        """The broker's message of the day."""
+        return self._session.motd
+
+    @property
+    def state(self) -> str:
+        """How the connection is: the state of the last `State` event."""
+        return self._session.state
+
+    # --- rooms --------------------------------------------------------------
+    def join(
+        self,
+        room: str,
+        *,
+        history: int | None = HISTORY_DEFAULT,
+        since_ms: int | None = None,
+        timeout_s: float | None = CALL_TIMEOUT_S,
+    ) -> Joined:
+        """Become a member of a room and return how it is; its entries come as events.
+
+        history: how many earlier entries come first; 0 for none, None for all there are.
+        since_ms: instead, all entries from this time on (milliseconds since 1970).
+        The event `Joined` follows once the history was delivered. Joining twice only tells.
+
+        Raises `Refused`, `Unreachable`, `Closed`, `ValueError`.
+        """
+        if (history or 0) < 0 or not 0 <= (since_ms or 0) <= NUMBER_MAX:
+            raise ValueError("history and since_ms are not negative")
+        name = _spell_room(room)
+        pending: Pending[Joined] = Pending()
+        return self._call(
+            pending, lambda s, now: s.join(name, history, since_ms, pending, now), timeout_s
+        )
+
+    def part(self, room: str, *, timeout_s: float | None = CALL_TIMEOUT_S) -> None:
+        """Leave a room; the event `Left` follows. Raises `Refused`, `Unreachable`, `Closed`."""
+        name = _spell_room(room)
+        pending: Pending[None] = Pending()
+        self._call(pending, lambda s, now: s.part(name, pending, now), timeout_s)
+
+    def who(self, room: str, *, timeout_s: float | None = CALL_TIMEOUT_S) -> Members:
+        """Return the users of a room. Raises `Refused`, `Unreachable`, `Closed`."""
+        name = _spell_room(room)
+        pending: Pending[Members] = Pending()
+        return self._call(pending, lambda s, now: s.who(name, pending, now), timeout_s)
+
+    def rooms(self, *, timeout_s: float | None = CALL_TIMEOUT_S) -> list[RoomInfo]:
+        """Return all rooms, in order of their names. Raises `Unreachable`, `Closed`."""
+        pending: Pending[list[RoomInfo]] = Pending()
+        return self._call(pending, lambda s, now: s.rooms(pending, now), timeout_s)
+
+    def history(
+        self,
+        room: str,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        limit: int = HISTORY_DEFAULT,
+        timeout_s: float | None = CALL_TIMEOUT_S,
+    ) -> list[Entry]:
+        """Return entries of a joined room, oldest first, at most `limit`.
+
+        Those next after the seq `after` (and below `before`, if given); otherwise the last ones
+        before the seq `before`, or the newest. Read page by page, so a large limit is fine.
+
+        Raises `Refused`, `Unreachable`, `Closed`, `ValueError`.
+        """
+        until = NUMBER_MAX if before is None else before
+        if limit < 1 or not 0 <= until <= NUMBER_MAX or not 0 <= (after or 0) <= NUMBER_MAX:
+            raise ValueError("limit is at least 1; before and after are seqs")
+        pending: Pending[list[Entry]] = Pending()
+        call = Call(_spell_room(room), after, until, limit, pending)
+        return self._call(pending, lambda s, now: s.history(call, now), timeout_s)
+
+    # --- texts --------------------------------------------------------------
+    def send(
+        self, room: str, text: str, *, kind: str = "text", timeout_s: float | None = None
+    ) -> Sent:
+        """Say a text and return its place in the log, once the broker has committed it.
+
+        timeout_s None waits through reconnects and restarts of the broker. `Unreachable` after
+        a time-out does not take the text back: it can still be kept.
+
+        Raises `Refused`, `Unreachable`, `Closed`, `ValueError`.
+        """
+        return self.post(room, text, kind=kind).result(timeout_s)
+
+    def post(self, room: str, text: str, *, kind: str = "text") -> Pending[Sent]:
+        """Queue a text (kind "text", "action" or "topic") and return what will become of it.
+
+        Texts of one client arrive in a room in the order in which they were posted. Blocks only
+        while `TEXTS_UNSETTLED_MAX` texts are neither kept nor refused.
+
+        Raises `Refused` for what can't be a text or a room, `Closed`, `ValueError`.
+        """
+        code = KINDS.get(kind)
+        if code is None:
+            raise ValueError(f"{kind!r} is not a kind: write {', '.join(KINDS)}")
+        name = _spell_room(room)
+        pending: Pending[Sent] = Pending()
+        self._check_process()
+        self._calls.put_line(Line(name, code, text, _text_bytes(text, code), pending))
+        return pending
+
+    def topic(self, room: str, text: str, *, timeout_s: float | None = None) -> Sent:
+        """Set a room's topic; as `send`."""
+        return self.send(room, text, kind="topic", timeout_s=timeout_s)
+
+    # --- the session --------------------------------------------------------
+    def status(self, *, timeout_s: float | None = CALL_TIMEOUT_S) -> Greeting:
+        """Return how the broker is. Raises `Unreachable`, `Closed`."""
+        pending: Pending[Greeting] = Pending()
+        return self._call(pending, lambda s, now: s.status(pending, now), timeout_s)
+
+    def rename(self, nick: str, *, timeout_s: float | None = CALL_TIMEOUT_S) -> str:
+        """Take another nick and return it; in the state "refused" it tries to resume with it.
+
+        Raises `Refused`, `Unreachable`, `Closed`.
+        """
+        name = names.check_nick(nick)
+        pending: Pending[str] = Pending()
+        return self._call(pending, lambda s, now: s.rename(name, pending, now), timeout_s)
+
+    def close(self) -> None:
+        """End the session: settle the texts, say BYE; after a second at most, close anyway.
+
+        Texts that are not settled then end with `Closed`. Closing twice does nothing.
+        """
+        if os.getpid() == self._pid:
+            self._calls.want_end()
+            self._connection.join(2 * CLOSE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # The thread knows the queues, not the client, so a forgotten client ends here.
+        if hasattr(self, "_connection") and os.getpid() == self._pid:
+            self._calls.want_end()
+
+    # --- events -------------------------------------------------------------
+    def events(self, timeout_s: float | None = None) -> Iterator[Event]:
+        """Yield events as they come; end when closed, or after timeout_s without an event.
+
+        Only one thread at a time.
+        """
+        while self._taken or self._refill(timeout_s):
+            yield self._taken.popleft()
+
+    def next_event(self, timeout_s: float | None = None) -> Event | None:
+        """Return the next event; None when closed, or after timeout_s without an event.
+
+        Only one thread at a time.
+        """
+        if self._taken or self._refill(timeout_s):
+            return self._taken.popleft()
+        return None
+
+    def _refill(self, timeout_s: float | None) -> bool:
+        self._check_process()
+        self._taken = self._events.take(timeout_s)
+        return bool(self._taken)
+
+    # --- calls --------------------------------------------------------------
+    def _call(
+        self,
+        pending: Pending[T],
+        call: Callable[[Session, float], list[Effect]],
+        timeout_s: float | None,
+    ) -> T:
+        """Have the connection's thread make a call of the session, and wait for its answer."""
+        self._check_process()
+        self._calls.put((pending, call))
+        try:
+            return pending.result(timeout_s)
+        except Unreachable:
+            with contextlib.suppress(Closed):
+                self._calls.put((Pending(), lambda s, now: s.abandon(pending, now)))
+            raise
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise Closed("this client belongs to the process that made it")
+
+
+def _text_bytes(text: str, kind: Kind) -> int:
+    """Return a text's size in UTF-8; raise `Refused` for one that the wire does not take."""
+    chars_max = TOPIC_CHARS_MAX if kind is Kind.TOPIC else TEXT_CHARS_MAX
+    if len(text) > chars_max:
+        raise Refused(Code.TEXT_INVALID, f"a text has at most {chars_max} characters")
+    if not text and kind is not Kind.TOPIC:
+        raise Refused(Code.TEXT_INVALID, "a text has at least one character")
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise Refused(Code.TEXT_INVALID, "a text is Unicode without lone surrogates") from None

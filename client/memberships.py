@@ -1,0 +1,213 @@
+"""The rooms of a session: joining, subscriptions and their proof, logs, rosters. Pure.
+
+PROTOCOL.md, "JOIN" and "Replica of a room". JOIN comes before the subscription, always: a topic
+that the broker refused once stays refused until the client unsubscribes.
+"""
+
+from __future__ import annotations
+
+from client.effects import Reject, Resolve, Subscribe, Tray, Unsubscribe
+from client.events import Left
+from client.limits import PROOF_S, PROOF_S_MAX
+from client.questions import Answer, Questions
+from client.requests import Request, Requests
+from client.room import Room
+from common import wire
+from common.errors import Code, Refused
+
+
+class Memberships:
+    """Owned by the session, hence by one thread. `now` is monotonic, in seconds."""
+
+    def __init__(self, tray: Tray, requests: Requests) -> None:
+        self.topics: dict[bytes, Room] = {}  # What SUB is subscribed to, besides the inbox.
+        self._rooms: dict[str, Room] = {}
+        self.questions = Questions(self._rooms)
+        self._unproven: dict[str, Room] = {}  # Subscriptions that brought no frame yet.
+        self._tray = tray
+        self._requests = requests
+
+    # --- joining and leaving ------------------------------------------------
+    def join(
+        self, name: str, history: int | None, since_ms: int | None, ticket: object, now: float
+    ) -> None:
+        """Join a room, or tell about it again where it is joined."""
+        room = self._rooms.get(name)
+        if room is None:
+            room = self._rooms[name] = Room(name, history, since_ms)
+        room.tickets.append(ticket)
+        if not room.join_id:
+            self._send_join(room, now)
+
+    def part(self, name: str, ticket: object, now: float) -> None:
+        """Leave a room: nothing of it is delivered from here on."""
+        room = self._rooms.get(name)
+        if room is None:
+            self._tray.effects.append(Reject(ticket, Refused(Code.NOT_MEMBER)))
+            return
+        self._drop(room, Refused(Code.NOT_MEMBER, "the room was left meanwhile"))
+        self._requests.send(Request(wire.Part(self._requests.next_id(), name), ticket), now)
+
+    def parted(self, request: Request | None, name: str) -> None:
+        """Take PARTED, or the word that there was nothing to leave."""
+        if request is not None and request.ticket is not None:
+            self._tray.events.append(Left(name))
+            self._tray.effects.append(Resolve(request.ticket, None))
+
+    def abandon(self, ticket: object, now: float) -> None:
+        """Forget a call of join(). The broker may have heard JOIN, so a lone one is undone."""
+        for room in list(self._rooms.values()):
+            if ticket not in room.tickets:
+                continue
+            room.tickets.remove(ticket)
+            if not room.is_joined and not room.tickets:
+                self._drop(room, Refused(Code.NOT_MEMBER))
+                command = wire.Part(self._requests.next_id(), room.name)
+                self._requests.send(Request(command), now)
+
+    def tickets(self) -> list[object]:
+        """Return the calls of join() that have no answer."""
+        return [ticket for room in self._rooms.values() for ticket in room.tickets]
+
+    def resume(self, now: float, *, was_resumed: bool) -> None:
+        """Join again, before anything is said there: it renews topic, ticket and presence."""
+        for room in self._rooms.values():
+            room.join_id = room.who_id = 0
+            if room.is_joined:
+                # A broker that had lost the session may have refused the topic; SUB asks once.
+                room.is_swap_due |= not was_resumed
+                self._send_join(room, now)
+        self.await_proofs(now)
+
+    def resend(self, request: Request, now: float) -> None:
+        """Send a JOIN again that was under way, with the state of now."""
+        room = request.room
+        if room is not None and self._rooms.get(room.name) is room:
+            self._send_join(room, now)
+
+    def _send_join(self, room: Room, now: float) -> None:
+        command = room.begin_join(self._requests.next_id())
+        self._requests.send(Request(command, room=room), now)
+
+    def joined(self, joined: wire.Joined, now: float, *, is_news: bool) -> None:
+        """Take JOINED; see `Roster.replace` for is_news."""
+        request = self._requests.take(joined.id)
+        room = request.room if request is not None else None
+        if room is None or room.join_id != joined.id:
+            return
+        self._tray.events += room.joined(joined, is_news=is_news)
+        if room.is_swap_due or room.subscription != joined.subscription:
+            self._unsubscribe(room)
+            room.subscription = joined.subscription
+            room.proof_due_s = now + room.proof_pause_s
+            self._unproven[room.name] = room
+            self.topics[joined.subscription] = room
+            self._tray.effects.append(Subscribe(joined.subscription))
+        summary = room.summary()
+        self._tray.effects += [Resolve(ticket, summary) for ticket in room.tickets]
+        room.tickets = []
+        self._advance(room)
+
+    def refused(self, request: Request, refused: Refused) -> None:
+        """Take the refusal of a JOIN: the room is gone, even if it was joined before."""
+        room = request.room
+        if room is not None and room.join_id == request.command.id:
+            self._drop(room, refused)
+            if room.is_joined:
+                self._tray.events.append(Left(room.name))
+
+    def _drop(self, room: Room, error: Exception) -> None:
+        """Forget a room; calls of join() that still wait fail."""
+        self._unsubscribe(room)
+        del self._rooms[room.name]
+        self._requests.forget(room=room)
+        self._tray.effects += [Reject(ticket, error) for ticket in room.tickets]
+        room.tickets = []
+
+    def _unsubscribe(self, room: Room) -> None:
+        if room.subscription is not None:
+            self._tray.effects.append(Unsubscribe(room.subscription))
+            del self.topics[room.subscription]
+            room.subscription = None
+        self._unproven.pop(room.name, None)
+        room.is_swap_due = False
+        room.proof_due_s = 0.0
+
+    # --- what arrives -------------------------------------------------------
+    def publication(self, room: Room, item: wire.Publication, now: float) -> None:
+        """Take what was published on a room's topic."""
+        if room.proof_due_s:
+            self._unproven.pop(room.name, None)
+            room.proof_due_s = 0.0
+            room.proof_pause_s = PROOF_S
+        if type(item) is wire.Batch:
+            replica = room.replica
+            if item.epoch != replica.epoch:
+                self._suspect(room, item.epoch, now)
+                return
+            replica.live(item, self._tray.events)
+            if replica.has_hole or not room.is_announced:
+                self._advance(room)
+        elif type(item) is wire.Presence:
+            self._presence(room, item, now)
+
+    def _suspect(self, room: Room, epoch: int, now: float) -> None:
+        """Ask about a frame of another log: old, or the log changed. Only JOINED can tell."""
+        if not room.join_id and epoch != room.stale_epoch:
+            room.suspect_epoch = epoch
+            self._send_join(room, now)
+
+    def _presence(self, room: Room, item: wire.Presence, now: float) -> None:
+        news, must_ask = room.roster.apply(item)
+        if news is not None:
+            self._tray.events.append(news)
+        if must_ask and not room.who_id and not room.join_id:
+            room.who_id = self._requests.next_id()
+            self._requests.send(Request(wire.Who(room.who_id, room.name), room=room), now)
+
+    def members(self, members: wire.Members) -> None:
+        """Take the answer to WHO, whoever asked."""
+        request = self._requests.resolve(members.id, members)
+        room = request.room if request is not None else None
+        if room is not None and self._rooms.get(room.name) is room:
+            room.who_id = 0
+            if members.version >= room.roster.version:
+                news = room.roster.replace(members.version, members.users, members.nicks)
+                if news is not None:
+                    self._tray.events.append(news)
+
+    def answered(self, answer: Answer, now: float) -> None:
+        """Take what history led to."""
+        self._tray.events += answer.events
+        self._tray.effects += answer.effects
+        room = answer.room
+        if room is not None and self._rooms.get(room.name) is room:
+            self._advance(room)
+            if answer.renew and not room.join_id:
+                self._send_join(room, now)
+
+    def _advance(self, room: Room) -> None:
+        """After the log moved: announce the room if it stands, ask history if it has a hole."""
+        joined = room.announce()
+        if joined is not None:
+            self._tray.events.append(joined)
+        self.questions.hunger(room)
+
+    # --- the proof that a subscription works --------------------------------
+    @property
+    def deadline_s(self) -> float | None:
+        """When `prove_again` has something to do."""
+        return min((room.proof_due_s for room in self._unproven.values()), default=None)
+
+    def await_proofs(self, now: float) -> None:
+        """Start the wait for beacons anew, when nothing could have been heard."""
+        for room in self._unproven.values():
+            room.proof_due_s = now + room.proof_pause_s
+
+    def prove_again(self, now: float) -> None:
+        """No beacon: the subscription was refused. Join and ask again, each time more slowly."""
+        for room in [room for room in self._unproven.values() if room.proof_due_s <= now]:
+            self._unsubscribe(room)
+            room.proof_pause_s = min(2 * room.proof_pause_s, PROOF_S_MAX)
+            if not room.join_id:
+                self._send_join(room, now)

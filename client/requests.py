@@ -1,0 +1,124 @@
+"""Commands that wait for their answer, by id. Pure. PROTOCOL.md, "Ids".
+
+Ids start high: an ERROR carries the number of a SEND in the same field, and those start at 1.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from client.effects import Resolve, Transmit, Tray
+from client.limits import SLOW_DOWN_MS_MAX
+from client.room import Room
+from common import wire
+
+REQUEST_ID_FIRST: Final = 1 << 52
+
+Command = wire.Greet | wire.SetNick | wire.Join | wire.Part | wire.Who | wire.Rooms
+
+
+class Request:
+    """A command, who waits for it, and when it was sent."""
+
+    __slots__ = ("command", "found", "room", "sent_s", "ticket")
+
+    def __init__(self, command: Command, ticket: object = None, room: Room | None = None) -> None:
+        self.command = command
+        self.ticket = ticket  # None when the session itself asks.
+        self.room = room
+        self.sent_s: float | None = None  # None while it waits for a session.
+        self.found: list[wire.RoomInfo] = []  # ROOMS: the pages so far.
+
+
+class Requests:
+    """Owned by the session, hence by one thread.
+
+    There are as many as the program has threads that wait, one JOIN and one WHO per room.
+    """
+
+    def __init__(self, tray: Tray) -> None:
+        self.is_open = False  # Does the session stand? Otherwise requests wait for it.
+        self._tray = tray
+        self._id = REQUEST_ID_FIRST - 1
+        self._by_id: dict[int, Request] = {}
+        self._delayed: list[tuple[float, Request]] = []  # SLOW_DOWN: when to send them again.
+
+    @property
+    def oldest_sent_s(self) -> float | None:
+        """When the oldest request was sent; None when none is out."""
+        for request in self._by_id.values():
+            if request.sent_s is not None:
+                return request.sent_s
+        return None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When `take_due` has something."""
+        return self._delayed[0][0] if self._delayed else None
+
+    def next_id(self) -> int:
+        """Return an id that was never used."""
+        self._id += 1
+        return self._id
+
+    def send(self, request: Request, now: float) -> None:
+        """Send a request now, or remember it until the session stands."""
+        self._by_id[request.command.id] = request
+        request.sent_s = None
+        if self.is_open:
+            request.sent_s = now
+            self._tray.effects.append(Transmit(request.command))
+
+    def resend(self, request: Request, now: float) -> None:
+        """Send it under a fresh id, so that a late answer to the old one is not taken for it."""
+        request.command = replace(request.command, id=self.next_id())
+        self.send(request, now)
+
+    def resolve(self, request_id: int, value: object) -> Request | None:
+        """Answer the call that waits for this id."""
+        request = self._by_id.pop(request_id, None)
+        if request is not None and request.ticket is not None:
+            self._tray.effects.append(Resolve(request.ticket, value))
+        return request
+
+    def delay(self, request: Request, wait_ms: int, now: float) -> None:
+        """Keep a request for later, as the broker asked."""
+        wait_s = min(max(wait_ms, 0), SLOW_DOWN_MS_MAX) / 1000
+        self._delayed.append((now + wait_s, request))
+        self._delayed.sort(key=lambda item: item[0])
+
+    def take(self, request_id: int) -> Request | None:
+        """Remove and return the request with this id."""
+        return self._by_id.pop(request_id, None)
+
+    def take_due(self, now: float) -> list[Request]:
+        """Remove and return the delayed requests whose time has come."""
+        due = [request for due_s, request in self._delayed if due_s <= now]
+        self._delayed = [item for item in self._delayed if item[0] > now]
+        return due
+
+    def take_nicks(self) -> list[Request]:
+        """Remove and return the requests for another nick."""
+        found = [r for r in self._by_id.values() if type(r.command) is wire.SetNick]
+        for request in found:
+            del self._by_id[request.command.id]
+        return found
+
+    def take_all(self) -> list[Request]:
+        """Remove and return everything, oldest first: to be sent again, or given up."""
+        requests = list(self._by_id.values()) + [request for _, request in self._delayed]
+        self._by_id.clear()
+        self._delayed.clear()
+        return requests
+
+    def forget(self, *, ticket: object = None, room: Room | None = None) -> None:
+        """Drop what a call or a room waits for."""
+
+        def is_kept(request: Request) -> bool:
+            is_ticket = ticket is not None and request.ticket is ticket
+            return not is_ticket and (room is None or request.room is not room)
+
+        self._by_id = {key: request for key, request in self._by_id.items() if is_kept(request)}
+        self._delayed = [item for item in self._delayed if is_kept(item[1])]

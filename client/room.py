@@ -1,0 +1,100 @@
+"""One room as the session sees it: membership, subscription, log and roster. Pure."""
+
+from __future__ import annotations
+
+from client.events import Event, Joined
+from client.limits import PROOF_S
+from client.replica import Replica
+from client.roster import Roster
+from common import wire
+
+
+class Room:
+    """The state of one room. Owned by the session, hence by one thread."""
+
+    __slots__ = (
+        "cursor_then",
+        "hungry_from_s",
+        "is_announced",
+        "is_joined",
+        "is_swap_due",
+        "join_id",
+        "key",
+        "name",
+        "proof_due_s",
+        "proof_pause_s",
+        "refusals",
+        "replica",
+        "roster",
+        "stale_epoch",
+        "subscription",
+        "suspect_epoch",
+        "tickets",
+        "topic",
+        "who_id",
+    )
+
+    def __init__(self, name: str, history: int | None, since_ms: int | None) -> None:
+        self.name = name
+        self.replica = Replica(name, history, since_ms)
+        self.roster = Roster(name)
+        self.topic = ""
+        self.key = b""  # The history ticket.
+        self.tickets: list[object] = []  # Calls of join() that wait for JOINED.
+        self.is_joined = False  # Was JOINED received ever? Then the next JOIN is a resume.
+        self.is_announced = False  # Was the event Joined emitted for this log?
+        # The JOIN and WHO under way, 0 for none, and the cursor when that JOIN was sent.
+        self.join_id = 0
+        self.who_id = 0
+        self.cursor_then = 0
+        # The subscription counts as working once a frame arrived on it. PROTOCOL.md, "JOIN".
+        self.subscription: bytes | None = None
+        self.is_swap_due = False  # Subscribe again even if JOINED names the same topic.
+        self.proof_due_s = 0.0
+        self.proof_pause_s = PROOF_S
+        # Frames of another epoch: one is being asked about, one is known to be old.
+        self.suspect_epoch: int | None = None
+        self.stale_epoch: int | None = None
+        self.hungry_from_s = 0.0  # History brought nothing new: don't ask before.
+        self.refusals = 0  # bad_ticket in a row.
+
+    def begin_join(self, request_id: int) -> wire.Join:
+        """Return the JOIN to send."""
+        self.join_id = request_id
+        self.cursor_then = self.replica.cursor
+        return wire.Join(request_id, self.name, self.is_joined)
+
+    def joined(self, joined: wire.Joined, *, is_news: bool) -> list[Event]:
+        """Take JOINED: log, roster, ticket. The subscription is the session's part."""
+        self.join_id = 0
+        self.key = joined.ticket
+        self.topic = joined.topic
+        if self.suspect_epoch not in (None, joined.epoch):
+            self.stale_epoch = self.suspect_epoch
+        self.suspect_epoch = None
+        if self.replica.is_strange(joined.epoch) or joined.head < self.cursor_then:
+            self.is_announced = False
+        events = self.replica.joined(joined, self.cursor_then)
+        if not self.is_joined:
+            self.roster.begin(joined.version, joined.users, joined.nicks)
+        else:
+            change = self.roster.replace(
+                joined.version, joined.users, joined.nicks, is_news=is_news
+            )
+            if change is not None:
+                events.append(change)
+        self.is_joined = True
+        return events
+
+    def announce(self) -> Joined | None:
+        """Return the event Joined, once, when the room's history was delivered."""
+        if self.is_announced or not self.replica.stands:
+            return None
+        self.is_announced = True
+        return self.summary()
+
+    def summary(self) -> Joined:
+        """Return the room as it is now."""
+        nicks = self.roster.nicks
+        names = None if nicks is None else sorted(nicks)
+        return Joined(self.name, self.topic, self.roster.users, names)

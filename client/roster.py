@@ -1,0 +1,77 @@
+"""Who is in one room, by version. Pure. PROTOCOL.md, "Presence".
+
+JOINED and MEMBERS say who is there at a version; presence events lead from one version to the
+next. A version that does not follow is a hole: the answer says so, and the session asks WHO.
+"""
+
+from __future__ import annotations
+
+from client.events import Presence
+from common import wire
+
+
+class Roster:
+    """The users of one room. Owned by the session, hence by one thread.
+
+    nicks is None where the room is too large for names; `users` is right all the same.
+    """
+
+    __slots__ = ("nicks", "room", "users", "version")
+
+    def __init__(self, room: str) -> None:
+        self.room = room
+        self.version = 0
+        self.users = 0
+        self.nicks: set[str] | None = None
+
+    def begin(self, version: int, users: int, nicks: list[str] | None) -> None:
+        """Take the users from a first JOINED; nobody is news then."""
+        self.version = version
+        self.users = users
+        self.nicks = None if nicks is None else set(nicks)
+
+    def replace(
+        self, version: int, users: int, nicks: list[str] | None, *, is_news: bool = True
+    ) -> Presence | None:
+        """Take the users from JOINED or MEMBERS and return what changed meanwhile.
+
+        After a restart of the broker the others come back one after another. Then is_news is
+        False: the count is told, and nobody is said to have left or joined.
+        """
+        before, users_before = self.nicks, self.users
+        self.begin(version, users, nicks)
+        joined: list[str] = []
+        left: list[str] = []
+        if is_news and before is not None and self.nicks is not None:
+            joined = sorted(self.nicks - before)
+            left = sorted(before - self.nicks)
+        if not joined and not left and users == users_before:
+            return None
+        return Presence(self.room, users, joined, left, [])
+
+    def apply(self, event: wire.Presence) -> tuple[Presence | None, bool]:
+        """Take a presence event; return what is news, and whether WHO must be asked."""
+        if event.version <= self.version:
+            return None, False
+        changes = event.changes
+        if changes is not None and event.prev != self.version:
+            return None, True
+        users_before, self.users = self.users, event.users
+        self.version = event.version
+        if changes is None:
+            # Too large for names. A hole does not matter for a count, and a thousand members
+            # asking WHO at once would.
+            self.nicks = None
+            is_news = event.users != users_before
+            return (Presence(self.room, event.users, [], [], []) if is_news else None), False
+        must_ask = self.nicks is None  # The room has shrunk to where names are told again.
+        if self.nicks is not None:
+            self.nicks.difference_update(changes.left)
+            self.nicks.difference_update(old for old, _ in changes.renamed)
+            self.nicks.update(changes.joined, changes.returned)
+            self.nicks.update(new for _, new in changes.renamed)
+        is_news = bool(changes.joined or changes.left or changes.renamed)
+        if not is_news and event.users == users_before:
+            return None, must_ask
+        news = Presence(self.room, event.users, changes.joined, changes.left, changes.renamed)
+        return news, must_ask
