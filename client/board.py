@@ -118,7 +118,8 @@ class Board:
         view = self.rooms[entry.room]
         view.note(entry)
         is_elsewhere = entry.room != self.current
-        if is_elsewhere and view.is_entered:  # What was said before one came is not unread.
+        # Neither what was said before one came nor one's own words are unread.
+        if is_elsewhere and view.is_entered and entry.nick != self.nick:
             view.unread_count += 1
         prefix = entry.room if is_elsewhere else ""
         return Line(render.entry_line(entry, self.look, prefix), Sort.ENTRY)
@@ -131,7 +132,14 @@ class Board:
             view.nicks.update(event.joined, (new for _, new in event.renamed))
         if event.room != self.current:  # The comings and goings elsewhere are noise here.
             return []
-        return [Line(text) for text in render.presence_lines(event, now, self.look)]
+        news = Presence(  # One's own have been told already, as answers to commands.
+            event.room,
+            event.users,
+            [nick for nick in event.joined if nick != self.nick],
+            event.left,
+            [names for names in event.renamed if names[1] != self.nick],
+        )
+        return [Line(text) for text in render.presence_lines(news, now, self.look)]
 
     def _take_joined(self, event: Joined) -> list[Line]:
         view = self.rooms[event.room]
@@ -217,7 +225,10 @@ class Board:
             name, space, argument = text.partition(" ")
             if not space:
                 found = [c for c in commands.COMMANDS if c.name.startswith(name.lower())]
-                return [Completion(c.name, len(name), c.help) for c in found]
+                return [
+                    Completion(f"{c.name} " if c.argument else c.name, len(name), c.help)
+                    for c in found
+                ]
             command = commands.BY_NAME.get(name.lower())
             if command and command.completes:
                 return self._complete_room(argument, command.completes)

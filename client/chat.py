@@ -139,6 +139,7 @@ class Screen:
             app.renderer.erase(leave_alternate_screen=False)
             self._write()
             app.renderer.reset(leave_alternate_screen=False)
+            app.render_counter += 1  # Or else the toolbar of the last drawing is taken.
             app.renderer.render(app, app.layout)
             self._changed.notify_all()
 
@@ -272,6 +273,7 @@ class Prompt:
             self._buffer,
             input_processors=[BeforeInput(self._prefix)],
             search_buffer_control=search.control,
+            preview_search=True,
         )
         toolbar = FormattedTextControl(self._toolbar)
         return Layout(
@@ -286,13 +288,11 @@ class Prompt:
         )
 
     def _prefix(self) -> StyleAndTextTuples:
-        with self._conversation.lock:
-            room = self._conversation.board.current
+        room = self._conversation.current_room()
         return [("class:prompt", f"#{room}> " if room else "> ")]
 
     def _toolbar(self) -> StyleAndTextTuples:
-        with self._conversation.lock:
-            return [*self._conversation.board.toolbar()]
+        return [*self._conversation.toolbar()]
 
 
 class Words(Completer):
@@ -303,8 +303,7 @@ class Words(Completer):
 
     def get_completions(self, document: Document, _: CompleteEvent) -> Iterable[Completion]:
         """Return what the word before the cursor could become."""
-        with self._conversation.lock:
-            found = self._conversation.board.complete(document.text_before_cursor)
+        found = self._conversation.complete(document.text_before_cursor)
         return [Completion(c.word, -c.back_chars, display_meta=c.help) for c in found]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from client import commands, render
-from client.board import Board, Line, Sort
+from client.board import Board, Completion, Line, Sort
 from client.commands import Meaning
 from client.events import Event, Sent
 from client.receipts import Posted, Receipts
@@ -56,6 +56,12 @@ class Conversation:
         for room in rooms:
             self._client.join(room, history=history)
 
+    def wait_until_entered(self, patience_s: float) -> None:
+        """Wait until the rooms and what was said there are shown."""
+        with self.lock:
+            views = self.board.rooms.values()
+            self._changed.wait_for(lambda: all(view.is_entered for view in views), patience_s)
+
     # --- what arrives -------------------------------------------------------
     def watch(self) -> None:
         """Show events until the client is closed, each burst at once. A thread of its own."""
@@ -83,15 +89,29 @@ class Conversation:
     def _take_receipt(self, _: Posted, sent: Sent) -> None:
         with self.lock:
             self._kept_seqs[sent.room] = sent.seq
-            self.board.unsent_count = len(self._receipts) - 1
             self._changed.notify_all()
-        if not self.board.unsent_count:
+        if not self._receipts:
             self._show([])  # For the toolbar's sake.
 
     def _take_failure(self, posted: Posted, error: Exception) -> None:
-        with self.lock:
-            self.board.unsent_count = len(self._receipts) - 1
         self._show([self._not_sent(posted.text, error)])
+
+    # --- what the prompt asks for -------------------------------------------
+    def toolbar(self) -> list[tuple[str, str]]:
+        """Return the parts of the toolbar."""
+        with self.lock:
+            self.board.unsent_count = len(self._receipts)
+            return self.board.toolbar()
+
+    def current_room(self) -> str:
+        """Return the room in which a text is said; empty when there is none."""
+        with self.lock:
+            return self.board.current
+
+    def complete(self, text: str) -> list[Completion]:
+        """Return what the end of a half-typed line could become."""
+        with self.lock:
+            return self.board.complete(text)
 
     # --- what is typed ------------------------------------------------------
     def act(self, meaning: Meaning) -> None:
@@ -128,14 +148,11 @@ class Conversation:
         return self._post(meaning.text, meaning.kind)
 
     def _post(self, text: str, kind: str) -> list[Line]:
-        with self.lock:
-            room = self.board.current
+        room = self.current_room()
         if not room:
             self.refused_count += 1
             return [self._not_sent(text, "join a room first: /join ROOM")]
         self._receipts.add(Posted(text, kind, self._client.post(room, text, kind=kind)))
-        with self.lock:
-            self.board.unsent_count = len(self._receipts)
         return []
 
     def _topic(self, meaning: commands.ChangeTopic) -> list[Line]:

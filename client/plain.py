@@ -29,6 +29,7 @@ def run(arguments: Arguments) -> int:
         conversation = Conversation(client, board, printer.show, lambda: time.time_ns() // 10**6)
         with conversation:
             conversation.start(arguments.rooms, HISTORY_DEFAULT)
+            conversation.wait_until_entered(arguments.timeout_s)  # Then answers come in order.
             bad_count = _talk(conversation, printer)
             unsent = conversation.settle(arguments.timeout_s * PATIENCE_TIMEOUTS)
     for text in unsent:

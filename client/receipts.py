@@ -25,7 +25,7 @@ class Posted(NamedTuple):
 
     text: str
     kind: str
-    pending: Pending
+    pending: Pending[Sent]
 
 
 class Receipts:
@@ -44,11 +44,13 @@ class Receipts:
         self._on_failed = on_failed
         self._changed = threading.Condition()
         self._waiting: deque[Posted] = deque()
+        self._is_telling = False  # Of one that is settled: `wait` returns after that.
         self._is_stopped = False
         self._thread = threading.Thread(target=self._collect, name="receipts", daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:
+        """How many are not settled."""
         return len(self._waiting)
 
     def add(self, posted: Posted) -> None:
@@ -60,7 +62,7 @@ class Receipts:
     def wait(self, patience_s: float) -> list[str]:
         """Wait until all is settled, or nothing is for `patience_s`; return the unsettled texts."""
         with self._changed:
-            while self._waiting and self._changed.wait(patience_s):
+            while (self._waiting or self._is_telling) and self._changed.wait(patience_s):
                 pass
             return [posted.text for posted in self._waiting]
 
@@ -73,19 +75,23 @@ class Receipts:
 
     def _collect(self) -> None:
         while posted := self._next():
+            error: Exception | None = None
             try:
                 sent = posted.pending.result(None)
             except Closed:
                 return  # It stays among the waiting ones, for `wait` to tell.
-            except (HubbubError, ValueError) as error:
-                self._on_failed(posted, error)
-                is_kept = False
-            else:
-                self._on_kept(posted, sent)
-                is_kept = True
+            except (HubbubError, ValueError) as reason:
+                error = reason
             with self._changed:
                 self._waiting.popleft()
-                self.failed_count += not is_kept
+                self._is_telling = True
+                self.failed_count += error is not None
+            if error is None:
+                self._on_kept(posted, sent)
+            else:
+                self._on_failed(posted, error)
+            with self._changed:
+                self._is_telling = False
                 self._changed.notify_all()
 
     def _next(self) -> Posted | None:

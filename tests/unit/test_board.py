@@ -57,6 +57,17 @@ def test_other_rooms_count_as_unread_and_are_prefixed() -> None:
     assert "#ops 1" not in toolbar(made)
 
 
+def test_ones_own_words_are_not_unread() -> None:
+    made = board("dev", "ops")
+    made.take(say("ops", "hi", nick="me"), NOON)
+    assert made.rooms["ops"].unread_count == 0
+
+
+def test_ones_own_coming_and_renaming_is_not_told_twice() -> None:
+    made = board("dev")
+    assert made.take(Presence("dev", 2, ["me"], [], [("old", "me")]), NOON) == []
+
+
 def test_history_on_entry_is_not_unread() -> None:
     made = board("dev")
     made.add("ops")
@@ -164,7 +175,8 @@ def words(of: Board, text: str) -> list[str]:
 
 
 def test_commands_are_completed() -> None:
-    assert words(board("dev"), "/jo") == ["/join"]
+    assert words(board("dev"), "/jo") == ["/join "]
+    assert words(board("dev"), "/he") == ["/help"]
     assert len(words(board("dev"), "/")) == 11
 
 

@@ -96,7 +96,7 @@ def test_a_dangerous_character_is_shown_as_an_escape(text: str, shown: str) -> N
     [
         "Grüße, Привет, 你好, שלום, مرحبا",
         "👩\u200d💻 and 👨\u200d👩\u200d👧",  # Joined emoji.
-        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian: the joiner's opposite, within a word.
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, a ZWNJ within a word.
         "क्\u200dष",
         "日本\u3000語",
         "10\u00a0km",
