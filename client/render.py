@@ -6,6 +6,7 @@ except the newline between the lines of one text, and the colours that this modu
 
 from __future__ import annotations
 
+import json
 import unicodedata
 import zlib
 from collections.abc import Sequence
@@ -173,8 +174,6 @@ def as_json(entry: Entry) -> dict[str, Any]:
 
 def json_line(fields: dict[str, Any]) -> str:
     """Return an object on one line, in ASCII: no character of a text can act on a terminal."""
-    import json  # Here because few runs need it and a prompt should not wait for it.
-
     return json.dumps(fields)
 
 
