@@ -43,10 +43,14 @@ class Waker:
                 self._mouth.send(b"\0")
 
     def clear(self) -> None:
-        """Take the signal. Whoever wakes from here on is heard, so look at the queues after."""
-        self._is_set = False
+        """Take the signal. Whoever wakes from here on is heard, so look at the queues after.
+
+        In this order: the other way round, a signal that comes in between would be taken with
+        the flag still set, and nobody would ever signal again.
+        """
         with contextlib.suppress(OSError):
             self._ear.recv(64)
+        self._is_set = False
 
     def close(self) -> None:
         """Close both ends."""

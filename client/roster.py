@@ -65,13 +65,17 @@ class Roster:
             is_news = event.users != users_before
             return (Presence(self.room, event.users, [], [], []) if is_news else None), False
         must_ask = self.nicks is None  # The room has shrunk to where names are told again.
+        joined, left = changes.joined, changes.left
         if self.nicks is not None:
+            # JOINED and MEMBERS may name somebody before the change that tells of them.
+            joined = [nick for nick in joined if nick not in self.nicks]
+            left = [nick for nick in left if nick in self.nicks]
             self.nicks.difference_update(changes.left)
             self.nicks.difference_update(old for old, _ in changes.renamed)
             self.nicks.update(changes.joined, changes.returned)
             self.nicks.update(new for _, new in changes.renamed)
-        is_news = bool(changes.joined or changes.left or changes.renamed)
+        is_news = bool(joined or left or changes.renamed)
         if not is_news and event.users == users_before:
             return None, must_ask
-        news = Presence(self.room, event.users, changes.joined, changes.left, changes.renamed)
+        news = Presence(self.room, event.users, joined, left, changes.renamed)
         return news, must_ask

@@ -71,9 +71,8 @@ class BrokerProcess:
         """Kill -9 a child, wait until another has taken its place, and return its number."""
         old = self.children()[name]
         os.kill(old, signal.SIGKILL)
-        return eventually(
-            lambda: (new := self.children().get(name)) != old and new, f"another {name}"
-        )
+        eventually(lambda: self.children().get(name, old) != old, f"another {name}")
+        return self.children()[name]
 
     def kill_supervisor(self) -> None:
         """Kill -9 the supervisor alone; its children notice by themselves."""
@@ -90,7 +89,7 @@ class BrokerProcess:
         self._close_pipes()
         self.process.wait(DEADLINE_S)
         for pid in pids[1:]:
-            eventually(lambda pid=pid: _is_gone(pid), f"the end of {pid}")
+            _await_end(pid)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End the broker by a signal and return its status."""
@@ -104,7 +103,7 @@ class BrokerProcess:
         finally:
             self._close_pipes()
         for pid in self._pids - {self.process.pid}:
-            eventually(lambda pid=pid: _is_gone(pid), f"the end of {pid}")
+            _await_end(pid)
         return status
 
     def say(self, line: str) -> None:
@@ -140,6 +139,10 @@ def _children(pid: int) -> list[int]:
     except OSError:
         return []
     return [int(word) for word in text.split()]
+
+
+def _await_end(pid: int) -> None:
+    eventually(lambda: _is_gone(pid), f"the end of {pid}")
 
 
 def _is_gone(pid: int) -> bool:

@@ -1,0 +1,1 @@
+"""Tests that kill, freeze and cut: what was acknowledged stays, and everybody becomes whole."""

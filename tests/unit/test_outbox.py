@@ -1,0 +1,304 @@
+"""The outbox numbers, coalesces and resends so that nothing is lost, doubled or reordered."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from client.limits import GAP_ECHO_S, SLOW_DOWN_MS_MAX
+from client.outbox import Line, Outbox
+from common import wire
+from common.errors import Code
+from common.limits import (
+    COMMAND_BYTES_MAX,
+    ROOM_CHARS_MAX,
+    SEND_TEXTS_MAX,
+    SENDS_IN_FLIGHT_MAX,
+    TEXT_CHARS_MAX,
+)
+from common.wire import Kind
+
+
+def line(text: str, room: str = "lobby", kind: Kind = Kind.TEXT) -> Line:
+    return Line(room, kind, text, len(text.encode()), text)
+
+
+def filled(count: int) -> Outbox:
+    """Return an outbox with `count` SENDs of one text each in flight."""
+    outbox = Outbox()
+    for n in range(1, count + 1):
+        outbox.put([line(str(n))])
+        assert [send.number for send in outbox.pump(0)] == [n]
+    return outbox
+
+
+def error(number: int, code: Code, value: int = 0) -> wire.Error:
+    return wire.Error(number, code, "", survives=True, value=value)
+
+
+# --- coalescing -------------------------------------------------------------
+def test_a_lone_text_goes_at_once() -> None:
+    outbox = Outbox()
+    outbox.put([line("hello")])
+    assert outbox.pump(0) == [wire.Send(1, "lobby", Kind.TEXT, ["hello"])]
+    assert outbox.pump(0) == []
+
+
+def test_what_waits_for_a_room_goes_into_one_send() -> None:
+    outbox = Outbox()
+    outbox.put([line("a"), line("x", "dev"), line("b"), line("y", "dev")])
+    assert outbox.pump(0) == [
+        wire.Send(1, "lobby", Kind.TEXT, ["a", "b"]),
+        wire.Send(2, "dev", Kind.TEXT, ["x", "y"]),
+    ]
+
+
+def test_a_text_does_not_overtake_an_action() -> None:
+    outbox = Outbox()
+    outbox.put([line("a"), line("waves", kind=Kind.ACTION), line("b")])
+    assert [send.texts for send in outbox.pump(0)] == [["a"], ["waves"], ["b"]]
+
+
+def test_a_send_has_a_bounded_number_of_texts() -> None:
+    outbox = Outbox()
+    outbox.put([line("x")] * (SEND_TEXTS_MAX + 1))
+    assert [len(send.texts) for send in outbox.pump(0)] == [SEND_TEXTS_MAX, 1]
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 255, 256, TEXT_CHARS_MAX])
+def test_a_send_fits_its_frame(size: int) -> None:
+    """However long the texts and the room's name are in UTF-8."""
+    outbox = Outbox()
+    outbox.put([line("\U0001f600" * size, "\U00010400" * ROOM_CHARS_MAX)] * SEND_TEXTS_MAX)
+    sends = outbox.pump(0)
+    assert max(len(wire.encode(send)) for send in sends) <= COMMAND_BYTES_MAX
+    assert len(sends) == SENDS_IN_FLIGHT_MAX or outbox.pump(0) == []
+
+
+def test_the_window_closes_and_opens_again() -> None:
+    outbox = filled(SENDS_IN_FLIGHT_MAX)
+    outbox.put([line("a"), line("b")])
+    assert outbox.pump(0) == []
+    assert outbox.acked(1) == ["1"]
+    assert [send.texts for send in outbox.pump(0)] == [["a", "b"]]
+
+
+def test_rooms_take_turns() -> None:
+    outbox = Outbox()
+    outbox.put([line("x")] * (SEND_TEXTS_MAX * 20) + [line("y", "dev")])
+    assert [send.room for send in outbox.pump(0)][:3] == ["lobby", "dev", "lobby"]
+
+
+# --- answers ----------------------------------------------------------------
+def test_an_acknowledgement_returns_its_tickets_once() -> None:
+    outbox = Outbox()
+    outbox.put([line("a"), line("b")])
+    outbox.pump(0)
+    assert not outbox.is_empty
+    assert outbox.acked(1) == ["a", "b"]
+    assert outbox.acked(1) == []
+    assert outbox.is_empty
+
+
+def test_the_lowest_number_is_what_hello_tells() -> None:
+    outbox = filled(3)
+    assert outbox.lowest == 1
+    outbox.acked(1)
+    assert outbox.lowest == 2
+    outbox.acked(2)
+    outbox.acked(3)
+    assert outbox.lowest == 4
+
+
+def test_a_refusal_fails_its_texts_and_no_others() -> None:
+    outbox = filled(3)
+    assert outbox.refused(error(2, Code.LOG_FAILED), 0) == (["2"], [])
+    assert outbox.refused(error(2, Code.LOG_FAILED), 0) == ([], [])
+    assert [send.number for send in outbox.resume(0)] == [1, 3]
+
+
+@pytest.mark.parametrize("code", [Code.NO_SESSION, Code.CLOSING, Code.SESSION_TAKEN])
+def test_what_does_not_consume_the_number_keeps_the_send(code: Code) -> None:
+    outbox = filled(2)
+    assert outbox.refused(error(1, code), 0) == ([], [])
+    assert [send.number for send in outbox.resume(0)] == [1, 2]
+
+
+def test_a_gap_is_filled_once_though_every_send_reports_it() -> None:
+    outbox = filled(4)
+    assert [s.number for s in outbox.refused(error(3, Code.GAP, 2), 10)[1]] == [2, 3, 4]
+    assert outbox.refused(error(4, Code.GAP, 2), 10) == ([], [])
+    later = 10 + GAP_ECHO_S
+    assert [s.number for s in outbox.refused(error(4, Code.GAP, 2), later)[1]] == [2, 3, 4]
+
+
+def test_slow_down_holds_everything_and_then_resends_from_there() -> None:
+    outbox = filled(4)
+    outbox.put([line("next")])
+    assert outbox.refused(error(2, Code.SLOW_DOWN, 500), 10) == ([], [])
+    assert outbox.refused(error(3, Code.GAP, 2), 10) == ([], [])
+    outbox.acked(1)
+    assert outbox.pump(10.4) == []
+    assert outbox.deadline_s == 10.5
+    assert outbox.oldest_sent_s is None  # The broker said wait: its silence is no fault.
+    assert [send.number for send in outbox.pump(10.5)] == [2, 3, 4, 5]
+    assert outbox.deadline_s is None
+    assert outbox.oldest_sent_s == 10.5
+
+
+def test_of_several_slow_downs_the_lowest_number_and_the_longest_wait_count() -> None:
+    outbox = filled(3)
+    outbox.refused(error(3, Code.SLOW_DOWN, 500), 0)
+    outbox.refused(error(2, Code.SLOW_DOWN, 100), 0)
+    assert outbox.pump(0.4) == []
+    assert [send.number for send in outbox.pump(0.5)] == [2, 3]
+
+
+@pytest.mark.parametrize(("value", "until_s"), [(10**15, SLOW_DOWN_MS_MAX / 1000), (-5, 0.0)])
+def test_a_mistaken_wait_is_bounded(value: int, until_s: float) -> None:
+    outbox = filled(1)
+    outbox.refused(error(1, Code.SLOW_DOWN, value), 0)
+    assert outbox.deadline_s == until_s
+
+
+def test_a_resume_sends_all_again_and_forgets_the_wait() -> None:
+    outbox = filled(3)
+    outbox.acked(2)
+    outbox.refused(error(3, Code.SLOW_DOWN, 500), 0)
+    assert [send.number for send in outbox.resume(1)] == [1, 3]
+    assert outbox.deadline_s is None
+
+
+def test_giving_up_returns_every_ticket() -> None:
+    outbox = filled(SENDS_IN_FLIGHT_MAX)
+    outbox.put([line("waiting")])
+    assert len(outbox.abandon()) == SENDS_IN_FLIGHT_MAX + 1
+    assert outbox.is_empty
+
+
+# --- every schedule ---------------------------------------------------------
+class Broker:
+    """What a broker does with numbers, over a wire that loses what it is told to lose."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.expected = 1
+        self.kept: dict[int, list[str]] = {}
+        self.wire: list[wire.Send] = []
+        self.answers: list[wire.Ack | wire.Error] = []
+        self.posted: list[str] = []
+        self.settled: list[object] = []
+        self.failed: list[object] = []
+        self.now = 0.0
+
+    def step(self, name: str) -> None:
+        """Do one thing of a schedule; a name that is no other's is what `serve` does."""
+        if name == "post":
+            self.post(1)
+        elif name == "burst":
+            self.post(300)
+        elif name == "restart":
+            self.restart()
+        elif name == "wait":
+            self.now += 0.2
+        elif name in ("answer", "deafen"):
+            self.answer(is_lost=name == "deafen")
+        else:
+            self.serve(name)
+        self.wire += self.outbox.pump(self.now)
+
+    def post(self, count: int) -> None:
+        for _ in range(count):
+            self.posted.append(str(len(self.posted)))
+            self.outbox.put([line(self.posted[-1])])
+
+    def serve(self, mood: str) -> None:
+        """Take one SEND from the wire."""
+        if not self.wire:
+            return
+        send = self.wire.pop(0)
+        number = send.number
+        if mood == "lose":
+            return
+        if number > self.expected:
+            self.answers.append(error(number, Code.GAP, self.expected))
+        elif number < self.expected:
+            known = number in self.kept
+            self.answers.append(
+                wire.Ack(number, send.room, 1, 1) if known else error(number, Code.NOT_KEPT)
+            )
+        elif mood == "slow":
+            self.answers.append(error(number, Code.SLOW_DOWN, 100))
+        elif mood == "refuse":
+            self.expected += 1
+            self.answers.append(error(number, Code.TEXT_INVALID))
+        else:
+            self.expected += 1
+            self.kept[number] = send.texts
+            self.answers.append(wire.Ack(number, send.room, 1, 1))
+
+    def answer(self, *, is_lost: bool) -> None:
+        """Hand one answer to the outbox."""
+        if not self.answers:
+            return
+        answer = self.answers.pop(0)
+        if is_lost:
+            return
+        if isinstance(answer, wire.Ack):
+            self.settled += self.outbox.acked(answer.number)
+        else:
+            tickets, sends = self.outbox.refused(answer, self.now)
+            self.failed += tickets
+            self.wire += sends
+
+    def restart(self) -> None:
+        """Come back knowing what the log knows, and take HELLO."""
+        self.wire.clear()
+        self.answers.clear()
+        self.expected = max([self.outbox.lowest, *(number + 1 for number in self.kept)])
+        self.wire += self.outbox.resume(self.now)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *["post", "post", "burst", "serve", "serve", "serve", "answer", "answer"],
+                *["lose", "slow", "refuse", "deafen", "restart", "wait"],
+            ]
+        ),
+        max_size=120,
+    )
+)
+def test_every_text_is_kept_once_and_in_order_or_refused(steps: list[str]) -> None:
+    outbox = Outbox()
+    broker = Broker(outbox)
+    for step in steps:
+        broker.step(step)
+    for _ in range(20):  # What was lost on the way is found by silence, hence by a resume.
+        broker.now += 5
+        broker.restart()
+        for _ in range(200):
+            broker.step("serve")
+            broker.step("answer")
+        if outbox.is_empty:
+            break
+
+    assert outbox.is_empty
+    kept = [text for number in sorted(broker.kept) for text in broker.kept[number]]
+    assert kept == sorted(set(kept), key=int), "once, in order"
+    assert set(broker.settled) <= set(kept), "acknowledged means kept"
+    assert sorted([*broker.settled, *broker.failed], key=str) == sorted(broker.posted), (
+        "each settled once"
+    )
+
+
+def test_a_send_is_the_same_whenever_it_is_sent() -> None:
+    """The broker compares nothing: a resend with other texts would be a silent loss."""
+    outbox = filled(2)
+    outbox.put([line("more")])
+    first = [msgspec.msgpack.encode(send) for send in outbox.resume(0)]
+    assert [msgspec.msgpack.encode(send) for send in outbox.resume(1)] == first
