@@ -7,6 +7,7 @@ chat ends, the broker is asked to stop, and made to if it does not.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
@@ -37,22 +38,42 @@ class NotStartedError(Exception):
 
 def run(arguments: Arguments, open_chat: Callable[[Arguments], int]) -> int:
     """Open the chat with the broker at the address, started here if nobody is there."""
+    broker = None
+    try:
+        with _turn():
+            if not _is_broker_there(arguments):
+                broker = _start(arguments)
+    except NotStartedError as error:
+        # Somebody else may have started one at the same moment.
+        if not _is_broker_there(arguments):
+            complain(f"the broker did not start: {error}")
+            return EXIT_FAILED
+    try:
+        return open_chat(arguments)
+    finally:
+        if broker is not None:
+            _stop(broker)
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """Let one look and start at a time: the second one finds what the first one started."""
+    directory = identity.data_dir()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / "run.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Held for READY_S_MAX at most.
+        yield
+
+
+def _is_broker_there(arguments: Arguments) -> bool:
+    """Tell whether a broker answers; raise `Unreachable` where none can come to be."""
     if _is_listening(arguments.broker):
         _check_broker(arguments)
-        return open_chat(arguments)
+        return True
     if arguments.broker.host not in LOOPBACK:
         message = f"nobody answers at {str_of(arguments)}; `run` starts brokers on 127.0.0.1 only"
         raise Unreachable(message)
-    try:
-        with _own_broker(arguments):
-            return open_chat(arguments)
-    except NotStartedError as error:
-        # Another one may have been started at the same moment, here or by somebody else.
-        if _is_listening(arguments.broker):
-            _check_broker(arguments)
-            return open_chat(arguments)
-        complain(f"the broker did not start: {error}")
-        return EXIT_FAILED
+    return False
 
 
 def _is_listening(address: Address) -> bool:
@@ -77,10 +98,9 @@ def _check_broker(arguments: Arguments) -> None:
         raise Unreachable(message) from error
 
 
-@contextlib.contextmanager
-def _own_broker(arguments: Arguments) -> Iterator[None]:
+def _start(arguments: Arguments) -> subprocess.Popen[bytes]:
+    """Start a broker and wait until it serves; raise `NotStartedError`."""
     log_path = identity.data_dir() / "broker.log"
-    log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         if log.tell() > LOG_BYTES_MAX:
             log.truncate(0)
@@ -94,9 +114,10 @@ def _own_broker(arguments: Arguments) -> Iterator[None]:
         )
     try:
         _wait_until_ready(broker, log_path)
-        yield
-    finally:
+    except BaseException:
         _stop(broker)
+        raise
+    return broker
 
 
 def _command(arguments: Arguments) -> list[str]:
@@ -123,7 +144,9 @@ def _wait_until_ready(broker: subprocess.Popen[bytes], log_path: Path) -> None:
             raise NotStartedError(message)
         piece = os.read(descriptor, 4_096)
         if not piece:
-            raise NotStartedError(_last_line(log_path) or f"see {log_path}")
+            raise NotStartedError(
+                _last_line(log_path).removeprefix("hubbub-broker: ") or f"see {log_path}"
+            )
         said += piece
     if not said.decode("utf-8", "replace").startswith(READY):
         message = f"it says {said[:80]!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +17,7 @@ from common.names import check_nick
 if TYPE_CHECKING:
     from client.api import Client
 
+INTERRUPT_CHECK_S = 0.2
 NICKS_TRIED_MAX = 5  # Before a reader gives up to find one that is free.
 
 
@@ -101,13 +103,25 @@ def default_nick() -> str:
 
 def ask_nick(default: str) -> str:
     """Ask the person for a name until it is one; EOFError when there is no answer."""
+    offer = f" [{default}]" if default else ""
     while True:
-        offer = f" [{default}]" if default else ""
-        answer = input(f"Your name{offer}: ").strip() or default
+        answer = _read_answer(f"Your name{offer}: ") or default
         try:
             return check_nick(answer)
         except Refused as error:
             complain(f"{answer!r} cannot be a name: {error.detail}")
+
+
+def _read_answer(question: str) -> str:
+    sys.stdout.write(question)
+    sys.stdout.flush()
+    # Not input(): a Ctrl+C that comes just before it blocks would only act after Enter.
+    while not select.select([0], [], [], INTERRUPT_CHECK_S)[0]:
+        pass
+    answer = sys.stdin.readline()
+    if not answer:
+        raise EOFError
+    return answer.strip()
 
 
 def str_of(arguments: Arguments) -> str:

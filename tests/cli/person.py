@@ -70,16 +70,15 @@ class Person:
             stderr=subprocess.PIPE,
         )
 
-    def sit_down(self, *arguments: str, columns: int = 100, lines: int = 30) -> Terminal:
+    def sit_down(self, *arguments: str, directory: Path = ROOT) -> Terminal:
         """Run `hubbub ARGUMENTS...` at a terminal."""
-        return Terminal(
-            "-m", "client", *arguments, environ=self.environ, columns=columns, lines=lines
-        )
+        command = ("-P", "-m", "client", *arguments)
+        return Terminal(*command, environ=self.environ, directory=directory)
 
-    def chat(self, *rooms: str, lines: int = 30) -> Terminal:
+    def chat(self, *rooms: str) -> Terminal:
         """Open the chat at a terminal and wait until it stands in its rooms."""
         arguments = [word for room in rooms for word in ("-r", room)]
-        terminal = self.sit_down(*arguments, lines=lines)
+        terminal = self.sit_down(*arguments)
         for room in rooms or ("lobby",):
             terminal.see(f"you are in #{room}")
         terminal.see(f"#{rooms[0] if rooms else 'lobby'}>")

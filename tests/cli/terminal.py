@@ -12,12 +12,15 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Self
 
 import pyte
 
 from tests.waiting import DEADLINE_S
 
+COLUMNS = 100
+LINES = 30
 SCROLLBACK_LINES = 20_000
 POLL_S = 0.05
 # The pseudo-terminal becomes the program's controlling one, as in a login: Ctrl+C acts, and
@@ -31,19 +34,18 @@ WRAPPER = (
 class Terminal:
     """Runs `python ARGUMENTS...` on a screen; ends it with the `with` block."""
 
-    def __init__(
-        self, *arguments: str, environ: dict[str, str], columns: int = 100, lines: int = 30
-    ) -> None:
-        self.screen = pyte.HistoryScreen(columns, lines, history=SCROLLBACK_LINES, ratio=0.5)
+    def __init__(self, *arguments: str, environ: dict[str, str], directory: Path) -> None:
+        self.screen = pyte.HistoryScreen(COLUMNS, LINES, history=SCROLLBACK_LINES, ratio=0.5)
         self._stream = pyte.ByteStream(self.screen)
         self.output = b""  # Everything that was ever written.
         self._master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-c", WRAPPER, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
+            cwd=directory,
             env={**environ, "TERM": "xterm-256color"},
             start_new_session=True,
         )

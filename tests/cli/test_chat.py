@@ -175,14 +175,17 @@ def test_a_rename_is_told_to_all(anna: Person, bob: Person, room: str) -> None:
     with bob.chat(room) as other, anna.chat(room) as terminal:
         other.see("--> anna joined")
         terminal.enter("/nick BOB")
-        terminal.see("somebody else has this nick")
+        terminal.see("somebody else is here as")
         terminal.enter("/nick Ann")
         terminal.see("you are Ann now")
         other.see("anna is now Ann")
 
 
-def test_a_lost_broker_is_told_and_come_back_to(anna: Person, broker: BrokerProcess) -> None:
-    with anna.chat("resume") as terminal:
+def test_a_lost_broker_is_told_and_come_back_to(tmp_path: Path) -> None:
+    with (
+        BrokerProcess(tmp_path / "data") as broker,
+        Person(tmp_path / "anna", broker.address, "anna").chat() as terminal,
+    ):
         broker.kill_all()
         terminal.see("connection lost, trying again")
         terminal.enter("said meanwhile")
@@ -193,15 +196,17 @@ def test_a_lost_broker_is_told_and_come_back_to(anna: Person, broker: BrokerProc
         terminal.wait(lambda: terminal.toolbar().endswith("online"), "the toolbar")
 
 
-def test_what_was_not_acknowledged_is_told_at_the_end(anna: Person, broker: BrokerProcess) -> None:
-    with anna.chat("unsent") as terminal:
+def test_what_was_not_acknowledged_is_told_at_the_end(tmp_path: Path) -> None:
+    with (
+        BrokerProcess(tmp_path / "data") as broker,
+        Person(tmp_path / "anna", broker.address, "anna").chat() as terminal,
+    ):
         broker.kill_all()
         terminal.see("connection lost")
         terminal.enter("too late")
         terminal.enter("/quit")
         assert terminal.wait_for_end() == 1
         terminal.see("hubbub: not acknowledged: too late")
-    broker.start(broker.port)
 
 
 # --- names ------------------------------------------------------------------
@@ -209,7 +214,7 @@ def test_without_a_name_one_is_asked(broker: BrokerProcess, tmp_path: Path, room
     person = Person(tmp_path / "home", broker.address)
     person.environ["LOGNAME"] = "login.name"
     with person.sit_down("-r", room) as terminal:
-        terminal.see("Your name [login.name]: ")
+        terminal.see("Your name [login.name]:")
         terminal.enter("two words")
         terminal.see("cannot be a name")
         terminal.enter("")
@@ -219,8 +224,8 @@ def test_without_a_name_one_is_asked(broker: BrokerProcess, tmp_path: Path, room
 def test_a_taken_name_is_asked_again(anna: Person, new_person: NewPerson, room: str) -> None:
     thief = new_person("thief")
     with anna.chat(room), thief.sit_down("-r", room, "-n", "Anna") as terminal:
-        terminal.see("Anna: somebody else has this nick")
-        terminal.see("Your name: ")
+        terminal.see("Anna: somebody else is here as anna")
+        terminal.see("Your name:")
         terminal.enter("Hanna")
         terminal.see("you are Hanna")
 

@@ -150,7 +150,7 @@ def test_asking_who_is_there_disturbs_nobody(anna: Person, bob: Person, room: st
         bob.run("who", "-r", room)
         bob.run("send", "-r", room, "after that")
         assert chat.stdout is not None
-        seen = []
+        seen: list[bytes] = []
         while not seen or b"after that" not in seen[-1]:
             seen.append(chat.stdout.readline())
         assert not [line for line in seen if b"joined" in line or b"left" in line]
