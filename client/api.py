@@ -386,6 +386,9 @@ def _text_bytes(text: str, kind: Kind) -> int:
         raise Refused(Code.TEXT_INVALID, f"a text has at most {chars_max} characters")
     if not text and kind is not Kind.TOPIC:
         raise Refused(Code.TEXT_INVALID, "a text has at least one character")
+    # The broker would refuse all the texts that travel in one SEND with it.
+    if "\0" in text:
+        raise Refused(Code.TEXT_INVALID, "a text has no NUL")
     if text.isascii():
         return len(text)
     try:

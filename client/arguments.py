@@ -1,0 +1,335 @@
+"""The command line's words: which sub-command, which options, from where. No I/O.
+
+Global options are accepted before and after the sub-command. The first word that is neither an
+option nor an option's value is the sub-command if it is the name of one, and the broker otherwise;
+a host that is called like a sub-command can be given with --broker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from common.endpoints import Address
+from common.endpoints import parse as parse_address
+from common.errors import Refused
+from common.limits import BASE_PORT, HISTORY_DEFAULT
+from common.names import check_nick, check_room
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 69  # The numbers of sysexits.h: EX_UNAVAILABLE,
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL,
+EXIT_NOT_ALLOWED = 77  # EX_NOPERM.
+EXIT_INTERRUPTED = 130  # As the shell counts it: 128 and SIGINT.
+EXIT_PIPE_CLOSED = 141  # 128 and SIGPIPE: the reader of our output went away.
+
+DEFAULT_BROKER = "127.0.0.1"
+DEFAULT_ROOM = "lobby"
+TIMEOUT_S = 2.0
+TIMEOUT_S_MAX = 3_600.0
+COUNT_MAX = 10**9
+SINCE_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+
+SUBCOMMANDS = {
+    "send": "say something in a room: TEXT, or each line of standard input",
+    "tail": "print what is said in rooms as it comes",
+    "history": "print what was said in a room",
+    "rooms": "list the rooms",
+    "who": "list who is in a room",
+    "status": "tell whether a broker is up; its exit status makes it a health check",
+    "run": "start a broker on this machine unless one is there, and open the chat",
+}
+EPILOG = """\
+exit status: 0 done, 1 failed, 2 usage, 69 nobody answers, 75 try again, 77 not allowed,
+130 interrupted
+"""
+
+
+class UsageError(Exception):
+    """The command line means nothing; status 2."""
+
+
+class VersionWanted(Exception):
+    """--version was met; whatever else is there does not matter."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        text = f"{message} ({self.prog} --help)"
+        raise UsageError(text)
+
+
+class _Version(argparse.Action):
+    """An option that ends parsing at once, as --help does."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        raise VersionWanted
+
+
+# --- types of values --------------------------------------------------------
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _nick(text: str) -> str:
+    try:
+        return check_nick(text)
+    except Refused as error:
+        message = f"{text!r} cannot be a nick: {error.detail}"
+        raise argparse.ArgumentTypeError(message) from error
+
+
+def _room(text: str) -> str:
+    try:
+        return check_room(text.removeprefix("#"))
+    except Refused as error:
+        message = f"{text!r} cannot be a room: {error.detail}"
+        raise argparse.ArgumentTypeError(message) from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= TIMEOUT_S_MAX:
+        message = f"{text!r} is not a number of seconds from above 0 to {TIMEOUT_S_MAX:.0f}"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
+
+
+def _count(text: str) -> int:
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(COUNT_MAX))
+    if not is_number or not 1 <= int(text) <= COUNT_MAX:
+        message = f"{text!r} is not a number from 1 to {COUNT_MAX}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+class Since(NamedTuple):
+    """How far back `tail` begins: so many entries, so many seconds, or (both None) everything."""
+
+    entries: int | None = None
+    seconds: int | None = None
+
+
+def _since(text: str) -> Since:
+    if text == "all":
+        return Since()
+    if match := re.fullmatch(r"([0-9]{1,9})([smhdw]?)", text):
+        number, unit = int(match[1]), match[2]
+        return Since(seconds=number * SINCE_UNITS_S[unit]) if unit else Since(entries=number)
+    message = f"{text!r} is neither a number of entries, nor a time like 30s, 10m, 2h, 1d, nor all"
+    raise argparse.ArgumentTypeError(message)
+
+
+# --- the parsers ------------------------------------------------------------
+def _new_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"hubbub {name}".strip(),
+        description=description,
+        epilog=epilog,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    group = parser.add_argument_group("everywhere")
+    group.add_argument(
+        "--broker",
+        type=_address,
+        metavar="HOST[:PORT]",
+        help=f"where the broker is (HUBBUB_BROKER; {DEFAULT_BROKER}:{BASE_PORT})",
+    )
+    names = ("--nick",) if name == "history" else ("-n", "--nick")  # There -n is a number.
+    group.add_argument(*names, type=_nick, help="your name (HUBBUB_NICK; the login name)")
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"how long to wait for an answer ({TIMEOUT_S:.0f})",
+    )
+    group.add_argument("--json", action="store_true", help="print one JSON object a line")
+    group.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="auto: on a terminal, unless NO_COLOR is set",
+    )
+    group.add_argument("--version", action=_Version, nargs=0, help="print versions")
+    return parser
+
+
+def _add_rooms(parser: argparse.ArgumentParser, **options: object) -> None:
+    parser.add_argument(
+        "-r",
+        "--room",
+        dest="rooms",
+        action="append",
+        type=_room,
+        metavar="ROOM",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _chat_parser() -> argparse.ArgumentParser:
+    width = max(map(len, SUBCOMMANDS)) + 2
+    listing = "\n".join(f"  {name:<{width}}{text}" for name, text in SUBCOMMANDS.items())
+    parser = _new_parser(
+        "",
+        "Chat with people on your LAN. Without a sub-command: open the chat.",
+        f"sub-commands (hubbub NAME --help tells more):\n{listing}\n\n{EPILOG}",
+    )
+    parser.add_argument(
+        "host", nargs="?", type=_address, metavar="HOST[:PORT]", help="the same as --broker"
+    )
+    _add_rooms(parser, help=f"a room to enter, several times for several ({DEFAULT_ROOM})")
+    return parser
+
+
+def _subcommand_parser(name: str) -> argparse.ArgumentParser:
+    text = SUBCOMMANDS[name]
+    parser = _new_parser(name, f"{text[0].upper()}{text[1:]}.", EPILOG)
+    if name == "send":
+        _add_rooms(parser, required=True, help="the room")
+        parser.add_argument(
+            "text", nargs="*", metavar="TEXT", help="left out: each line of standard input"
+        )
+    elif name == "tail":
+        _add_rooms(parser, required=True, help="a room, several times for several")
+        parser.add_argument(
+            "--since",
+            type=_since,
+            default=Since(entries=0),
+            metavar="N|10m|all",
+            help="begin N entries back, a time back, or at the beginning",
+        )
+        parser.add_argument("--count", type=_count, metavar="N", help="end after N entries")
+    elif name == "history":
+        _add_rooms(parser, required=True, help="the room")
+        parser.add_argument(
+            "-n",
+            dest="entries",
+            type=_count,
+            default=HISTORY_DEFAULT,
+            metavar="N",
+            help=f"so many entries ({HISTORY_DEFAULT})",
+        )
+        parser.add_argument("--before", type=_count, metavar="SEQ", help="only what is older")
+    elif name == "who":
+        _add_rooms(parser, required=True, help="the room")
+    elif name == "run":
+        _add_rooms(parser, help=f"a room to enter, several times for several ({DEFAULT_ROOM})")
+        parser.add_argument(
+            "--data", metavar="DIR", help="where a broker that is started keeps its log"
+        )
+    return parser
+
+
+# --- reading the words ------------------------------------------------------
+class Arguments(NamedTuple):
+    """What was asked for: a sub-command ("chat" without one) and its settings."""
+
+    subcommand: str
+    broker: Address
+    nick: str | None  # None: nobody said.
+    timeout_s: float
+    is_json: bool
+    color: str  # "auto", "always" or "never"
+    rooms: list[str]
+    text: str | None = None  # send: None means standard input.
+    since: Since = Since(entries=0)
+    limit: int | None = None  # tail: None means for ever.
+    entries: int = HISTORY_DEFAULT  # history
+    before: int | None = None  # history
+    data: str | None = None  # run
+
+
+OPTIONS_WITH_VALUE = frozenset(
+    {
+        *("-n", "-r", "--nick", "--room", "--broker", "--timeout", "--color"),
+        *("--since", "--count", "--before", "--data"),
+    }
+)
+ONE_ROOM = frozenset({"send", "history", "who"})
+
+
+def split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the sub-command ("chat" without one) and the other words."""
+    position = 0
+    while position < len(words) and words[position].startswith("-") and words[position] != "--":
+        position += 2 if words[position] in OPTIONS_WITH_VALUE else 1
+    if position >= len(words) or words[position] not in SUBCOMMANDS:
+        return "chat", list(words)
+    name, before = words[position], list(words[:position])
+    if name == "history":  # Before it, -n is still the nick.
+        before = [_nick_option(word) for word in before]
+    return name, [*before, *words[position + 1 :]]
+
+
+def _nick_option(word: str) -> str:
+    if word == "-n":
+        return "--nick"
+    return f"--nick={word[2:]}" if word.startswith("-n") else word
+
+
+def parse(words: Sequence[str], environ: Mapping[str, str]) -> Arguments:
+    """Read the command line; raise `UsageError`, `VersionWanted`, or SystemExit after --help."""
+    name, rest = split(words)
+    parser = _chat_parser() if name == "chat" else _subcommand_parser(name)
+    given = parser.parse_args(rest)
+    rooms = list(dict.fromkeys(given.rooms or [])) if "rooms" in given else []
+    if name in ONE_ROOM and len(rooms) > 1:
+        parser.error("give one room")
+    if name in ("chat", "run"):
+        rooms = rooms or [DEFAULT_ROOM]
+    host = getattr(given, "host", None)
+    if host and given.broker:
+        parser.error("the broker is given twice")
+    text = " ".join(given.text) if getattr(given, "text", None) else None
+    if text is not None and not text.strip():
+        parser.error("the text is empty")
+    return Arguments(
+        subcommand=name,
+        broker=host or given.broker or _broker_from(environ),
+        nick=given.nick or _nick_from(environ),
+        timeout_s=given.timeout,
+        is_json=given.json,
+        color=_color(given.color, environ),
+        rooms=rooms,
+        text=text,
+        since=getattr(given, "since", Since(entries=0)),
+        limit=getattr(given, "count", None),
+        entries=getattr(given, "entries", HISTORY_DEFAULT),
+        before=getattr(given, "before", None),
+        data=getattr(given, "data", None),
+    )
+
+
+def _broker_from(environ: Mapping[str, str]) -> Address:
+    try:
+        return parse_address(environ.get("HUBBUB_BROKER") or DEFAULT_BROKER)
+    except ValueError as error:
+        message = f"HUBBUB_BROKER: {error}"
+        raise UsageError(message) from error
+
+
+def _nick_from(environ: Mapping[str, str]) -> str | None:
+    nick = environ.get("HUBBUB_NICK")
+    try:
+        return check_nick(nick) if nick else None
+    except Refused as error:
+        message = f"HUBBUB_NICK: {nick!r} cannot be a nick: {error.detail}"
+        raise UsageError(message) from error
+
+
+def _color(choice: str, environ: Mapping[str, str]) -> str:
+    # NO_COLOR counts when it is set to anything but nothing (no-color.org); a flag outranks it.
+    return "never" if choice == "auto" and environ.get("NO_COLOR") else choice

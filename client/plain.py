@@ -1,0 +1,79 @@
+"""The chat without a terminal: lines in, lines out, the same commands, no prompt.
+
+When standard input ends, it waits until all is acknowledged, and leaves. The caller's thread reads
+lines and acts on them; the conversation's threads print.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from client import commands
+from client.arguments import EXIT_FAILED, EXIT_UNREACHABLE, Arguments
+from client.board import Board, Line, Sort
+from client.conversation import Conversation
+from client.lines import BadLine, read_lines
+from client.login import complain, is_interactive, open_for_chat
+from client.subcommands import PATIENCE_TIMEOUTS, look_of, write
+from common.limits import HISTORY_DEFAULT
+
+
+def run(arguments: Arguments) -> int:
+    """Chat until standard input ends or somebody says /quit; return the exit status."""
+    printer = Printer(is_json=arguments.is_json)
+    with open_for_chat(arguments, is_interactive=is_interactive()) as client:
+        board = Board(client.nick, look_of(arguments))
+        conversation = Conversation(client, board, printer.show, lambda: time.time_ns() // 10**6)
+        with conversation:
+            conversation.start(arguments.rooms, HISTORY_DEFAULT)
+            conversation.wait_until_entered(arguments.timeout_s)  # Then answers come in order.
+            bad_count = _talk(conversation, printer)
+            unsent = conversation.settle(arguments.timeout_s * PATIENCE_TIMEOUTS)
+    for text in unsent:
+        complain(f"not acknowledged: {text}")
+    if printer.is_broken:
+        raise BrokenPipeError
+    if unsent:
+        return EXIT_UNREACHABLE
+    return EXIT_FAILED if bad_count or conversation.failed_count else 0
+
+
+def _talk(conversation: Conversation, printer: Printer) -> int:
+    """Act on each line; return how many could not be read."""
+    bad_count = 0
+    for line in read_lines(sys.stdin.buffer):
+        if isinstance(line, BadLine):
+            bad_count += 1
+            complain(f"line {line.number} was not sent: it is {line.reason}")
+            continue
+        meaning = commands.parse(line)
+        if isinstance(meaning, commands.Quit) or printer.is_broken:
+            break
+        if meaning is not None:
+            conversation.act(meaning)
+    return bad_count
+
+
+class Printer:
+    """Prints lines: what was said on standard output, trouble on standard error."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        self.is_broken = False  # Nobody reads our output any more.
+        self._sorts = {Sort.ENTRY} if is_json else {Sort.ENTRY, Sort.NOTICE}
+        self._lock = threading.Lock()  # Two threads show lines; a burst stays in one piece.
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Print the lines at once."""
+        with self._lock:
+            for line in lines:
+                if line.sort is Sort.TROUBLE:
+                    complain(line.text)
+            if self.is_broken:
+                return
+            try:
+                write(line.text for line in lines if line.sort in self._sorts)
+            except BrokenPipeError:
+                self.is_broken = True

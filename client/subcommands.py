@@ -1,0 +1,259 @@
+"""The sub-commands for scripts: send, tail, history, rooms, who, status.
+
+Each takes the arguments and returns the exit status. Data goes to standard output, a burst in one
+write; everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from client import render
+from client.arguments import EXIT_FAILED, EXIT_PIPE_CLOSED, EXIT_UNREACHABLE, Arguments
+from client.events import Entry, Event, Missing, Reset, Sent, State
+from client.lines import BadLine, read_lines
+from client.login import complain, open_for_reading, open_for_script, str_of
+from client.receipts import Posted, Receipts
+from client.render import Look
+from common.errors import Code, Refused
+from common.limits import HISTORY_ENTRIES_MAX
+from common.names import fold
+
+if TYPE_CHECKING:
+    from client.api import Client
+
+PATIENCE_TIMEOUTS = 10  # So many time-outs without any acknowledgement: a restart takes less.
+BURST_EVENTS_MAX = 1_000  # Printed in one write.
+PIPE_CHECK_S = 1.0  # How soon `tail` notices that its reader is gone while nothing is said.
+
+
+def look_of(arguments: Arguments) -> Look:
+    """Return how to print: colours on a terminal or on demand."""
+    is_colored = arguments.color == "always" or (
+        arguments.color == "auto" and sys.stdout.isatty() and not arguments.is_json
+    )
+    return Look(color=is_colored, is_json=arguments.is_json)
+
+
+def write(lines: Iterable[str]) -> None:
+    """Print lines at once, and now."""
+    text = "".join(f"{line}\n" for line in lines)
+    if text:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+# --- send -------------------------------------------------------------------
+def send(arguments: Arguments) -> int:
+    """Say TEXT, or each line of standard input; 0 only when all is acknowledged."""
+    with open_for_script(arguments) as client:
+        client.join(arguments.rooms[0], history=0)
+        printer = _ReceiptPrinter(client.nick, is_json=arguments.is_json)
+        receipts = Receipts(printer.print_kept, printer.print_failed)
+        try:
+            failed_count = _post_all(client, arguments, receipts)
+            unsent = receipts.wait(arguments.timeout_s * PATIENCE_TIMEOUTS)
+        finally:
+            client.close()
+            receipts.stop()
+    if unsent:
+        complain(f"{len(unsent)} not acknowledged, the first of them: {unsent[0]}")
+        return EXIT_UNREACHABLE
+    if printer.is_broken:
+        raise BrokenPipeError
+    return EXIT_FAILED if failed_count + receipts.failed_count else 0
+
+
+class _ReceiptPrinter:
+    """Tells what became of each text. Called by the thread of the receipts."""
+
+    def __init__(self, nick: str, *, is_json: bool) -> None:
+        self.is_broken = False  # Nobody reads our output; what was begun is sent all the same.
+        self._nick = nick
+        self._is_json = is_json
+
+    def print_kept(self, posted: Posted, sent: Sent) -> None:
+        if not self._is_json or self.is_broken:
+            return
+        entry = Entry(sent.room, sent.seq, sent.ts, posted.kind, self._nick, posted.text)
+        try:
+            write([render.json_line(render.as_json(entry))])
+        except BrokenPipeError:
+            self.is_broken = True
+
+    def print_failed(self, posted: Posted, error: Exception) -> None:
+        complain(f"not sent: {posted.text} ({error})")
+
+
+def _post_all(client: Client, arguments: Arguments, receipts: Receipts) -> int:
+    """Post each text without waiting; return how many could not be."""
+    failed_count = 0
+    texts = read_lines(sys.stdin.buffer) if arguments.text is None else [arguments.text]
+    for text in texts:
+        if isinstance(text, BadLine):
+            failed_count += 1
+            complain(f"line {text.number} was not sent: it is {text.reason}")
+        elif text.strip():  # A blank line says nothing.
+            try:
+                receipts.add(Posted(text, "text", client.post(arguments.rooms[0], text)))
+            except (Refused, ValueError) as error:
+                failed_count += 1
+                complain(f"not sent: {text} ({error})")
+    return failed_count
+
+
+# --- tail -------------------------------------------------------------------
+def tail(arguments: Arguments) -> int:
+    """Print entries as they come, until --count of them, or until interrupted."""
+    look = look_of(arguments)
+    left_count = arguments.limit
+    with open_for_reading(arguments) as client:
+        for room in arguments.rooms:
+            if arguments.since.seconds is not None:
+                since_ms = int((time.time() - arguments.since.seconds) * 1000)
+                client.join(room, since_ms=max(since_ms, 0))
+            else:
+                client.join(room, history=arguments.since.entries)
+        while left_count is None or left_count > 0:
+            event = client.next_event(PIPE_CHECK_S)
+            if event is None:
+                if _is_reader_gone():
+                    return EXIT_PIPE_CLOSED
+                continue
+            burst = [event]
+            while len(burst) < BURST_EVENTS_MAX and (event := client.next_event(0)):
+                burst.append(event)
+            entries = [event for event in burst if isinstance(event, Entry)][:left_count]
+            prefix = len(arguments.rooms) > 1
+            write(render.entry_line(e, look, e.room if prefix else "") for e in entries)
+            if left_count is not None:
+                left_count -= len(entries)
+            for event in burst:
+                _tell(event)
+    return 0
+
+
+def _tell(event: Event) -> None:
+    """Tell what a reader must know about gaps and about the connection."""
+    match event:
+        case Missing(room, count):
+            complain(f"#{room}: {count} entries are not kept any more")
+        case Reset(room):
+            complain(f"#{room}: the broker has another log now, starting over")
+        case State("offline"):
+            complain("connection lost, trying again")
+        case State("closing"):
+            complain("the broker is closing")
+        case State("refused", detail):
+            raise Refused(Code.NICK_TAKEN, detail)
+
+
+def _is_reader_gone() -> bool:
+    """Tell whether standard output is a pipe or socket that nobody reads any more."""
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)  # Errors and hang-ups are reported unasked.
+    return bool(poller.poll(0))
+
+
+# --- history, rooms, who, status --------------------------------------------
+def history(arguments: Arguments) -> int:
+    """Print the last entries of a room, or the last ones before a seq, oldest first."""
+    look, room = look_of(arguments), arguments.rooms[0]
+    pages: list[list[Entry]] = []
+    before, wanted_count = arguments.before, arguments.entries
+    with open_for_reading(arguments) as client:
+        client.join(room, history=0)
+        while wanted_count > 0 and before != 1:
+            page = client.history(room, before=before, limit=min(wanted_count, HISTORY_ENTRIES_MAX))
+            if not page:
+                break
+            pages.append(page)
+            before, wanted_count = page[0].seq, wanted_count - len(page)
+    for page in reversed(pages):
+        write(render.entry_line(entry, look) for entry in page)
+    return 0
+
+
+def rooms(arguments: Arguments) -> int:
+    """Print the rooms: name, users, entries so far, topic."""
+    with open_for_reading(arguments) as client:
+        found = client.rooms()
+    if arguments.is_json:
+        fields = ("room", "users", "head", "topic")
+        write(render.json_line({f: getattr(info, f) for f in fields}) for info in found)
+    else:
+        write(render.room_text(info) for info in found)
+    return 0
+
+
+def who(arguments: Arguments) -> int:
+    """Print who is in a room, without counting the one who asks."""
+    room = arguments.rooms[0]
+    with open_for_reading(arguments) as client:
+        users_before = next((info.users for info in client.rooms() if info.room == room), 0)
+        joined = client.join(room, history=0)
+        nicks = list(client.who(room).nicks)
+        if joined.users > users_before and client.nick in nicks:
+            nicks.remove(client.nick)  # It is there only to ask.
+    nicks.sort(key=fold)
+    if arguments.is_json:
+        write(render.json_line({"room": room, "nick": nick}) for nick in nicks)
+    else:
+        write(render.safe(nick) for nick in nicks)
+    return 0
+
+
+def status(arguments: Arguments) -> int:
+    """Print whether the broker is up, and how it is; 69 when nobody answers."""
+    import zmq
+
+    from client import api
+    from common.version import VERSION
+
+    greeting = api.ask_status(str_of(arguments), arguments.timeout_s)
+    if arguments.is_json:
+        fields = {
+            "broker": str_of(arguments),
+            **{
+                name: getattr(greeting, name) for name in greeting.__struct_fields__ if name != "id"
+            },
+        }
+        write([render.json_line(fields)])
+        return 0
+    write(
+        render.safe(line)
+        for line in (
+            f"up       {str_of(arguments)}, for {duration_text(greeting.uptime_s)}",
+            f"protocol {greeting.protocol}",
+            f"clients  {greeting.clients} of at most {greeting.clients_max}",
+            f"rooms    {greeting.rooms}",
+            f"broker   {greeting.program}, pyzmq {greeting.pyzmq}, libzmq {greeting.libzmq}",
+            f"client   {VERSION}, pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}",
+        )
+    )
+    return 0
+
+
+def duration_text(seconds: int) -> str:
+    """Return "3 d 4 h", "5 min 2 s", ...: the two largest units."""
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    parts: list[str] = []
+    for name, size_s in units:
+        count, seconds = divmod(seconds, size_s)
+        if count or (name == "s" and not parts):
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])
+
+
+BY_NAME: dict[str, Callable[[Arguments], int]] = {
+    "send": send,
+    "tail": tail,
+    "history": history,
+    "rooms": rooms,
+    "who": who,
+    "status": status,
+}
