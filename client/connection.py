@@ -146,15 +146,16 @@ class Connection:
             now = time.monotonic()
             if waker_fd in ready:
                 self._take_calls(now)
-            # The monitor first: a reply belongs to the connection that it came through.
+            # Rooms before the monitor: a broker's last word explains the end that follows it.
+            if self._sub in ready and not self._is_paused:
+                self._take_publications(now)
+            # The monitor before replies: each belongs to the connection that it came through.
             if self._monitor in ready:
                 self._take_monitor(now)
             if self._dealer in ready:
                 self._take_replies(now)
             if self._req is not None and self._req in ready:
                 self._take_page(now)
-            if self._sub in ready and not self._is_paused:
-                self._take_publications(now)
             self._do(session.tick(now))
             self._balance(now)
 

@@ -351,9 +351,11 @@ class Session:
         if type(item) is not wire.Notice:
             return
         if item.code == Code.CLOSING:
-            # It comes through SUB, perhaps after the DEALER has noticed the end: old news then.
-            if self.phase is not Phase.DOWN:
-                self._say("closing", "the broker is closing")
+            self._say("closing", "the broker is closing")
+            if self.phase is Phase.DOWN:
+                # The word came through SUB, after the DEALER had noticed the end itself. It
+                # explains that end, and does not change it.
+                self._say("offline", "the broker has closed")
         elif item.code == Code.NO_SESSION and self.phase is Phase.ONLINE:
             self._greet(now)
 

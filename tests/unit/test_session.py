@@ -218,11 +218,12 @@ def test_a_closing_broker_is_reported_and_awaited() -> None:
     assert driver.last(wire.Send).texts == ["kept for later"]
 
 
-def test_a_word_of_closing_after_the_end_is_old_news() -> None:
+def test_a_word_of_closing_after_the_end_is_told_and_changes_nothing() -> None:
     driver = in_room()
     driver.take(driver.session.disconnected(driver.now))
     driver.publish(wire.Notice("closing"), INBOX)
-    assert driver.states() == ["offline"]
+    assert driver.states() == ["offline", "closing", "offline"]
+    assert driver.session.state == "offline"
 
 
 def test_many_rooms_are_joined_again_in_portions_and_before_the_texts() -> None:
