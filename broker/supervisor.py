@@ -67,7 +67,8 @@ class Child:
         self.started_s = time.monotonic()
         self.restart_at_s = None
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"broker.{self.name}"],
+            # -P: a folder called `broker` where the operator happens to be is not ours.
+            [sys.executable, "-P", "-m", f"broker.{self.name}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(lock,),
