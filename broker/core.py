@@ -145,6 +145,7 @@ class Core:
             code, token, payload = wire.open_command(frames)
             entry = self._commands.get(code)
             if entry is None:
+                request_id = wire.salvage_id(payload)
                 raise Refused(Code.BAD_COMMAND, f"there is no command {code} here")
             decode, handle, needs_session = entry
             try:

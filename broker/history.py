@@ -41,6 +41,7 @@ def answer(reader: Reader, frames: list[bytes]) -> list[bytes]:
     try:
         code, _, payload = wire.open_command(frames)
         if code != Command.HISTORY:
+            request_id = wire.salvage_id(payload)
             raise Refused(Code.BAD_COMMAND, "only HISTORY is answered here")
         try:
             request = _decode_history(payload)

@@ -67,7 +67,8 @@ class SqliteReader:
                 size_bytes += len(body)
                 if count >= limit or size_bytes >= HISTORY_BYTES_MAX:
                     break
-        return batches, last < record.head
+        # What was trimmed is not to come: a page without batches must not promise more.
+        return batches, max(last, record.first - 1) < record.head
 
     def _before(
         self, base: int, record: RoomRecord, seq: int, limit: int

@@ -97,7 +97,8 @@ class Rooms:
 
     def drop_if_unused(self, room: Room) -> None:
         """Forget a room that nobody is in and nobody ever said anything in."""
-        if not room.roster and not room.head and room.proposal is None:
+        is_unused = not room.roster and not room.head and room.proposal is None
+        if is_unused and self._rooms.get(room.name) is room:  # Not forgotten before.
             del self._rooms[room.name]
             self._beacons.cancel(room.name)
 

@@ -104,7 +104,9 @@ class Outbox:
             if now < self._held_until_s:
                 return sends
             sends = self._resend(self._resend_from, now)
-        while self._waiting and len(self._flights) < SENDS_IN_FLIGHT_MAX:
+        # By numbers, not by how many are out: the broker remembers just so many numbers, and the
+        # lowest must be among them even when only its own ACK was lost.
+        while self._waiting and self._number - self.lowest < SENDS_IN_FLIGHT_MAX:
             sends.append(self._take(now))
         return sends
 

@@ -74,6 +74,8 @@ class Roster:
             self.nicks.difference_update(old for old, _ in changes.renamed)
             self.nicks.update(changes.joined, changes.returned)
             self.nicks.update(new for _, new in changes.renamed)
+            # Somebody whom JOINED named came and went before the change was told.
+            must_ask = len(self.nicks) != event.users
         is_news = bool(joined or left or changes.renamed)
         if not is_news and event.users == users_before:
             return None, must_ask

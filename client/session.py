@@ -355,13 +355,10 @@ class Session:
             self._greet(now)
 
     def _on_error(self, error: wire.Error, now: float) -> None:
-        if self.phase in (Phase.GREETING, Phase.HELLO):
-            is_version = error.code == Code.BAD_VERSION  # Its broker could not read the id.
-            if error.id == self._asked_id or is_version:
-                if error.code == Code.NO_SESSION:
-                    self._greet(now)
-                else:
-                    self._hello_refused(error, now)
+        is_resuming = self.phase in (Phase.GREETING, Phase.HELLO)
+        is_version = error.code == Code.BAD_VERSION  # Its broker could not read the id.
+        if is_resuming and (error.id == self._asked_id or is_version):
+            self._hello_refused(error, now)
         elif error.code == Code.NO_SESSION:
             if self.phase is Phase.ONLINE:
                 self._greet(now)

@@ -24,7 +24,8 @@ COMMAND_BYTES_MAX = 64 * 1024  # One frame of a command; libzmq drops peers that
 TEXT_CHARS_MAX = 4_000  # A long paragraph. At 4 bytes a character it still fits one SEND.
 TOPIC_CHARS_MAX = 300  # One line under the prompt.
 SEND_TEXTS_MAX = 256  # Texts that one SEND may coalesce.
-SENDS_IN_FLIGHT_MAX = 16  # Unacknowledged SENDs per session; the log remembers as many.
+# From the lowest unacknowledged SEND of a session to its newest; the log remembers as many.
+SENDS_IN_FLIGHT_MAX = 16
 ROOMS_PER_SESSION_MAX = 1_024
 
 # --- rooms ------------------------------------------------------------------

@@ -16,6 +16,7 @@ from common.version import VERSION
 
 ROOT = Path(tests.__file__).parent.parent
 MAX_LINES = 500
+LOOKED_UP = {"docs/PROTOCOL.md"}  # a reference with its test vectors, not read in one go
 
 # Put together here so that this file does not hold what it looks for.
 REGISTRIES = re.compile(
@@ -92,7 +93,8 @@ def test_no_file_is_too_long_to_read() -> None:
         for name, text in committed().items()
         if not name.endswith(".lock")
     }
-    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+    too_long = {name for name, length in lengths.items() if length > MAX_LINES}
+    assert too_long - LOOKED_UP == set()
 
 
 def test_help_lists_every_target() -> None:

@@ -1,0 +1,691 @@
+"""The session connects, resumes, joins, asks and closes as PROTOCOL.md says. No sockets."""
+
+from __future__ import annotations
+
+import pytest
+
+from client import effects
+from client.events import Joined, Left, Presence, Reset, State
+from client.limits import (
+    ANSWER_AGE_S_MAX,
+    CLOSE_S,
+    HISTORY_IDLE_S,
+    HISTORY_STALL_S,
+    HISTORY_TIMEOUT_S,
+    PROOF_S,
+    RETRY_S,
+    SILENCE_S_MAX,
+)
+from client.questions import Call
+from client.session import Phase
+from common import wire
+from common.errors import Code, Refused
+from common.limits import NUMBER_MAX
+from common.wire import Mode
+from tests.unit.log_model import LogModel
+from tests.unit.session_driver import INBOX, OWNER, READY, Driver, in_room, online
+
+
+def rejected(driver: Driver, ticket: object) -> str:
+    """Return the code with which a call failed."""
+    for effect in driver.others:
+        if isinstance(effect, effects.Reject) and effect.ticket is ticket:
+            assert isinstance(effect.error, Refused)
+            return effect.error.code
+    pytest.fail(f"{ticket!r} was not rejected: {driver.others}")
+
+
+# --- the way to a session ---------------------------------------------------
+def test_greet_comes_first_then_the_inbox_then_hello() -> None:
+    driver = Driver()
+    assert driver.session.deadline() is None
+    driver.take(driver.session.connected(driver.now))
+    driver.greet(rooms_port=2)
+    assert driver.drain_others() == [effects.Connect(2, 3), effects.Subscribe(INBOX)]
+    hello = driver.last(wire.Hello)
+    assert (hello.nick, hello.owner, hello.instance, hello.number) == ("anna", OWNER, 5, 1)
+    welcome = wire.Welcome(hello.id, "Anna", resumed=False, motd="hi")
+    driver.reply(welcome)
+    assert driver.drain_others() == [effects.Resolve(READY, welcome)]
+    assert driver.states() == ["connecting", "online"]
+    assert (driver.session.nick, driver.session.motd) == ("Anna", "hi")
+    assert driver.session.deadline() is None  # An idle client costs nothing.
+
+
+def test_a_first_hello_that_is_refused_ends_the_attempt() -> None:
+    driver = Driver()
+    driver.take(driver.session.connected(driver.now))
+    driver.greet()
+    driver.refuse(driver.last(wire.Hello).id, Code.NICK_TAKEN)
+    assert rejected(driver, READY) == Code.NICK_TAKEN
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_broker_of_another_version_is_told_so(*, is_readable: bool) -> None:
+    driver = Driver()
+    driver.take(driver.session.connected(driver.now))
+    if is_readable:
+        driver.greet(protocol=2)
+    else:
+        driver.refuse(0, Code.BAD_VERSION, 2)
+    assert rejected(driver, READY) == Code.BAD_VERSION
+
+
+def test_nothing_but_greet_goes_out_before_welcome() -> None:
+    driver = Driver()
+    driver.say("early")
+    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
+    assert driver.sent == []
+    driver.take(driver.session.connected(driver.now))
+    driver.greet()
+    hello = driver.last(wire.Hello)
+    driver.reply(wire.Welcome(hello.id, "anna", resumed=False, motd=""))
+    join, send = driver.sent
+    assert isinstance(join, wire.Join)
+    assert not join.resume
+    assert isinstance(send, wire.Send)
+    driver.reply(driver.log.joined(join.id))
+    assert effects.Subscribe(driver.topic) in driver.others
+
+
+def test_a_silent_broker_is_greeted_again() -> None:
+    driver = Driver()
+    driver.take(driver.session.connected(driver.now))
+    first = driver.last(wire.Greet)
+    driver.wait(SILENCE_S_MAX)
+    second = driver.last(wire.Greet)
+    assert second.id != first.id
+
+
+# --- resuming ---------------------------------------------------------------
+def test_after_no_session_rooms_come_before_texts() -> None:
+    driver = in_room()
+    driver.say("one")
+    driver.take(driver.session.who("lobby", "who", driver.now))
+    who = driver.sent[-1]
+    assert isinstance(who, wire.Who)
+    driver.refuse(1, Code.NO_SESSION)
+    driver.say("two")
+    driver.greet()
+    hello = driver.last(wire.Hello)
+    assert hello.number == 1
+    driver.reply(wire.Welcome(hello.id, "anna", resumed=False, motd=""))
+    assert [type(command) for command in driver.sent] == [wire.Join, wire.Who, wire.Send, wire.Send]
+    join, who_again, one, two = driver.sent
+    assert isinstance(join, wire.Join)
+    assert join.resume
+    assert isinstance(who_again, wire.Who)
+    assert who_again.id != who.id
+    assert isinstance(one, wire.Send)
+    assert isinstance(two, wire.Send)
+    assert (one.number, one.texts, two.number, two.texts) == (1, ["one"], 2, ["two"])
+    driver.reply(wire.Members(who.id, "lobby", 1, 1, []))
+    assert driver.drain_others() == []  # A late answer to the old question.
+
+
+def test_a_lost_connection_is_told_and_resumed() -> None:
+    driver = in_room()
+    driver.take(driver.session.disconnected(driver.now))
+    assert driver.states() == ["offline"]
+    assert driver.session.deadline() is None  # Nothing to do until libzmq reconnects.
+    driver.take(driver.session.connected(driver.now))
+    driver.welcome(resumed=True)
+    assert driver.states() == ["online"]
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    assert driver.others == []  # The session was still known, so the subscription works.
+    assert driver.drain_events() == []
+
+
+def test_what_was_missed_meanwhile_is_repaired() -> None:
+    driver = in_room()
+    driver.take(driver.session.disconnected(driver.now))
+    driver.log.append(3)
+    driver.take(driver.session.connected(driver.now))
+    driver.welcome(resumed=True)
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    driver.page()
+    assert driver.seqs() == [1, 2, 3]
+
+
+def test_a_broker_that_forgot_the_session_gets_a_fresh_subscription() -> None:
+    """It may have refused the topic when SUB reconnected, and SUB never asks twice."""
+    driver = in_room()
+    driver.refuse(0, Code.NO_SESSION)
+    driver.welcome(resumed=False)
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    assert driver.drain_others() == [
+        effects.Unsubscribe(driver.topic),
+        effects.Subscribe(driver.topic),
+    ]
+
+
+def test_another_topic_is_swapped_and_the_old_one_ignored() -> None:
+    driver = in_room()
+    driver.refuse(0, Code.NO_SESSION)
+    driver.welcome(resumed=True)
+    other = b"lobby\0" + b"K" * 16
+    joined = driver.log.joined(driver.last(wire.Join).id)
+    changed = wire.Joined(
+        joined.id, "lobby", other, b"", joined.epoch, joined.first, joined.head, "", 1, 1, ["anna"]
+    )
+    driver.reply(changed)
+    assert driver.drain_others() == [effects.Unsubscribe(driver.topic), effects.Subscribe(other)]
+    batch = driver.log.append(1)
+    driver.publish(batch)
+    assert driver.seqs() == []
+    driver.publish(batch, other)
+    assert driver.seqs() == [1]
+
+
+def test_moved_ports_are_followed() -> None:
+    driver = online()
+    driver.refuse(0, Code.NO_SESSION)
+    driver.greet(rooms_port=77)
+    assert driver.drain_others() == [effects.Connect(77, 3)]
+
+
+def test_silence_leads_to_a_resume() -> None:
+    driver = in_room()
+    driver.say("hello")
+    driver.sent.clear()
+    driver.wait(SILENCE_S_MAX - 0.1)
+    assert driver.sent == []
+    driver.wait(0.1)
+    driver.last(wire.Greet)
+    assert driver.states() == ["offline"]
+
+
+def test_one_answer_that_never_comes_leads_to_a_resume_too() -> None:
+    driver = in_room()
+    driver.say("hello")
+    sent_s = driver.now
+    while driver.now < sent_s + ANSWER_AGE_S_MAX:
+        assert driver.session.phase is Phase.ONLINE
+        driver.wait(1)
+        driver.reply(wire.Renamed(1, "anna"))
+    assert driver.session.phase is Phase.GREETING
+
+
+def test_a_notice_without_session_resumes_once() -> None:
+    driver = in_room()
+    driver.publish(wire.Notice("no_session"), INBOX)
+    greet = driver.last(wire.Greet)
+    driver.publish(wire.Notice("no_session"), INBOX)
+    assert driver.sent == []
+    driver.sent.append(greet)
+    driver.welcome()
+    assert driver.session.phase is Phase.ONLINE
+
+
+def test_a_closing_broker_is_reported_and_awaited() -> None:
+    driver = in_room()
+    driver.say("kept for later")
+    driver.publish(wire.Notice("closing"), INBOX)
+    driver.refuse(1, Code.CLOSING)
+    assert driver.states() == ["closing"]
+    driver.take(driver.session.disconnected(driver.now))
+    driver.take(driver.session.connected(driver.now))
+    driver.greet()
+    driver.refuse(driver.last(wire.Hello).id, Code.CLOSING)
+    assert driver.states() == ["offline", "closing"]
+    driver.wait(RETRY_S)
+    driver.welcome()
+    assert driver.last(wire.Send).texts == ["kept for later"]
+
+
+def test_a_nick_that_was_taken_meanwhile_needs_another() -> None:
+    driver = in_room()
+    driver.refuse(0, Code.NO_SESSION)
+    driver.greet()
+    driver.refuse(driver.last(wire.Hello).id, Code.NICK_TAKEN)
+    assert driver.states() == ["refused"]
+    assert driver.session.deadline() is None
+    driver.take(driver.session.rename("annie", "rename", driver.now))
+    driver.greet()
+    driver.refuse(driver.last(wire.Hello).id, Code.NICK_TAKEN)
+    assert rejected(driver, "rename") == Code.NICK_TAKEN
+    driver.take(driver.session.rename("ann", "again", driver.now))
+    driver.greet()
+    hello = driver.last(wire.Hello)
+    assert hello.nick == "ann"
+    driver.reply(wire.Welcome(hello.id, "ann", resumed=False, motd=""))
+    assert driver.states() == ["online"]
+    driver.reply(wire.Renamed(driver.last(wire.SetNick).id, "ann"))
+    assert effects.Resolve("again", "ann") in driver.others
+
+
+def test_a_nick_asked_for_while_offline_is_tried_when_the_old_one_is_taken() -> None:
+    driver = in_room()
+    driver.take(driver.session.disconnected(driver.now))
+    driver.take(driver.session.rename("annie", "rename", driver.now))
+    driver.take(driver.session.connected(driver.now))
+    driver.greet()
+    driver.refuse(driver.last(wire.Hello).id, Code.NICK_TAKEN)
+    driver.greet()
+    assert driver.last(wire.Hello).nick == "annie"
+
+
+def test_a_stolen_session_is_refused_and_keeps_its_texts() -> None:
+    driver = in_room()
+    driver.say("hello")
+    driver.refuse(1, Code.SESSION_TAKEN)
+    assert driver.states() == ["refused"]
+    assert driver.session.abandon_all() == ["hello"]
+
+
+# --- texts ------------------------------------------------------------------
+def test_an_acknowledged_text_gets_its_place() -> None:
+    driver = in_room()
+    driver.say("a", "b")
+    assert driver.last(wire.Send).texts == ["a", "b"]
+    driver.reply(wire.Ack(1, "lobby", 8, 1234))
+    driver.reply(wire.Ack(1, "lobby", 8, 1234))
+    assert driver.drain_others() == [effects.Kept(["a", "b"], "lobby", 8, 1234)]
+
+
+def test_a_refused_text_fails_with_its_code() -> None:
+    driver = in_room()
+    driver.say("a")
+    driver.refuse(1, Code.LOG_FAILED)
+    (failed,) = driver.drain_others()
+    assert isinstance(failed, effects.Failed)
+    assert failed.tickets == ["a"]
+    assert isinstance(failed.error, Refused)
+    assert failed.error.code == Code.LOG_FAILED
+
+
+def test_slow_down_is_waited_out() -> None:
+    driver = in_room()
+    driver.say("a")
+    driver.refuse(1, Code.SLOW_DOWN, 7000)
+    driver.sent.clear()
+    driver.wait(6.9)
+    assert driver.sent == []  # And no resume, though nothing was answered for so long.
+    driver.wait(0.1)
+    assert driver.last(wire.Send).number == 1
+
+
+def test_a_gap_below_what_is_out_needs_hello() -> None:
+    """The broker forgot numbers that it had refused; HELLO tells it where we are."""
+    driver = in_room()
+    driver.say("a")
+    driver.refuse(1, Code.LOG_FAILED)
+    driver.say("b")
+    driver.refuse(2, Code.GAP, 1)
+    driver.greet()
+    assert driver.last(wire.Hello).number == 2
+
+
+def test_an_answer_that_settles_counts_during_a_resume_too() -> None:
+    driver = in_room()
+    driver.say("a")
+    driver.publish(wire.Notice("no_session"), INBOX)
+    driver.refuse(1, Code.TEXT_INVALID)
+    driver.welcome()
+    assert not [command for command in driver.sent if isinstance(command, wire.Send)]
+
+
+# --- rooms ------------------------------------------------------------------
+def test_joining_subscribes_fills_and_announces() -> None:
+    driver = online()
+    driver.log.append(2)
+    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    joined = Joined("lobby", "", 1, ["anna"])
+    assert driver.drain_others() == [
+        effects.Subscribe(driver.topic),
+        effects.Resolve("join", joined),
+    ]
+    assert driver.drain_events() == []
+    assert (driver.asked[0].mode, driver.asked[0].ticket) == (Mode.BEFORE, b"t" * 16)
+    driver.page()
+    assert driver.events.pop() == joined
+    assert driver.seqs() == [1, 2]
+
+
+def test_joining_again_tells_about_the_room_and_replays_nothing() -> None:
+    driver = in_room()
+    driver.take(driver.session.join("lobby", 100, None, "again", driver.now))
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    assert driver.others == [effects.Resolve("again", Joined("lobby", "", 1, ["anna"]))]
+    assert driver.drain_events() == []
+
+
+def test_without_a_beacon_the_room_is_joined_again_ever_more_slowly() -> None:
+    driver = online()
+    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
+    for pause_s in (PROOF_S, 2 * PROOF_S, 4 * PROOF_S):
+        driver.reply(driver.log.joined(driver.last(wire.Join).id))
+        assert driver.drain_others()[0] == effects.Subscribe(driver.topic)
+        driver.wait(pause_s - 0.1)
+        assert driver.sent == []
+        driver.wait(0.1)
+        assert driver.drain_others()[0] == effects.Unsubscribe(driver.topic)
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    driver.publish(driver.log.beacon())
+    assert driver.session.deadline() is None
+
+
+def test_a_refused_join_fails_and_leaves_nothing() -> None:
+    driver = online()
+    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
+    driver.refuse(driver.last(wire.Join).id, Code.TOO_MANY_ROOMS)
+    assert rejected(driver, "join") == Code.TOO_MANY_ROOMS
+    driver.take(driver.session.part("lobby", "part", driver.now))
+    assert rejected(driver, "part") == Code.NOT_MEMBER
+
+
+def test_a_room_that_can_not_be_joined_again_is_left() -> None:
+    driver = in_room()
+    driver.refuse(0, Code.NO_SESSION)
+    driver.welcome()
+    driver.refuse(driver.last(wire.Join).id, Code.ROOM_INVALID)
+    assert Left("lobby") in driver.drain_events()
+    assert driver.drain_others() == [effects.Unsubscribe(driver.topic)]
+
+
+def test_after_part_nothing_of_the_room_is_delivered() -> None:
+    driver = in_room()
+    driver.take(driver.session.part("lobby", "part", driver.now))
+    driver.publish(driver.log.append(1))
+    assert driver.drain_events() == []
+    driver.reply(wire.Parted(driver.last(wire.Part).id, "lobby"))
+    assert driver.drain_events() == [Left("lobby")]
+    assert driver.drain_others() == [
+        effects.Unsubscribe(driver.topic),
+        effects.Resolve("part", None),
+    ]
+
+
+def test_a_part_during_a_restart_is_a_part() -> None:
+    driver = in_room()
+    driver.take(driver.session.part("lobby", "part", driver.now))
+    driver.refuse(driver.last(wire.Part).id, Code.NO_SESSION)
+    driver.welcome()
+    (part,) = driver.sent
+    assert isinstance(part, wire.Part)
+    driver.refuse(part.id, Code.NOT_MEMBER)
+    assert driver.drain_events()[-1] == Left("lobby")
+
+
+def test_joining_while_leaving_joins() -> None:
+    driver = in_room()
+    driver.take(driver.session.part("lobby", "part", driver.now))
+    part = driver.last(wire.Part)
+    driver.join("join")
+    driver.reply(wire.Parted(part.id, "lobby"))
+    driver.publish(driver.log.append(1))
+    assert driver.seqs() == [1]
+
+
+def test_a_join_that_nobody_waits_for_any_more_is_undone() -> None:
+    driver = online()
+    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
+    join = driver.last(wire.Join)
+    driver.take(driver.session.abandon("join", driver.now))
+    driver.reply(driver.log.joined(join.id))
+    assert driver.last(wire.Part).room == "lobby"
+    assert driver.others == []
+
+
+def test_a_frame_of_another_log_is_checked_with_join() -> None:
+    driver = in_room()
+    driver.publish(driver.log.append(2))
+    driver.log = LogModel(epoch=8)
+    for _ in range(3):
+        driver.publish(driver.log.append(1))
+    assert len(driver.sent) == 1
+    driver.drain_events()
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    driver.page()
+    events = driver.drain_events()
+    assert events[0] == Reset("lobby")
+    assert events[-1] == Joined("lobby", "", 1, ["anna"])
+    assert len(events) == 5
+
+
+def test_a_late_frame_of_the_old_log_is_checked_only_once() -> None:
+    driver = in_room()
+    old = LogModel(epoch=6).append(1)
+    driver.publish(old)
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    driver.publish(old)
+    assert driver.sent == []
+    assert driver.drain_events() == []
+
+
+def test_what_is_not_of_the_protocol_is_counted() -> None:
+    driver = in_room()
+    frames = [b"", b"lobby", driver.topic + b"\xc1", driver.topic + b"\x93\x01\x02\x03"]
+    driver.take(driver.session.publications(frames, driver.now))
+    assert driver.session.malformed_count == 4
+
+
+# --- presence ---------------------------------------------------------------
+def presence(prev: int, version: int, users: int, **who: list[str]) -> wire.Presence:
+    changes = wire.Changes(who.get("joined", []), who.get("left", []), [], who.get("returned", []))
+    return wire.Presence("lobby", prev, version, users, changes)
+
+
+def test_who_came_and_went_is_told() -> None:
+    driver = in_room()
+    driver.publish(presence(1, 2, 2, joined=["bob"]))
+    driver.publish(presence(1, 2, 2, joined=["bob"]))
+    driver.publish(presence(2, 3, 1, left=["bob"]))
+    assert driver.drain_events() == [
+        Presence("lobby", 2, ["bob"], [], []),
+        Presence("lobby", 1, [], ["bob"], []),
+    ]
+
+
+def test_a_hole_in_the_versions_asks_who_once() -> None:
+    driver = in_room()
+    driver.publish(presence(3, 4, 3, joined=["bob"]))
+    driver.publish(presence(4, 5, 4, joined=["cy"]))
+    (who,) = driver.sent
+    assert isinstance(who, wire.Who)
+    driver.reply(wire.Members(who.id, "lobby", 5, 4, ["anna", "bob", "cy", "dee"]))
+    assert driver.drain_events() == [Presence("lobby", 4, ["bob", "cy", "dee"], [], [])]
+    driver.publish(presence(5, 6, 3, left=["bob"]))
+    assert driver.drain_events() == [Presence("lobby", 3, [], ["bob"], [])]
+
+
+def test_those_who_are_back_after_a_restart_are_counted_not_announced() -> None:
+    driver = in_room()
+    driver.publish(presence(1, 2, 2, joined=["bob"]))
+    driver.refuse(0, Code.NO_SESSION)
+    driver.welcome(resumed=False)
+    driver.drain_events()
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    driver.publish(presence(1, 2, 2, returned=["bob"]))
+    assert driver.drain_events() == [
+        Presence("lobby", 1, [], [], []),
+        Presence("lobby", 2, [], [], []),
+    ]
+
+
+def test_a_large_room_is_a_count_and_nobody_asks_who() -> None:
+    driver = in_room()
+    driver.publish(wire.Presence("lobby", 7, 8, 300, None))
+    assert driver.sent == []
+    assert driver.drain_events() == [Presence("lobby", 300, [], [], [])]
+    driver.publish(presence(8, 9, 256, left=["bob"]))
+    driver.last(wire.Who)
+
+
+# --- history ----------------------------------------------------------------
+def test_people_ask_before_rooms_and_page_by_page() -> None:
+    driver = in_room()
+    for _ in range(4):
+        driver.publish(driver.log.append(2000))
+    driver.log.append(1)
+    driver.publish(driver.log.beacon())
+    driver.take(
+        driver.session.history(Call("lobby", None, NUMBER_MAX, 7000, "history"), driver.now)
+    )
+    driver.drain_events()
+    assert driver.asked[0].mode is Mode.AFTER  # Was under way already.
+    driver.page()
+    assert [driver.asked[0].mode, driver.asked[0].limit] == [Mode.BEFORE, 4096]
+    driver.page()
+    assert [driver.asked[0].at, driver.asked[0].limit] == [2001, 999]
+    driver.page()
+    (resolve,) = driver.others
+    assert isinstance(resolve, effects.Resolve)
+    assert isinstance(resolve.value, list)
+    assert [entry.seq for entry in resolve.value] == list(range(1002, 8002))
+
+
+def test_history_of_a_room_that_is_not_joined_is_refused() -> None:
+    driver = online()
+    driver.take(driver.session.history(Call("dev", None, 9, 9, "history"), driver.now))
+    assert rejected(driver, "history") == Code.NOT_MEMBER
+
+
+def test_an_overdue_question_is_asked_again_on_a_fresh_socket() -> None:
+    driver = in_room()
+    driver.log.append(1)
+    driver.publish(driver.log.beacon())
+    first = driver.asked.pop()
+    driver.wait(HISTORY_TIMEOUT_S)
+    assert driver.drain_others() == [effects.DropHistory()]
+    assert driver.asked[0].at == first.at
+    driver.page()
+    assert driver.seqs() == [1]
+    driver.wait(HISTORY_IDLE_S)
+    assert driver.drain_others() == [effects.DropHistory()]
+    assert driver.session.deadline() is None
+
+
+def test_an_old_ticket_is_renewed_with_join() -> None:
+    driver = in_room()
+    driver.log.append(1)
+    driver.publish(driver.log.beacon())
+    ask = driver.asked.pop()
+    error = wire.Error(ask.id, Code.BAD_TICKET, "", survives=True)
+    driver.take(driver.session.history_refused(error, driver.now))
+    assert driver.asked == []
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    driver.wait(1)
+    driver.page()
+    assert driver.seqs() == [1]
+
+
+def test_while_the_program_does_not_read_only_people_ask() -> None:
+    driver = in_room()
+    driver.take(driver.session.pause(driver.now, is_paused=True))
+    driver.log.append(1)
+    driver.publish(driver.log.beacon())
+    assert driver.asked == []
+    assert driver.session.deadline() is None
+    driver.take(driver.session.history(Call("lobby", 0, 9, 9, "history"), driver.now))
+    driver.page()
+    assert driver.asked == []
+    driver.take(driver.session.pause(driver.now, is_paused=False))
+    driver.page()
+    assert driver.seqs() == [1]
+
+
+def test_no_beacon_is_awaited_while_rooms_are_not_read() -> None:
+    driver = online()
+    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    driver.take(driver.session.pause(driver.now, is_paused=True))
+    driver.wait(10 * PROOF_S)
+    assert driver.sent == []
+    driver.take(driver.session.pause(driver.now, is_paused=False))
+    assert driver.session.deadline() == driver.now + PROOF_S
+
+
+# --- requests ---------------------------------------------------------------
+def test_rooms_are_listed_over_several_pages() -> None:
+    driver = online()
+    driver.take(driver.session.rooms("rooms", driver.now))
+    one, two = wire.RoomInfo("a", 1, 2, ""), wire.RoomInfo("b", 1, 2, "")
+    driver.reply(wire.RoomList(driver.last(wire.Rooms).id, [one], more=True))
+    second = driver.last(wire.Rooms)
+    assert second.after == "a"
+    driver.reply(wire.RoomList(second.id, [two], more=False))
+    assert driver.others == [effects.Resolve("rooms", [one, two])]
+
+
+def test_a_request_that_came_too_fast_is_sent_later() -> None:
+    driver = online()
+    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
+    driver.refuse(driver.last(wire.Join).id, Code.SLOW_DOWN, 300)
+    driver.wait(0.2)
+    assert driver.sent == []
+    driver.wait(0.1)
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    assert driver.others[-1] == effects.Resolve("join", Joined("lobby", "", 1, ["anna"]))
+
+
+def test_a_rename_and_a_status() -> None:
+    driver = online()
+    driver.take(driver.session.rename("bob", "rename", driver.now))
+    driver.reply(wire.Renamed(driver.last(wire.SetNick).id, "bob"))
+    assert driver.session.nick == "bob"
+    driver.take(driver.session.status("status", driver.now))
+    greeting = wire.Greeting(driver.last(wire.Greet).id, "0", 1, 2, 3, 7, 0, 1, 9, 1, "", "")
+    driver.reply(greeting)
+    assert driver.others == [effects.Resolve("rename", "bob"), effects.Resolve("status", greeting)]
+    assert driver.session.phase is Phase.ONLINE
+
+
+# --- closing ----------------------------------------------------------------
+def test_close_settles_texts_and_says_bye() -> None:
+    driver = in_room()
+    driver.say("last words")
+    driver.sent.clear()
+    driver.take(driver.session.close(driver.now))
+    assert driver.sent == []
+    driver.reply(wire.Ack(1, "lobby", 1, 1))
+    driver.others.clear()
+    driver.reply(wire.Goodbye(driver.last(wire.Bye).id))
+    assert driver.others == [effects.Stop()]
+
+
+def test_close_waits_for_a_bounded_time() -> None:
+    driver = in_room()
+    driver.say("last words")
+    driver.take(driver.session.close(driver.now))
+    driver.wait(CLOSE_S)
+    assert driver.others == [effects.Stop()]
+    assert driver.session.abandon_all() == ["last words"]
+
+
+def test_close_without_a_broker_is_at_once() -> None:
+    driver = Driver()
+    driver.take(driver.session.close(driver.now))
+    assert driver.others == [effects.Stop()]
+    assert driver.session.abandon_all() == [READY]
+    assert driver.drain_events() == [State("connecting", "")]
+
+
+def test_a_log_that_was_rolled_back_starts_over() -> None:
+    driver = in_room()
+    driver.publish(driver.log.append(5))
+    driver.refuse(0, Code.NO_SESSION)
+    driver.welcome()
+    driver.log = LogModel()
+    driver.log.append(3)
+    driver.drain_events()
+    driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    assert driver.drain_events()[0] == Reset("lobby")
+    driver.page()
+    assert driver.seqs() == [1, 2, 3]
+
+
+def test_history_that_lags_is_asked_again_but_not_at_once() -> None:
+    driver = in_room()
+    lagging = driver.log.page(Mode.AFTER, 0, 9)
+    driver.log.append(1)
+    driver.publish(driver.log.beacon())
+    page, batches = lagging
+    ask = driver.asked.pop()
+    late = wire.Page(ask.id, "lobby", page.epoch, page.first, page.head, more=False)
+    driver.take(driver.session.page(late, batches, driver.now))
+    assert driver.asked == []
+    driver.wait(HISTORY_STALL_S)
+    driver.page()
+    assert driver.seqs() == [1]
