@@ -3,7 +3,7 @@
 What both sides of the wire rely on is in `common.limits`.
 """
 
-from common.limits import ROOMS_PER_SESSION_MAX, SENDS_IN_FLIGHT_MAX
+from common.limits import SENDS_IN_FLIGHT_MAX
 
 # --- the program's side -----------------------------------------------------
 TEXTS_UNSETTLED_MAX = 10_000  # Texts neither kept nor refused yet; post() then blocks.
@@ -25,6 +25,10 @@ RETRY_S = 1.0  # Between two HELLOs to a broker that is full or closing.
 SLOW_DOWN_MS_MAX = 60_000  # A broker that asks for more than this is mistaken.
 GAP_ECHO_S = 1.0  # After a resend, gaps reported for the first sending still arrive.
 
+# A resume may have a JOIN for each of 1,024 rooms. More than this at once could overflow the
+# queue of answers on the broker's side, which libzmq bounds at 1,000 by default.
+REQUESTS_IN_FLIGHT_MAX = 256
+
 # --- history ----------------------------------------------------------------
 HISTORY_TIMEOUT_S = 3.0  # Then a fresh REQ socket asks again.
 HISTORY_IDLE_S = 10.0  # Then the REQ socket is closed: a connection that idles costs 46 KB.
@@ -32,9 +36,8 @@ HISTORY_STALL_S = 0.5  # A page that brought nothing new: the same question wait
 HISTORY_REFUSALS_MAX = 3  # bad_ticket in a row: renewing the ticket does not help.
 
 # --- sockets ----------------------------------------------------------------
-# Commands are bounded already (one JOIN per room, the window, a call per thread), so this
-# high-water mark is never met; libzmq drops nothing silently.
-COMMANDS_QUEUE_MAX = 4_096
+# What is in flight is bounded already, so this high-water mark is never met.
+COMMANDS_QUEUE_MAX = 1_000
 # Frames waiting in SUB while the program does not read: times BATCH_BYTES_MAX, 64 MiB at worst.
 ROOMS_QUEUE_MAX = 256
 REPLY_BYTES_MAX = 8 * 1024 * 1024  # MEMBERS of a full room, ROOM_LIST with every topic.
@@ -47,6 +50,7 @@ KEEPALIVE_IDLE_S = 10  # TCP's own probes notice a cut cable (the wire has no he
 KEEPALIVE_INTERVAL_S = 3
 KEEPALIVE_COUNT = 3
 
-assert COMMANDS_QUEUE_MAX > ROOMS_PER_SESSION_MAX + SENDS_IN_FLIGHT_MAX
+# Each is on its way at most twice: a resume sends it again.
+assert COMMANDS_QUEUE_MAX > 2 * (REQUESTS_IN_FLIGHT_MAX + SENDS_IN_FLIGHT_MAX)
 assert EVENTS_QUEUE_LOW < EVENTS_QUEUE_MAX
 assert SILENCE_S_MAX < ANSWER_AGE_S_MAX

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from client.effects import Resolve, Transmit, Tray
-from client.limits import SLOW_DOWN_MS_MAX
+from client.limits import REQUESTS_IN_FLIGHT_MAX, SLOW_DOWN_MS_MAX
 from client.room import Room
 from common import wire
 
@@ -43,6 +43,7 @@ class Requests:
         self._tray = tray
         self._id = REQUEST_ID_FIRST - 1
         self._by_id: dict[int, Request] = {}
+        self._waiting: dict[int, Request] = {}  # Those of them that wait for room in flight.
         self._delayed: list[tuple[float, Request]] = []  # SLOW_DOWN: when to send them again.
 
     @property
@@ -52,6 +53,11 @@ class Requests:
             if request.sent_s is not None:
                 return request.sent_s
         return None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether requests wait for room. Texts must not overtake the JOINs among them."""
+        return bool(self._waiting)
 
     @property
     def deadline_s(self) -> float | None:
@@ -64,10 +70,17 @@ class Requests:
         return self._id
 
     def send(self, request: Request, now: float) -> None:
-        """Send a request now, or remember it until the session stands."""
+        """Send a request now, or as soon as there is room, or when the session stands."""
         self._by_id[request.command.id] = request
         request.sent_s = None
         if self.is_open:
+            self._waiting[request.command.id] = request
+            self.pump(now)
+
+    def pump(self, now: float) -> None:
+        """Send what waits, as far as there is room, in order."""
+        while self._waiting and len(self._by_id) - len(self._waiting) < REQUESTS_IN_FLIGHT_MAX:
+            request = self._waiting.pop(next(iter(self._waiting)))
             request.sent_s = now
             self._tray.effects.append(Transmit(request.command))
 
@@ -78,7 +91,7 @@ class Requests:
 
     def resolve(self, request_id: int, value: object) -> Request | None:
         """Answer the call that waits for this id."""
-        request = self._by_id.pop(request_id, None)
+        request = self.take(request_id)
         if request is not None and request.ticket is not None:
             self._tray.effects.append(Resolve(request.ticket, value))
         return request
@@ -91,6 +104,7 @@ class Requests:
 
     def take(self, request_id: int) -> Request | None:
         """Remove and return the request with this id."""
+        self._waiting.pop(request_id, None)
         return self._by_id.pop(request_id, None)
 
     def take_due(self, now: float) -> list[Request]:
@@ -103,13 +117,14 @@ class Requests:
         """Remove and return the requests for another nick."""
         found = [r for r in self._by_id.values() if type(r.command) is wire.SetNick]
         for request in found:
-            del self._by_id[request.command.id]
+            self.take(request.command.id)
         return found
 
     def take_all(self) -> list[Request]:
         """Remove and return everything, oldest first: to be sent again, or given up."""
         requests = list(self._by_id.values()) + [request for _, request in self._delayed]
         self._by_id.clear()
+        self._waiting.clear()
         self._delayed.clear()
         return requests
 
@@ -120,5 +135,7 @@ class Requests:
             is_ticket = ticket is not None and request.ticket is ticket
             return not is_ticket and (room is None or request.room is not room)
 
-        self._by_id = {key: request for key, request in self._by_id.items() if is_kept(request)}
+        for request in list(self._by_id.values()):
+            if not is_kept(request):
+                self.take(request.command.id)
         self._delayed = [item for item in self._delayed if is_kept(item[1])]

@@ -78,6 +78,7 @@ class Session:
         self._heard_s = 0.0  # The last answer of any kind.
         self._retry_s: float | None = None  # A refusal that time may heal.
         self._was_resumed = True
+        self._is_resend_due = False  # Texts in flight follow when every JOIN is on its way.
         self._is_paused = False
         self._closing_s: float | None = None  # close() was called: when to stop waiting.
         self._bye_id = 0
@@ -312,7 +313,7 @@ class Session:
         waiting = self._requests.take_all()
         self._memberships.resume(now, was_resumed=welcome.resumed)
         self._send_again(waiting, now)
-        self._tray.effects += map(Transmit, self._outbox.resume(now))
+        self._is_resend_due = True
 
     def _send_again(self, requests: list[Request], now: float) -> None:
         for request in requests:
@@ -350,7 +351,9 @@ class Session:
         if type(item) is not wire.Notice:
             return
         if item.code == Code.CLOSING:
-            self._say("closing", "the broker is closing")
+            # It comes through SUB, perhaps after the DEALER has noticed the end: old news then.
+            if self.phase is not Phase.DOWN:
+                self._say("closing", "the broker is closing")
         elif item.code == Code.NO_SESSION and self.phase is Phase.ONLINE:
             self._greet(now)
 
@@ -377,8 +380,8 @@ class Session:
             self._tray.effects.append(Kept(tickets, ack.room, ack.first, ack.ts))
 
     def _send_refused(self, error: wire.Error, now: float) -> None:
-        if error.code in PACE_CODES and self.phase is not Phase.ONLINE:
-            return  # Everything is sent again after WELCOME anyway.
+        if error.code in PACE_CODES and (self.phase is not Phase.ONLINE or self._is_resend_due):
+            return  # Everything is sent again anyway.
         if error.code == Code.GAP and error.value < self._outbox.lowest:
             self._greet(now)  # The broker waits for what is settled already; HELLO tells it.
             return
@@ -438,7 +441,9 @@ class Session:
             return self._asked_s + SILENCE_S_MAX if self._retry_s is None else None
         if self.phase is not Phase.ONLINE:
             return None
-        times = (self._requests.oldest_sent_s, self._outbox.oldest_sent_s)
+        times = [self._requests.oldest_sent_s]
+        if not self._is_resend_due:
+            times.append(self._outbox.oldest_sent_s)
         oldest_s = min((time for time in times if time is not None), default=None)
         if oldest_s is None:
             return None
@@ -463,7 +468,12 @@ class Session:
         """Add what can be sent now, and return all effects since the last time."""
         effects = self._tray.effects
         if self.phase is Phase.ONLINE:
-            effects += map(Transmit, self._outbox.pump(now))
+            self._requests.pump(now)
+            if not self._requests.is_behind:
+                if self._is_resend_due:
+                    self._is_resend_due = False
+                    effects += map(Transmit, self._outbox.resume(now))
+                effects += map(Transmit, self._outbox.pump(now))
             effects += self._questions.next(
                 self._requests.next_id(), now, is_paused=self._is_paused
             )

@@ -133,7 +133,10 @@ def test_a_whole_restart_is_told_and_survived(broker: BrokerProcess) -> None:
         broker.start(port)
         assert pending.result(DEADLINE_S).seq == 1
         states = [event.state for event in anna.events(0.5) if isinstance(event, State)]
-        assert states == ["connecting", "online", "closing", "offline", "online"]
+        # The word of closing comes by another socket than the end itself; it may lose the race.
+        assert [state for state in states if state != "closing"] == [
+            *["connecting", "online", "offline", "online"]
+        ]
 
 
 def test_who_never_reads_can_still_talk_and_catches_up(broker: BrokerProcess) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import pytest
+
 from client import effects
 from client.events import Entry, Event, State
 from client.outbox import Line
 from client.session import Phase, Session
 from common import wire
-from common.errors import Code
+from common.errors import Code, Refused
 from common.wire import Kind
 from tests.unit.log_model import LogModel
 
@@ -66,6 +68,14 @@ class Driver:
 
     def seqs(self) -> list[int]:
         return [event.seq for event in self.drain_events() if isinstance(event, Entry)]
+
+    def rejected(self, ticket: object) -> str:
+        """Return the code with which a call failed."""
+        for effect in self.others:
+            if isinstance(effect, effects.Reject) and effect.ticket is ticket:
+                assert isinstance(effect.error, Refused)
+                return effect.error.code
+        pytest.fail(f"{ticket!r} was not rejected: {self.others}")
 
     # --- facts --------------------------------------------------------------
     def reply(self, reply: wire.Payload) -> None:

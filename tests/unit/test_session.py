@@ -5,34 +5,19 @@ from __future__ import annotations
 import pytest
 
 from client import effects
-from client.events import Joined, Left, Presence, Reset, State
+from client.events import Joined, State
 from client.limits import (
     ANSWER_AGE_S_MAX,
     CLOSE_S,
-    HISTORY_IDLE_S,
-    HISTORY_STALL_S,
-    HISTORY_TIMEOUT_S,
-    PROOF_S,
+    REQUESTS_IN_FLIGHT_MAX,
     RETRY_S,
     SILENCE_S_MAX,
 )
-from client.questions import Call
 from client.session import Phase
 from common import wire
 from common.errors import Code, Refused
-from common.limits import NUMBER_MAX
-from common.wire import Mode
 from tests.unit.log_model import LogModel
 from tests.unit.session_driver import INBOX, OWNER, READY, Driver, in_room, online
-
-
-def rejected(driver: Driver, ticket: object) -> str:
-    """Return the code with which a call failed."""
-    for effect in driver.others:
-        if isinstance(effect, effects.Reject) and effect.ticket is ticket:
-            assert isinstance(effect.error, Refused)
-            return effect.error.code
-    pytest.fail(f"{ticket!r} was not rejected: {driver.others}")
 
 
 # --- the way to a session ---------------------------------------------------
@@ -57,7 +42,7 @@ def test_a_first_hello_that_is_refused_ends_the_attempt() -> None:
     driver.take(driver.session.connected(driver.now))
     driver.greet()
     driver.refuse(driver.last(wire.Hello).id, Code.NICK_TAKEN)
-    assert rejected(driver, READY) == Code.NICK_TAKEN
+    assert driver.rejected(READY) == Code.NICK_TAKEN
 
 
 @pytest.mark.parametrize("is_readable", [True, False])
@@ -68,7 +53,7 @@ def test_a_broker_of_another_version_is_told_so(*, is_readable: bool) -> None:
         driver.greet(protocol=2)
     else:
         driver.refuse(0, Code.BAD_VERSION, 2)
-    assert rejected(driver, READY) == Code.BAD_VERSION
+    assert driver.rejected(READY) == Code.BAD_VERSION
 
 
 def test_nothing_but_greet_goes_out_before_welcome() -> None:
@@ -233,6 +218,38 @@ def test_a_closing_broker_is_reported_and_awaited() -> None:
     assert driver.last(wire.Send).texts == ["kept for later"]
 
 
+def test_a_word_of_closing_after_the_end_is_old_news() -> None:
+    driver = in_room()
+    driver.take(driver.session.disconnected(driver.now))
+    driver.publish(wire.Notice("closing"), INBOX)
+    assert driver.states() == ["offline"]
+
+
+def test_many_rooms_are_joined_again_in_portions_and_before_the_texts() -> None:
+    driver = online()
+    rooms_count = REQUESTS_IN_FLIGHT_MAX + 10
+    logs = {f"r{n}": LogModel(f"r{n}") for n in range(rooms_count)}
+
+    def answer_all() -> int:
+        joins = [command for command in driver.sent if isinstance(command, wire.Join)]
+        driver.sent.clear()
+        for join in joins:
+            driver.reply(logs[join.room].joined(join.id))
+        return len(joins)
+
+    for name in logs:
+        driver.take(driver.session.join(name, 0, None, name, driver.now))
+    assert [answer_all(), answer_all()] == [REQUESTS_IN_FLIGHT_MAX, 10]
+    driver.say("hello")
+    driver.refuse(1, Code.NO_SESSION)
+    driver.welcome()
+    assert len(driver.sent) == REQUESTS_IN_FLIGHT_MAX
+    driver.wait(SILENCE_S_MAX - 0.1)
+    assert driver.session.phase is Phase.ONLINE
+    assert answer_all() == REQUESTS_IN_FLIGHT_MAX
+    assert [type(command) for command in driver.sent] == [wire.Join] * 10 + [wire.Send]
+
+
 def test_a_nick_that_was_taken_meanwhile_needs_another() -> None:
     driver = in_room()
     driver.refuse(0, Code.NO_SESSION)
@@ -243,7 +260,7 @@ def test_a_nick_that_was_taken_meanwhile_needs_another() -> None:
     driver.take(driver.session.rename("annie", "rename", driver.now))
     driver.greet()
     driver.refuse(driver.last(wire.Hello).id, Code.NICK_TAKEN)
-    assert rejected(driver, "rename") == Code.NICK_TAKEN
+    assert driver.rejected("rename") == Code.NICK_TAKEN
     driver.take(driver.session.rename("ann", "again", driver.now))
     driver.greet()
     hello = driver.last(wire.Hello)
@@ -325,278 +342,6 @@ def test_an_answer_that_settles_counts_during_a_resume_too() -> None:
     assert not [command for command in driver.sent if isinstance(command, wire.Send)]
 
 
-# --- rooms ------------------------------------------------------------------
-def test_joining_subscribes_fills_and_announces() -> None:
-    driver = online()
-    driver.log.append(2)
-    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
-    driver.reply(driver.log.joined(driver.last(wire.Join).id))
-    joined = Joined("lobby", "", 1, ["anna"])
-    assert driver.drain_others() == [
-        effects.Subscribe(driver.topic),
-        effects.Resolve("join", joined),
-    ]
-    assert driver.drain_events() == []
-    assert (driver.asked[0].mode, driver.asked[0].ticket) == (Mode.BEFORE, b"t" * 16)
-    driver.page()
-    assert driver.events.pop() == joined
-    assert driver.seqs() == [1, 2]
-
-
-def test_joining_again_tells_about_the_room_and_replays_nothing() -> None:
-    driver = in_room()
-    driver.take(driver.session.join("lobby", 100, None, "again", driver.now))
-    driver.reply(driver.log.joined(driver.last(wire.Join).id))
-    assert driver.others == [effects.Resolve("again", Joined("lobby", "", 1, ["anna"]))]
-    assert driver.drain_events() == []
-
-
-def test_without_a_beacon_the_room_is_joined_again_ever_more_slowly() -> None:
-    driver = online()
-    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
-    for pause_s in (PROOF_S, 2 * PROOF_S, 4 * PROOF_S):
-        driver.reply(driver.log.joined(driver.last(wire.Join).id))
-        assert driver.drain_others()[0] == effects.Subscribe(driver.topic)
-        driver.wait(pause_s - 0.1)
-        assert driver.sent == []
-        driver.wait(0.1)
-        assert driver.drain_others()[0] == effects.Unsubscribe(driver.topic)
-    driver.reply(driver.log.joined(driver.last(wire.Join).id))
-    driver.publish(driver.log.beacon())
-    assert driver.session.deadline() is None
-
-
-def test_a_refused_join_fails_and_leaves_nothing() -> None:
-    driver = online()
-    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
-    driver.refuse(driver.last(wire.Join).id, Code.TOO_MANY_ROOMS)
-    assert rejected(driver, "join") == Code.TOO_MANY_ROOMS
-    driver.take(driver.session.part("lobby", "part", driver.now))
-    assert rejected(driver, "part") == Code.NOT_MEMBER
-
-
-def test_a_room_that_can_not_be_joined_again_is_left() -> None:
-    driver = in_room()
-    driver.refuse(0, Code.NO_SESSION)
-    driver.welcome()
-    driver.refuse(driver.last(wire.Join).id, Code.ROOM_INVALID)
-    assert Left("lobby") in driver.drain_events()
-    assert driver.drain_others() == [effects.Unsubscribe(driver.topic)]
-
-
-def test_after_part_nothing_of_the_room_is_delivered() -> None:
-    driver = in_room()
-    driver.take(driver.session.part("lobby", "part", driver.now))
-    driver.publish(driver.log.append(1))
-    assert driver.drain_events() == []
-    driver.reply(wire.Parted(driver.last(wire.Part).id, "lobby"))
-    assert driver.drain_events() == [Left("lobby")]
-    assert driver.drain_others() == [
-        effects.Unsubscribe(driver.topic),
-        effects.Resolve("part", None),
-    ]
-
-
-def test_a_part_during_a_restart_is_a_part() -> None:
-    driver = in_room()
-    driver.take(driver.session.part("lobby", "part", driver.now))
-    driver.refuse(driver.last(wire.Part).id, Code.NO_SESSION)
-    driver.welcome()
-    (part,) = driver.sent
-    assert isinstance(part, wire.Part)
-    driver.refuse(part.id, Code.NOT_MEMBER)
-    assert driver.drain_events()[-1] == Left("lobby")
-
-
-def test_joining_while_leaving_joins() -> None:
-    driver = in_room()
-    driver.take(driver.session.part("lobby", "part", driver.now))
-    part = driver.last(wire.Part)
-    driver.join("join")
-    driver.reply(wire.Parted(part.id, "lobby"))
-    driver.publish(driver.log.append(1))
-    assert driver.seqs() == [1]
-
-
-def test_a_join_that_nobody_waits_for_any_more_is_undone() -> None:
-    driver = online()
-    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
-    join = driver.last(wire.Join)
-    driver.take(driver.session.abandon("join", driver.now))
-    driver.reply(driver.log.joined(join.id))
-    assert driver.last(wire.Part).room == "lobby"
-    assert driver.others == []
-
-
-def test_a_frame_of_another_log_is_checked_with_join() -> None:
-    driver = in_room()
-    driver.publish(driver.log.append(2))
-    driver.log = LogModel(epoch=8)
-    for _ in range(3):
-        driver.publish(driver.log.append(1))
-    assert len(driver.sent) == 1
-    driver.drain_events()
-    driver.reply(driver.log.joined(driver.last(wire.Join).id))
-    driver.page()
-    events = driver.drain_events()
-    assert events[0] == Reset("lobby")
-    assert events[-1] == Joined("lobby", "", 1, ["anna"])
-    assert len(events) == 5
-
-
-def test_a_late_frame_of_the_old_log_is_checked_only_once() -> None:
-    driver = in_room()
-    old = LogModel(epoch=6).append(1)
-    driver.publish(old)
-    driver.reply(driver.log.joined(driver.last(wire.Join).id))
-    driver.publish(old)
-    assert driver.sent == []
-    assert driver.drain_events() == []
-
-
-def test_what_is_not_of_the_protocol_is_counted() -> None:
-    driver = in_room()
-    frames = [b"", b"lobby", driver.topic + b"\xc1", driver.topic + b"\x93\x01\x02\x03"]
-    driver.take(driver.session.publications(frames, driver.now))
-    assert driver.session.malformed_count == 4
-
-
-# --- presence ---------------------------------------------------------------
-def presence(prev: int, version: int, users: int, **who: list[str]) -> wire.Presence:
-    changes = wire.Changes(who.get("joined", []), who.get("left", []), [], who.get("returned", []))
-    return wire.Presence("lobby", prev, version, users, changes)
-
-
-def test_who_came_and_went_is_told() -> None:
-    driver = in_room()
-    driver.publish(presence(1, 2, 2, joined=["bob"]))
-    driver.publish(presence(1, 2, 2, joined=["bob"]))
-    driver.publish(presence(2, 3, 1, left=["bob"]))
-    assert driver.drain_events() == [
-        Presence("lobby", 2, ["bob"], [], []),
-        Presence("lobby", 1, [], ["bob"], []),
-    ]
-
-
-def test_a_hole_in_the_versions_asks_who_once() -> None:
-    driver = in_room()
-    driver.publish(presence(3, 4, 3, joined=["bob"]))
-    driver.publish(presence(4, 5, 4, joined=["cy"]))
-    (who,) = driver.sent
-    assert isinstance(who, wire.Who)
-    driver.reply(wire.Members(who.id, "lobby", 5, 4, ["anna", "bob", "cy", "dee"]))
-    assert driver.drain_events() == [Presence("lobby", 4, ["bob", "cy", "dee"], [], [])]
-    driver.publish(presence(5, 6, 3, left=["bob"]))
-    assert driver.drain_events() == [Presence("lobby", 3, [], ["bob"], [])]
-
-
-def test_those_who_are_back_after_a_restart_are_counted_not_announced() -> None:
-    driver = in_room()
-    driver.publish(presence(1, 2, 2, joined=["bob"]))
-    driver.refuse(0, Code.NO_SESSION)
-    driver.welcome(resumed=False)
-    driver.drain_events()
-    driver.reply(driver.log.joined(driver.last(wire.Join).id))
-    driver.publish(presence(1, 2, 2, returned=["bob"]))
-    assert driver.drain_events() == [
-        Presence("lobby", 1, [], [], []),
-        Presence("lobby", 2, [], [], []),
-    ]
-
-
-def test_a_large_room_is_a_count_and_nobody_asks_who() -> None:
-    driver = in_room()
-    driver.publish(wire.Presence("lobby", 7, 8, 300, None))
-    assert driver.sent == []
-    assert driver.drain_events() == [Presence("lobby", 300, [], [], [])]
-    driver.publish(presence(8, 9, 256, left=["bob"]))
-    driver.last(wire.Who)
-
-
-# --- history ----------------------------------------------------------------
-def test_people_ask_before_rooms_and_page_by_page() -> None:
-    driver = in_room()
-    for _ in range(4):
-        driver.publish(driver.log.append(2000))
-    driver.log.append(1)
-    driver.publish(driver.log.beacon())
-    driver.take(
-        driver.session.history(Call("lobby", None, NUMBER_MAX, 7000, "history"), driver.now)
-    )
-    driver.drain_events()
-    assert driver.asked[0].mode is Mode.AFTER  # Was under way already.
-    driver.page()
-    assert [driver.asked[0].mode, driver.asked[0].limit] == [Mode.BEFORE, 4096]
-    driver.page()
-    assert [driver.asked[0].at, driver.asked[0].limit] == [2001, 999]
-    driver.page()
-    (resolve,) = driver.others
-    assert isinstance(resolve, effects.Resolve)
-    assert isinstance(resolve.value, list)
-    assert [entry.seq for entry in resolve.value] == list(range(1002, 8002))
-
-
-def test_history_of_a_room_that_is_not_joined_is_refused() -> None:
-    driver = online()
-    driver.take(driver.session.history(Call("dev", None, 9, 9, "history"), driver.now))
-    assert rejected(driver, "history") == Code.NOT_MEMBER
-
-
-def test_an_overdue_question_is_asked_again_on_a_fresh_socket() -> None:
-    driver = in_room()
-    driver.log.append(1)
-    driver.publish(driver.log.beacon())
-    first = driver.asked.pop()
-    driver.wait(HISTORY_TIMEOUT_S)
-    assert driver.drain_others() == [effects.DropHistory()]
-    assert driver.asked[0].at == first.at
-    driver.page()
-    assert driver.seqs() == [1]
-    driver.wait(HISTORY_IDLE_S)
-    assert driver.drain_others() == [effects.DropHistory()]
-    assert driver.session.deadline() is None
-
-
-def test_an_old_ticket_is_renewed_with_join() -> None:
-    driver = in_room()
-    driver.log.append(1)
-    driver.publish(driver.log.beacon())
-    ask = driver.asked.pop()
-    error = wire.Error(ask.id, Code.BAD_TICKET, "", survives=True)
-    driver.take(driver.session.history_refused(error, driver.now))
-    assert driver.asked == []
-    driver.reply(driver.log.joined(driver.last(wire.Join).id))
-    driver.wait(1)
-    driver.page()
-    assert driver.seqs() == [1]
-
-
-def test_while_the_program_does_not_read_only_people_ask() -> None:
-    driver = in_room()
-    driver.take(driver.session.pause(driver.now, is_paused=True))
-    driver.log.append(1)
-    driver.publish(driver.log.beacon())
-    assert driver.asked == []
-    assert driver.session.deadline() is None
-    driver.take(driver.session.history(Call("lobby", 0, 9, 9, "history"), driver.now))
-    driver.page()
-    assert driver.asked == []
-    driver.take(driver.session.pause(driver.now, is_paused=False))
-    driver.page()
-    assert driver.seqs() == [1]
-
-
-def test_no_beacon_is_awaited_while_rooms_are_not_read() -> None:
-    driver = online()
-    driver.take(driver.session.join("lobby", 100, None, "join", driver.now))
-    driver.reply(driver.log.joined(driver.last(wire.Join).id))
-    driver.take(driver.session.pause(driver.now, is_paused=True))
-    driver.wait(10 * PROOF_S)
-    assert driver.sent == []
-    driver.take(driver.session.pause(driver.now, is_paused=False))
-    assert driver.session.deadline() == driver.now + PROOF_S
-
-
 # --- requests ---------------------------------------------------------------
 def test_rooms_are_listed_over_several_pages() -> None:
     driver = online()
@@ -660,32 +405,3 @@ def test_close_without_a_broker_is_at_once() -> None:
     assert driver.others == [effects.Stop()]
     assert driver.session.abandon_all() == [READY]
     assert driver.drain_events() == [State("connecting", "")]
-
-
-def test_a_log_that_was_rolled_back_starts_over() -> None:
-    driver = in_room()
-    driver.publish(driver.log.append(5))
-    driver.refuse(0, Code.NO_SESSION)
-    driver.welcome()
-    driver.log = LogModel()
-    driver.log.append(3)
-    driver.drain_events()
-    driver.reply(driver.log.joined(driver.last(wire.Join).id))
-    assert driver.drain_events()[0] == Reset("lobby")
-    driver.page()
-    assert driver.seqs() == [1, 2, 3]
-
-
-def test_history_that_lags_is_asked_again_but_not_at_once() -> None:
-    driver = in_room()
-    lagging = driver.log.page(Mode.AFTER, 0, 9)
-    driver.log.append(1)
-    driver.publish(driver.log.beacon())
-    page, batches = lagging
-    ask = driver.asked.pop()
-    late = wire.Page(ask.id, "lobby", page.epoch, page.first, page.head, more=False)
-    driver.take(driver.session.page(late, batches, driver.now))
-    assert driver.asked == []
-    driver.wait(HISTORY_STALL_S)
-    driver.page()
-    assert driver.seqs() == [1]
