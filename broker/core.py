@@ -268,7 +268,7 @@ class Core:
                 topic=room.topic,
                 version=roster.version,
                 users=len(roster),
-                nicks=roster.nicks() if len(roster) <= PRESENCE_NAMES_MAX else None,
+                nicks=roster.show(session.user) if len(roster) <= PRESENCE_NAMES_MAX else None,
             ),
         )
 
@@ -320,7 +320,9 @@ class Core:
         roster = room.roster
         self._reply(
             session.route,
-            wire.Members(command.id, room.name, roster.version, len(roster), roster.nicks()),
+            wire.Members(
+                command.id, room.name, roster.version, len(roster), roster.show(session.user)
+            ),
         )
 
     def _rooms_after(self, session: Session, command: wire.Rooms) -> None:
