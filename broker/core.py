@@ -287,7 +287,7 @@ class Core:
         session.expected += 1  # Also when it is refused: the next one is not out of turn.
         if command.room not in session.rooms:
             raise Refused(Code.NOT_MEMBER)
-        size_bytes = _check_texts(command)
+        size_bytes = check_texts(command)
         room = self._room(command.room)
         room.ts = max(room.ts, self._now_ms)
         proposal = self.rooms.proposal(room, len(command.texts), size_bytes)
@@ -435,7 +435,7 @@ class Core:
         self._effects.publications.append(INBOX + token + body)
 
 
-def _check_texts(command: wire.Send) -> int:
+def check_texts(command: wire.Send) -> int:
     """Return the size of the texts in bytes, about; raise `Refused(text_invalid)`."""
     joined = "".join(command.texts)
     if "\0" in joined:
