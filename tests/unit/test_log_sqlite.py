@@ -19,6 +19,7 @@ from broker.log_sqlite import (
     FILE_NAME,
     SCHEMA_VERSION,
     SENDER_DAYS,
+    SEQ_BITS,
     TRIM_BATCHES_MAX,
     TRIM_ROOMS_MAX,
     prepare,
@@ -215,11 +216,12 @@ def test_a_trim_on_a_full_disk_fails_as_the_log_does(
 def test_a_failed_append_leaves_no_transaction_open(store: SqliteStore) -> None:
     """Also an error after which SQLite waits for a word is undone at once."""
     log = store.open()
-    store.database.execute("PRAGMA query_only = 1")
-    with pytest.raises(LogFailed, match="the log cannot be written"):
+    place = (1 << SEQ_BITS) + 1
+    store.database.execute("INSERT INTO batches VALUES (?, 1, 1, 'in the way')", (place,))
+    with pytest.raises(LogFailed, match="the log cannot be written: UNIQUE"):
         log.append([proposal("r", said("a"))])
     assert not store.database.in_transaction
-    store.database.execute("PRAGMA query_only = 0")
+    store.database.execute("DELETE FROM batches")
     log.append([proposal("r", said("b"))])
     assert [(0, 1, 1)] == [(each.prev, each.first, each.last) for each in log.follow()]
 
