@@ -282,7 +282,7 @@ class Core:
                 topic=room.topic,
                 version=roster.version,
                 users=len(roster),
-                nicks=roster.nicks() if len(roster) <= PRESENCE_NAMES_MAX else None,
+                nicks=roster.show(session.user) if len(roster) <= PRESENCE_NAMES_MAX else None,
             ),
         )
 
@@ -299,7 +299,7 @@ class Core:
         session.expected += 1  # Also when it is refused: the next one is not out of turn.
         if command.room not in session.rooms:
             raise Refused(Code.NOT_MEMBER)
-        size_bytes = _check_texts(command)
+        size_bytes = check_texts(command)
         room = self._room(command.room)
         room.ts = max(room.ts, self._now_ms)
         proposal = self.rooms.proposal(room, len(command.texts), size_bytes)
@@ -333,7 +333,9 @@ class Core:
         self._charge(session, len(roster) // NICKS_PER_COST)
         self._reply(
             session.route,
-            wire.Members(command.id, room.name, roster.version, len(roster), roster.nicks()),
+            wire.Members(
+                command.id, room.name, roster.version, len(roster), roster.show(session.user)
+            ),
         )
 
     def _rooms_after(self, session: Session, command: wire.Rooms) -> None:
@@ -446,7 +448,7 @@ class Core:
         self._effects.publications.append(INBOX + token + body)
 
 
-def _check_texts(command: wire.Send) -> int:
+def check_texts(command: wire.Send) -> int:
     """Return the size of the texts in bytes, about; raise `Refused(text_invalid)`."""
     joined = "".join(command.texts)
     if "\0" in joined:
