@@ -15,7 +15,6 @@ from pathlib import Path
 import zmq
 
 from broker.child import ORDERS_FILE, Orders, Report, begin, raise_descriptor_limit, report
-from broker.config import Settings
 from broker.core import Core, Facts, Rules
 from broker.log import LogFailed
 from broker.log_sqlite import FILE_NAME, SqliteLog
