@@ -39,6 +39,7 @@ class Report(msgspec.Struct, frozen=True):
 
     failure: str = ""
     is_port_taken: bool = False
+    note: str = ""  # For the operator, once all children serve.
 
 
 def begin(name: str) -> tuple[Orders, logging.Logger]:

@@ -56,6 +56,7 @@ OPTIONS = (
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 MOTD_CHARS_MAX = 500
+KINDS = {int: "a whole number", float: "a number", str: "text"}
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -122,7 +123,11 @@ def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
         if flags[option.name] is not None:
             flag = "--" + option.name.replace("_", "-")
             values[option.name] = _checked(option, flags[option.name], flag)
-    values["data"] = str(Path(values["data"] or default_data()).expanduser())
+    try:
+        values["data"] = str(Path(values["data"] or default_data()).expanduser())
+    except RuntimeError as error:
+        message = f"the data folder {values['data']} cannot be found: {error}"
+        raise ConfigInvalid(message) from error
     return Settings(**values)
 
 
@@ -144,18 +149,23 @@ def _checked(option: Option, value: object, source: str) -> Any:  # noqa: ANN401
     try:
         if isinstance(value, bool) or (kind is int and isinstance(value, float)):
             raise TypeError
+        if kind is str and not isinstance(value, str):
+            raise TypeError
         typed = kind(value)
     except (TypeError, ValueError):
-        message = f"{source}: {value!r} is not {'a whole number' if kind is int else 'a number'}"
+        message = f"{source}: {value!r} is not {KINDS[kind]}"
         raise ConfigInvalid(message) from None
     if option.low is not None and not (option.low <= typed <= (option.high or 0)):
-        message = f"{source}: {value} is not between {option.low:g} and {option.high:g}"
+        message = f"{source}: {value} is not between {option.low} and {option.high}"
         raise ConfigInvalid(message)
     if option.choices and typed not in option.choices:
         message = f"{source}: {value!r} is not one of {', '.join(option.choices)}"
         raise ConfigInvalid(message)
-    if option.name == "motd" and (len(typed) > MOTD_CHARS_MAX or "\0" in typed):
-        message = f"{source}: a greeting has at most {MOTD_CHARS_MAX} characters and no NUL"
+    if kind is str and "\0" in typed:
+        message = f"{source}: no NUL can be in it"
+        raise ConfigInvalid(message)
+    if option.name == "motd" and len(typed) > MOTD_CHARS_MAX:
+        message = f"{source}: a greeting has at most {MOTD_CHARS_MAX} characters"
         raise ConfigInvalid(message)
     if option.name == "host" and not typed.strip():
         message = f"{source}: the host is empty"

@@ -31,6 +31,7 @@ from common.limits import (
 )
 from common.wire import INBOX, Command, Kind, Post
 
+NICKS_PER_COST = 64  # So many nicks in an answer cost as much as a text.
 PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
 RETURN_S = 60.0  # So long after its start the broker takes resumed members for old ones.
 # Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
@@ -163,6 +164,8 @@ class Core:
             if session is None:
                 raise Refused(Code.NO_SESSION)
             session.route = route
+            if code != SEND:
+                self._charge(session, 1)
             handle(session, command)
         except Refused as refusal:
             self._refuse(route, request_id, refusal)
@@ -170,6 +173,16 @@ class Core:
     def _refuse(self, route: bytes, request_id: int, refusal: Refused) -> None:
         self.refusals[refusal.code] += 1
         self._effects.replies.append((route, wire.refusal_frames(request_id, refusal)))
+
+    def _charge(self, session: Session, cost: int) -> None:
+        """Take what a command costs from the session's allowance; raise `Refused(slow_down)`.
+
+        A SEND costs its texts, and any other command one; WHO in a large room costs more,
+        for its answer is much larger than the question.
+        """
+        wait_ms = self.sessions.wait_ms(session, cost, self._now_s)
+        if wait_ms:
+            raise Refused(Code.SLOW_DOWN, value=wait_ms)
 
     def _reply(self, route: bytes, reply: wire.Payload) -> None:
         self._effects.replies.append((route, wire.reply_frames(reply)))
@@ -269,7 +282,7 @@ class Core:
                 topic=room.topic,
                 version=roster.version,
                 users=len(roster),
-                nicks=roster.nicks() if len(roster) <= PRESENCE_NAMES_MAX else None,
+                nicks=roster.show(session.user) if len(roster) <= PRESENCE_NAMES_MAX else None,
             ),
         )
 
@@ -282,13 +295,11 @@ class Core:
         if command.number != session.expected:
             self._send_out_of_turn(session, command)
             return
-        wait_ms = self.sessions.wait_ms(session, len(command.texts), self._now_s)
-        if wait_ms:
-            raise Refused(Code.SLOW_DOWN, value=wait_ms)
+        self._charge(session, len(command.texts))
         session.expected += 1  # Also when it is refused: the next one is not out of turn.
         if command.room not in session.rooms:
             raise Refused(Code.NOT_MEMBER)
-        size_bytes = _check_texts(command)
+        size_bytes = check_texts(command)
         room = self._room(command.room)
         room.ts = max(room.ts, self._now_ms)
         proposal = self.rooms.proposal(room, len(command.texts), size_bytes)
@@ -319,9 +330,12 @@ class Core:
     def _who(self, session: Session, command: wire.Who) -> None:
         room = self._member_room(session, command.room)
         roster = room.roster
+        self._charge(session, len(roster) // NICKS_PER_COST)
         self._reply(
             session.route,
-            wire.Members(command.id, room.name, roster.version, len(roster), roster.nicks()),
+            wire.Members(
+                command.id, room.name, roster.version, len(roster), roster.show(session.user)
+            ),
         )
 
     def _rooms_after(self, session: Session, command: wire.Rooms) -> None:
@@ -434,7 +448,7 @@ class Core:
         self._effects.publications.append(INBOX + token + body)
 
 
-def _check_texts(command: wire.Send) -> int:
+def check_texts(command: wire.Send) -> int:
     """Return the size of the texts in bytes, about; raise `Refused(text_invalid)`."""
     joined = "".join(command.texts)
     if "\0" in joined:

@@ -27,11 +27,11 @@ def hold(folder: Path) -> int:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
         # Root may write everywhere; what counts is that a file can really be made here.
         probe = folder / f"probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         message = (
             f"the data folder {folder} cannot be written ({error.strerror}): "

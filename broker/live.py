@@ -15,7 +15,6 @@ from pathlib import Path
 import zmq
 
 from broker.child import ORDERS_FILE, Orders, Report, begin, raise_descriptor_limit, report
-from broker.config import Settings
 from broker.core import Core, Facts, Rules
 from broker.log import LogFailed
 from broker.log_sqlite import FILE_NAME, SqliteLog
@@ -57,9 +56,10 @@ class Worker:
             retain_days=settings.retain_days,
         )
         try:
+            clients_max, capacity = self._clients_max()
             self._core = Core(
                 Rules(
-                    clients_max=self._clients_max(settings),
+                    clients_max=clients_max,
                     rooms_max=settings.max_rooms,
                     grace_s=settings.grace,
                     rate=Rate(settings.rate, settings.burst),
@@ -80,7 +80,7 @@ class Worker:
                 now_s=time.monotonic(),
             )
             self._bind()
-            report(Report())
+            report(Report(note=capacity))
             self._serve()
         except zmq.ZMQError as error:
             is_taken = error.errno == zmq.EADDRINUSE
@@ -89,17 +89,14 @@ class Worker:
         finally:
             self._log.close()
 
-    def _clients_max(self, settings: Settings) -> int:
+    def _clients_max(self) -> tuple[int, str]:
+        """Return how many clients are let in, and the words about it for the operator."""
+        asked = self._orders.settings.max_clients
         descriptors = raise_descriptor_limit()
         capacity = (descriptors - DESCRIPTORS_RESERVED) // DESCRIPTORS_PER_CLIENT
-        clients_max = max(1, min(settings.max_clients, capacity))
-        self._logger.info(
-            "room for %d clients (asked for %d; %d open files)",
-            clients_max,
-            settings.max_clients,
-            descriptors,
-        )
-        return clients_max
+        clients_max = max(1, min(asked, capacity))
+        words = f"room for {clients_max} clients (asked for {asked}; {descriptors} open files)"
+        return clients_max, words
 
     def _bind(self) -> None:
         orders, settings = self._orders, self._orders.settings

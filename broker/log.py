@@ -74,6 +74,7 @@ class RoomRecord(NamedTuple):
     first: int  # The oldest entry kept; head + 1 when there is none.
     head: int
     topic: str
+    ts: int = 0  # Of the newest post kept: no later one may seem older.
 
 
 class PageRead(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from broker.log import PageRead, RoomRecord
-from broker.log_sqlite import SEQ_BITS, SEQ_MASK, connect, read_head, read_identity
+from broker.log_sqlite import SEQ_BITS, SEQ_MASK, connect, read_identity, read_tail
 from common.limits import HISTORY_BYTES_MAX
 from common.wire import Mode
 
@@ -36,8 +36,8 @@ class SqliteReader:
             if row is None:
                 return PageRead(RoomRecord(room, 0, 1, 0, ""), [], more=False)
             room_id, generation, first, trimmed, topic = row
-            head = read_head(self._db, room_id, trimmed)
-            record = RoomRecord(room, generation, first, head, topic)
+            head, ts = read_tail(self._db, room_id, trimmed)
+            record = RoomRecord(room, generation, first, head, topic, ts)
             base = room_id << SEQ_BITS
             if mode == Mode.BEFORE:
                 batches, more = self._before(base, record, at, limit)
@@ -54,6 +54,7 @@ class SqliteReader:
     ) -> tuple[list[bytes], bool]:
         """Read batches from the one with seq + 1 on."""
         batches: list[bytes] = []
+        seq = max(seq, record.first - 1)  # What lies before is gone, and no reason to read on.
         last, count, size_bytes = seq, 0, 0
         if seq < record.head:
             for place, in_batch_count, body in self._db.execute(

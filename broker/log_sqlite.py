@@ -63,14 +63,16 @@ _decode_marks = msgspec.msgpack.Decoder(dict[int, Mark]).decode
 class _Room:
     """The writer's own memory of a room."""
 
-    __slots__ = ("first", "generation", "head", "id", "topic")
+    __slots__ = ("first", "generation", "head", "id", "topic", "ts")
 
-    def __init__(self, room_id: int, generation: int, first: int, head: int, topic: str) -> None:
+    def __init__(
+        self, room_id: int, generation: int, first: int, topic: str, tail: tuple[int, int]
+    ) -> None:
         self.id = room_id
         self.generation = generation
         self.first = first
-        self.head = head
         self.topic = topic
+        self.head, self.ts = tail
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -101,20 +103,20 @@ def prepare(folder: Path) -> Path:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
+    is_empty = not connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    if not is_empty and application != APPLICATION_ID:
+        message = f"{path} is a database, but not Hubbub's: choose another --data"
+        raise LogUnusable(message)
     if version > SCHEMA_VERSION:
         message = (
             f"the log {path} was made by a newer Hubbub (schema {version}, this one knows "
             f"{SCHEMA_VERSION}): install the newer version or choose another --data"
         )
         raise LogUnusable(message)
-    is_empty = not connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
-    if not is_empty and application != APPLICATION_ID:
-        message = f"{path} is a database, but not Hubbub's: choose another --data"
-        raise LogUnusable(message)
+    connection.execute("PRAGMA journal_mode = WAL")  # Only now: others' files stay untouched.
+    connection.execute("BEGIN IMMEDIATE")
     file_id = f"{path.stat().st_dev}:{path.stat().st_ino}"
     if is_empty:
         for statement in SCHEMA.split(";\n"):
@@ -145,13 +147,13 @@ def read_identity(connection: sqlite3.Connection) -> tuple[int, bytes]:
     return epoch, secret
 
 
-def read_head(connection: sqlite3.Connection, room_id: int, trimmed: int) -> int:
-    """Return the last seq of a room: of its last row, or the last one that was dropped."""
-    (place,) = connection.execute(
-        "SELECT max(place) FROM batches WHERE place BETWEEN ? AND ?",
+def read_tail(connection: sqlite3.Connection, room_id: int, trimmed: int) -> tuple[int, int]:
+    """Return a room's last seq and its time; without rows the last seq dropped, and 0."""
+    row = connection.execute(
+        "SELECT place, ts FROM batches WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
         (room_id << SEQ_BITS, room_id << SEQ_BITS | SEQ_MASK),
     ).fetchone()
-    return trimmed if place is None else place & SEQ_MASK
+    return (row[0] & SEQ_MASK, row[1]) if row else (trimmed, 0)
 
 
 class SqliteLog:
@@ -166,7 +168,7 @@ class SqliteLog:
         self._db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
         self.epoch, self.secret = read_identity(self._db)
         self._rooms = {
-            name: _Room(room_id, generation, first, read_head(self._db, room_id, trimmed), topic)
+            name: _Room(room_id, generation, first, topic, read_tail(self._db, room_id, trimmed))
             for room_id, name, generation, first, trimmed, topic in self._db.execute(
                 "SELECT id, name, generation, first, trimmed, topic FROM rooms"
             )
@@ -179,7 +181,7 @@ class SqliteLog:
     def rooms(self) -> list[RoomRecord]:
         """Return every room that has entries, or had."""
         return [
-            RoomRecord(name, room.generation, room.first, room.head, room.topic)
+            RoomRecord(name, room.generation, room.first, room.head, room.topic, room.ts)
             for name, room in self._rooms.items()
         ]
 
@@ -188,7 +190,7 @@ class SqliteLog:
 
         Nothing of this object changes before the commit, so a failure needs no undoing.
         """
-        heads: dict[str, int] = {}
+        tails: dict[str, tuple[int, int]] = {}
         made: dict[str, _Room] = {}
         rows: list[tuple[int, int, int, bytes]] = []
         committed: list[Committed] = []
@@ -196,20 +198,20 @@ class SqliteLog:
             name = proposal.room
             room = self._rooms.get(name) or made.get(name)
             if room is None:
-                room = made[name] = _Room(self._room_id_last + len(made) + 1, 0, 1, 0, "")
-            prev = heads.get(name, room.head)
-            first, last = prev + 1, prev + proposal.count
+                room = made[name] = _Room(self._room_id_last + len(made) + 1, 0, 1, "", (0, 0))
+            prev, _ = tails.get(name, (room.head, 0))
+            first, last, ts = prev + 1, prev + proposal.count, proposal.posts[-1].ts
             body = encode(Batch(name, self.epoch, prev, first, proposal.posts))
-            rows.append((room.id << SEQ_BITS | last, proposal.count, proposal.posts[-1].ts, body))
+            rows.append((room.id << SEQ_BITS | last, proposal.count, ts, body))
             committed.append(Committed(proposal, prev, first, last, body))
-            heads[name] = last
+            tails[name] = last, ts
         topics = {each.room: each.topic for each in proposals if each.topic is not None}
         marks = self._marks_after(committed)
         self._commit(rows, made, topics, marks)
         self._rooms.update(made)
         self._room_id_last += len(made)
-        for name, head in heads.items():
-            self._rooms[name].head = head
+        for name, (head, ts) in tails.items():
+            self._rooms[name].head, self._rooms[name].ts = head, ts
         for name, topic in topics.items():
             self._rooms[name].topic = topic
         for sender, of_sender in marks.items():
@@ -295,15 +297,15 @@ class SqliteLog:
         A batch goes when all its entries are past; one that is half past stays whole.
         Returns the oldest seq kept of each room that lost some.
         """
-        if not self._trim_queue:
-            self._trim_queue = list(self._rooms)
-            self._forget_senders(now_ms)
-        turn, self._trim_queue = (
-            self._trim_queue[:TRIM_ROOMS_MAX],
-            self._trim_queue[TRIM_ROOMS_MAX:],
-        )
         oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
         try:
+            if not self._trim_queue:
+                self._forget_senders(now_ms)
+                self._trim_queue = list(self._rooms)
+            turn, self._trim_queue = (
+                self._trim_queue[:TRIM_ROOMS_MAX],
+                self._trim_queue[TRIM_ROOMS_MAX:],
+            )
             return {
                 name: self._rooms[name].first
                 for name in turn

@@ -25,7 +25,7 @@ def resolve(host: str) -> str:
         found = socket.getaddrinfo(
             host.strip("[]"), None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: it can't be encoded, or has a NUL.
         message = f"the host {host!r} is not an address of this machine: {error}"
         raise AddressUnusable(message) from error
     # Where a name has both, IPv4 is what clients will try first.

@@ -13,7 +13,7 @@ from broker.log import Proposal, RoomRecord
 from broker.roster import Roster
 from broker.timers import Timers
 from common.errors import Code, Refused
-from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, KEY_BYTES
+from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, KEY_BYTES, ROOM_CHARS_MAX
 from common.names import check_room
 from common.wire import Batch, encode
 
@@ -21,6 +21,8 @@ BEACON_JOIN_S = 0.02  # Subscribers that come within this time share a beacon.
 # After activity a room's head is shown again and again, ever more rarely: whoever missed the
 # last message, and the beacon after it, has a hole for half a minute at most.
 BEACON_QUIETS_S = (0.25, 1.0, 4.0, 15.0, 30.0)
+# A batch without posts, at most: its room's name takes 4 bytes a character, a number 9.
+BATCH_HEAD_BYTES = 4 * ROOM_CHARS_MAX + 64
 
 
 class Room:
@@ -50,7 +52,7 @@ class Room:
         self.ticket = keys.ticket(secret, record.name, record.generation)
         self.roster = Roster(version)
         self.proposal: Proposal | None = None  # What this drain says here, until it is full.
-        self.ts = 0  # Of the newest post: times never fall within a room.
+        self.ts = record.ts  # Of the newest post: times never fall within a room.
         self.beacon_step = 0
 
 
@@ -97,8 +99,8 @@ class Rooms:
 
     def drop_if_unused(self, room: Room) -> None:
         """Forget a room that nobody is in and nobody ever said anything in."""
-        is_unused = not room.roster and not room.head and room.proposal is None
-        if is_unused and self._rooms.get(room.name) is room:  # Not forgotten before.
+        is_known = self._rooms.get(room.name) is room  # It may have been forgotten before.
+        if is_known and not room.roster and not room.head and room.proposal is None:
             del self._rooms[room.name]
             self._beacons.cancel(room.name)
 
@@ -111,6 +113,7 @@ class Rooms:
             or proposal.size_bytes + size_bytes > BATCH_BYTES_MAX
         ):
             proposal = room.proposal = Proposal(room.name)
+            proposal.size_bytes = BATCH_HEAD_BYTES
             self.proposals.append(proposal)
         return proposal
 

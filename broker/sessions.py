@@ -18,7 +18,9 @@ from common.errors import Code, Refused
 from common.names import check_nick, fold
 from common.wire import Hello
 
-INBOXES_UNCLAIMED_MAX = 4_096  # Subscriptions whose HELLO has not come; the oldest give way.
+# Subscriptions whose HELLO has not come, beside one for each client: after a restart all of
+# them subscribe at once. The oldest give way.
+INBOXES_SPARE = 4_096
 POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
 
 
@@ -189,7 +191,7 @@ class Sessions:
         self._bound_unclaimed()
 
     def _bound_unclaimed(self) -> None:
-        if len(self._unclaimed) > INBOXES_UNCLAIMED_MAX:
+        if len(self._unclaimed) > self.clients_max + INBOXES_SPARE:
             oldest = next(iter(self._unclaimed))
             del self._unclaimed[oldest]
             self._pokes.cancel(oldest)

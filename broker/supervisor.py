@@ -61,13 +61,20 @@ class Child:
         self.deaths_count = 0
         self.started_s = 0.0
         self.restart_at_s: float | None = None
+        self.note = ""
+
+    def tell_note(self) -> None:
+        """Log what the child had to say when it began to serve."""
+        if self.note:
+            logger.info("%s: %s", self.name, self.note)
 
     def start(self, orders: bytes, lock: int) -> None:
         """Start the process in a session of its own: the terminal's signals are not for it."""
         self.started_s = time.monotonic()
         self.restart_at_s = None
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"broker.{self.name}"],
+            # -P: a folder called `broker` where the operator happens to be is not ours.
+            [sys.executable, "-P", "-m", f"broker.{self.name}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(lock,),
@@ -173,6 +180,8 @@ class Supervisor:
                 if attempt == tries_count - 1:
                     raise
             else:
+                for child in self._children.values():
+                    child.tell_note()
                 return
 
     def _await_report(self, child: Child) -> None:
@@ -197,6 +206,7 @@ class Supervisor:
             )
         if told.failure:
             raise StartFailed(f"cannot serve on {told.failure}; choose another --host or --port")
+        child.note = told.note
         self._selector.register(child.process.stdout, selectors.EVENT_READ, child)
 
     # --- watching -----------------------------------------------------------
@@ -289,6 +299,7 @@ class Supervisor:
             self._selector.register(child.process.stdout, selectors.EVENT_READ, child)
         else:
             logger.info("%s is back", child.name)
+            child.tell_note()
 
     def _watch_memory(self, now_s: float) -> None:
         """Restart live when a peer made it grow beyond its bound.

@@ -9,12 +9,14 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
+SWEEP_ABOVE = 64  # Dead entries that are not worth sweeping out.
+
 
 class Timers(Generic[K]):
     """One deadline per key. Moving one to later costs a dictionary store, nothing else.
 
     The heap holds at most one live entry per key: an entry that comes up too early is put
-    back at the key's real deadline.
+    back at the key's real deadline. Dead ones are swept out when they are the larger part.
     """
 
     def __init__(self) -> None:
@@ -36,6 +38,12 @@ class Timers(Generic[K]):
         if entry is None or when < entry:
             self._entries[key] = when
             heapq.heappush(self._heap, (when, next(self._ticks), key))
+            if len(self._heap) > 2 * len(self._entries) + SWEEP_ABOVE:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        self._heap = [(when, next(self._ticks), key) for key, when in self._entries.items()]
+        heapq.heapify(self._heap)
 
     def cancel(self, key: K) -> None:
         """Forget the key's deadline, if it has one."""
@@ -54,7 +62,7 @@ class Timers(Generic[K]):
                 continue  # Cancelled, or moved to an earlier entry.
             del self._entries[key]
             deadline = self._deadlines[key]
-            if deadline > now:
+            if deadline > entry:  # Put back even when it is due: others may come before.
                 self.set(key, deadline)
             else:
                 del self._deadlines[key]

@@ -40,7 +40,7 @@ HISTORY_REFUSALS_MAX = 3  # bad_ticket in a row: renewing the ticket does not he
 COMMANDS_QUEUE_MAX = 1_000
 # Frames waiting in SUB while the program does not read: times BATCH_BYTES_MAX, 64 MiB at worst.
 ROOMS_QUEUE_MAX = 256
-REPLY_BYTES_MAX = 4 * 1024 * 1024  # MEMBERS of a full room, ROOM_LIST with every topic.
+REPLY_BYTES_MAX = 8 * 1024 * 1024  # MEMBERS of a full room, ROOM_LIST with every topic.
 PUBLICATION_BYTES_MAX = 1024 * 1024  # A batch or the presence of a tick, with room to spare.
 DRAIN_FRAMES_MAX = 64  # Frames read per turn, so that acknowledgements never wait for long.
 DRAIN_BYTES_MAX = 1024 * 1024  # The same, when the frames are large.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import select
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -66,7 +65,7 @@ def open_for_reading(arguments: Arguments) -> Client:
         except Refused as error:
             if error.code != Code.NICK_TAKEN or arguments.nick is not None:
                 explain(error, nick)
-            nick = identity.nick_beside(default_nick(), secrets.randbits(32))
+            nick = identity.nick_beside(default_nick(), _chance())
     raise Refused(Code.NICK_TAKEN, "no free nick was found; choose one with --nick")
 
 
@@ -93,12 +92,16 @@ def owner() -> bytes:
         return identity.load_owner(directory)
     except (OSError, ValueError) as error:
         complain(f"no owner secret is kept, so this session cannot share its nick ({error})")
-        return secrets.token_bytes(identity.OWNER_BYTES)
+        return os.urandom(identity.OWNER_BYTES)
 
 
 def default_nick() -> str:
     """Return the login name as a nick, or a guest's."""
-    return identity.nick_from(identity.login_name(), secrets.randbits(32))
+    return identity.nick_from(identity.login_name(), _chance())
+
+
+def _chance() -> int:
+    return int.from_bytes(os.urandom(4), "big")  # Importing `secrets` takes 5 ms.
 
 
 def ask_nick(default: str) -> str:

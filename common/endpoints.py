@@ -7,6 +7,7 @@ from typing import NamedTuple
 from common.limits import BASE_PORT
 
 PORT_MAX = 65_535
+PORT_DIGITS_MAX = 5
 
 
 class Address(NamedTuple):
@@ -38,10 +39,11 @@ def parse(text: str, default_port: int = BASE_PORT) -> Address:
     if not host:
         message = "the broker's host is empty: write HOST or HOST:PORT"
         raise ValueError(message)
-    if any(c.isspace() or c in "/;" for c in host):
+    if any(c in " /;[]" or not c.isprintable() for c in host):
         message = f"{host!r} is not a host name"
         raise ValueError(message)
-    if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= PORT_MAX):
+    is_number = port_text.isascii() and port_text.isdigit() and len(port_text) <= PORT_DIGITS_MAX
+    if not (is_number and 1 <= int(port_text) <= PORT_MAX):
         message = f"{port_text!r} is not a port: write a number from 1 to {PORT_MAX}"
         raise ValueError(message)
     return Address(host, int(port_text))

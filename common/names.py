@@ -12,7 +12,7 @@ from common.errors import Code, Refused
 from common.limits import NAME_MARKS_MAX, NICK_CHARS_MAX, ROOM_CHARS_MAX
 
 PUNCTUATION = "-_."
-FOLDS_MAX = 4  # Folding settles after two rounds; the bound is there so that it must.
+FOLDS_MAX = 4  # Folding settles after three rounds; the bound is there so that it must.
 
 # Letters and marks by category that show nothing, so that two names could look the same.
 INVISIBLE = frozenset(
@@ -34,6 +34,7 @@ INVISIBLE = frozenset(
 
 def fold(name: str) -> str:
     """Return the form under which names are compared."""
+    name = unicodedata.normalize("NFD", name)  # Folding separates accents by their order.
     for _ in range(FOLDS_MAX):
         folded = unicodedata.normalize("NFKC", name.casefold())
         if folded == name:

@@ -186,12 +186,14 @@ def test_a_lost_broker_is_told_and_come_back_to(tmp_path: Path) -> None:
         BrokerProcess(tmp_path / "data") as broker,
         Person(tmp_path / "anna", broker.address, "anna").chat() as terminal,
     ):
-        broker.kill_all()
+        broker.kill_child("live")
         terminal.see("connection lost, trying again")
+        terminal.see("connected again")
+        broker.kill_all()
+        terminal.wait(lambda: "offline, trying again" in terminal.toolbar(), "the loss")
         terminal.enter("said meanwhile")
         terminal.wait(lambda: "1 not sent yet" in terminal.toolbar(), "the unsent text")
         broker.start(broker.port)
-        terminal.see("connected again")
         terminal.see("anna: said meanwhile")
         terminal.wait(lambda: terminal.toolbar().endswith("online"), "the toolbar")
 
@@ -202,7 +204,7 @@ def test_what_was_not_acknowledged_is_told_at_the_end(tmp_path: Path) -> None:
         Person(tmp_path / "anna", broker.address, "anna").chat() as terminal,
     ):
         broker.kill_all()
-        terminal.see("connection lost")
+        terminal.wait(lambda: "offline, trying again" in terminal.toolbar(), "the loss")
         terminal.enter("too late")
         terminal.enter("/quit")
         assert terminal.wait_for_end() == 1

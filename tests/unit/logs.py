@@ -1,0 +1,286 @@
+"""Logs for tests: one in memory, and what the log's contract needs to try any of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from broker.log import (
+    Committed,
+    Log,
+    LogFailed,
+    Mark,
+    PageRead,
+    Proposal,
+    Reader,
+    RoomRecord,
+    Sent,
+)
+from broker.log_reader import SqliteReader
+from broker.log_sqlite import DAY_MS, SqliteLog, prepare
+from common.limits import HISTORY_BYTES_MAX, SENDS_IN_FLIGHT_MAX
+from common.wire import Batch, Mode, Post, decode_batch, encode
+
+
+def proposal(
+    room: str, *posts: Post, sends: Sequence[Sent] = (), topic: str | None = None
+) -> Proposal:
+    """Return a proposal of these posts."""
+    made = Proposal(room)
+    made.posts += posts
+    made.sends += sends
+    made.count = sum(len(post.texts) for post in posts)
+    made.topic = topic
+    return made
+
+
+def said(*texts: str, ts: int = 1, nick: str = "ann") -> Post:
+    """Return a post of these texts."""
+    return Post(ts, nick, 0, list(texts))
+
+
+class Store(Protocol):
+    """A place where a log lies, for the contract's tests."""
+
+    def open(self, *, retain_messages: int = 0, retain_days: int = 0) -> Log:
+        """Open its write side; closes the one that was open."""
+
+    def reader(self) -> Reader:
+        """Open its read side."""
+
+    def fill(self) -> None:
+        """Let every write fail that needs space."""
+
+    def free(self) -> None:
+        """Let writes succeed again."""
+
+    def close(self) -> None:
+        """Close whatever is open."""
+
+
+class SqliteStore:
+    """The embedded log in a folder."""
+
+    def __init__(self, folder: Path, *, is_quick: bool = False) -> None:
+        self.path = prepare(folder)
+        self._is_quick = is_quick  # Without fsync: for many examples, none of which cuts power.
+        self._log: SqliteLog | None = None
+        self._readers: list[SqliteReader] = []
+
+    def open(self, *, retain_messages: int = 0, retain_days: int = 0) -> SqliteLog:
+        """Open the writer."""
+        if self._log is not None:
+            self._log.close()
+        self._log = SqliteLog(self.path, retain_messages=retain_messages, retain_days=retain_days)
+        if self._is_quick:
+            self.database.execute("PRAGMA synchronous = OFF")
+        return self._log
+
+    @property
+    def database(self) -> sqlite3.Connection:
+        """The writer's connection."""
+        assert self._log is not None
+        return self._log._db
+
+    def reader(self) -> SqliteReader:
+        """Open a reader."""
+        self._readers.append(SqliteReader(self.path))
+        return self._readers[-1]
+
+    def fill(self) -> None:
+        """Let the file not grow any more; pages that are free already count as space."""
+        pages = self.database.execute("PRAGMA page_count").fetchone()[0]
+        self.database.execute(f"PRAGMA max_page_count = {pages}")
+
+    def free(self) -> None:
+        """Let the file grow again."""
+        self.database.execute("PRAGMA max_page_count = 1000000000")
+
+    def close(self) -> None:
+        """Close the writer and all readers."""
+        for reader in self._readers:
+            reader.close()
+        if self._log is not None:
+            self._log.close()
+
+
+class _Row(NamedTuple):
+    first: int
+    last: int
+    ts: int
+    body: bytes
+
+
+class _Room:
+    def __init__(self) -> None:
+        self.first = 1
+        self.head = 0
+        self.topic = ""
+        self.rows: list[_Row] = []
+
+
+class MemoryStore:
+    """A log in memory; what is in here survives the log that wrote it."""
+
+    def __init__(self) -> None:
+        self.epoch = 7
+        self.secret = bytes(range(32))
+        self.rooms: dict[str, _Room] = {}
+        self.marks: dict[bytes, dict[int, Mark]] = {}
+        self.is_full = False
+
+    def open(self, *, retain_messages: int = 0, retain_days: int = 0) -> MemoryLog:
+        """Open the writer."""
+        return MemoryLog(self, retain_messages, retain_days)
+
+    def reader(self) -> MemoryReader:
+        """Open a reader."""
+        return MemoryReader(self)
+
+    def fill(self) -> None:
+        """Fail every append."""
+        self.is_full = True
+
+    def free(self) -> None:
+        """Stop failing."""
+        self.is_full = False
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def texts(self, room: str) -> list[str]:
+        """Return all texts of a room, in order."""
+        rows = self.rooms[room].rows if room in self.rooms else []
+        return [text for row in rows for text in texts_of(row.body)]
+
+
+class MemoryLog:
+    """The write side of a log in memory."""
+
+    def __init__(self, store: MemoryStore, retain_messages: int, retain_days: int) -> None:
+        self._store = store
+        self._retain_messages = retain_messages
+        self._retain_ms = retain_days * DAY_MS
+        self.epoch, self.secret = store.epoch, store.secret
+        self._living: dict[bytes, dict[int, Mark]] = {}
+        self._committed: list[Committed] = []
+
+    def rooms(self) -> list[RoomRecord]:
+        """Return every room."""
+        return [_record(name, room) for name, room in self._store.rooms.items()]
+
+    def append(self, proposals: Sequence[Proposal]) -> None:
+        """Keep all of it, or nothing."""
+        if self._store.is_full:
+            raise LogFailed("the log cannot be written: full")
+        for each in proposals:
+            room = self._store.rooms.setdefault(each.room, _Room())
+            prev, first, last = room.head, room.head + 1, room.head + each.count
+            body = encode(Batch(each.room, self.epoch, prev, first, each.posts))
+            room.head = last
+            room.topic = room.topic if each.topic is None else each.topic
+            room.rows.append(_Row(first, last, each.posts[-1].ts, body))
+            self._committed.append(Committed(each, prev, first, last, body))
+            for sent in each.sends:
+                living = self.recall(sent.sender)
+                ts = each.posts[sent.post_index].ts
+                living[sent.number] = Mark(each.room, first + sent.offset, ts)
+                for number in sorted(living)[:-SENDS_IN_FLIGHT_MAX]:
+                    del living[number]
+                self._store.marks[sent.sender] = dict(living)
+
+    def follow(self) -> list[Committed]:
+        """Return what is new."""
+        committed, self._committed = self._committed, []
+        return committed
+
+    def recall(self, sender: bytes) -> dict[int, Mark]:
+        """Return the living memory."""
+        return self._living.setdefault(sender, dict(self._store.marks.get(sender, {})))
+
+    def forget(self, sender: bytes) -> None:
+        """Drop the living memory."""
+        self._living.pop(sender, None)
+
+    def trim(self, now_ms: int) -> dict[str, int]:
+        """Drop what is past retention."""
+        oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
+        firsts: dict[str, int] = {}
+        for name, room in self._store.rooms.items():
+            unwanted = room.head - self._retain_messages if self._retain_messages else 0
+            while room.rows and (room.rows[0].last <= unwanted or room.rows[0].ts < oldest_ms):
+                firsts[name] = room.first = room.rows.pop(0).last + 1
+        return firsts
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class MemoryReader:
+    """The read side of a log in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.epoch, self.secret = store.epoch, store.secret
+
+    def generation(self, room: str) -> int:
+        """Return 0: nobody is ever removed here."""
+        del room
+        return 0
+
+    def read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
+        """Read a page."""
+        found = self._store.rooms.get(room, _Room())
+        record = _record(room, found)
+        rows = found.rows
+        if mode == Mode.BEFORE:
+            wanted = [row for row in rows if row.first < at]
+            taken = _taken(wanted[::-1], limit, lambda row: min(row.last, at - 1) - row.first + 1)
+            page = wanted[len(wanted) - taken :]
+            return PageRead(record, [row.body for row in page], more=len(page) < len(wanted))
+        if mode == Mode.SINCE:
+            at = max((row.last for row in rows if row.ts < at), default=0)
+        wanted = [row for row in rows if row.last > at]
+        page = wanted[: _taken(wanted, limit, lambda row: row.last - max(row.first - 1, at))]
+        return PageRead(record, [row.body for row in page], more=len(page) < len(wanted))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class _Counts(Protocol):
+    def __call__(self, row: _Row, /) -> int: ...
+
+
+def _taken(rows: list[_Row], limit: int, count_of: _Counts) -> int:
+    count, size_bytes = 0, 0
+    for index, row in enumerate(rows, 1):
+        count += count_of(row)
+        size_bytes += len(row.body)
+        if count >= limit or size_bytes >= HISTORY_BYTES_MAX:
+            return index
+    return len(rows)
+
+
+def _record(name: str, room: _Room) -> RoomRecord:
+    ts = room.rows[-1].ts if room.rows else 0
+    return RoomRecord(name, 0, room.first, room.head, room.topic, ts)
+
+
+def texts_of(body: bytes) -> list[str]:
+    """Return the texts of an encoded batch."""
+    return [text for _, text in numbered(body)]
+
+
+def numbered(body: bytes) -> list[tuple[int, str]]:
+    """Return the texts of an encoded batch with their seqs."""
+    return [(seq, text) for seq, _, text in entries_of(body)]
+
+
+def entries_of(body: bytes) -> list[tuple[int, int, str]]:
+    """Return seq, time and text of each entry of an encoded batch."""
+    batch = decode_batch(body)
+    flat = [(post.ts, text) for post in batch.posts for text in post.texts]
+    return [(batch.first + index, ts, text) for index, (ts, text) in enumerate(flat)]

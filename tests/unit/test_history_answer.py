@@ -1,0 +1,123 @@
+"""History's answers: a page for a ticket, a refusal for everything else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker import keys
+from broker.history import answer
+from broker.log import Reader
+from common import limits, wire
+from common.errors import Code
+from common.wire import Mode, Page
+from tests.unit.logs import MemoryStore, proposal, said, texts_of
+
+
+@pytest.fixture(name="reader", scope="module")
+def reader_of_a_log() -> Reader:
+    """Return the reader of a log with two rooms."""
+    store = MemoryStore()
+    log = store.open()
+    log.append([proposal("r", said("a", "b")), proposal("s", said("secret"))])
+    log.append([proposal("r", said("c"))])
+    return store.reader()
+
+
+def ask(reader: Reader, history: wire.History) -> tuple[wire.Payload, list[bytes]]:
+    """Return the answer's payload and its further frames."""
+    frames = answer(reader, wire.command_frames(wire.NO_TOKEN, history))
+    return wire.parse_reply(frames), frames[2:]
+
+
+def of_room(reader: Reader, room: str, at: int = 0, mode: Mode = Mode.AFTER) -> wire.History:
+    """Return a HISTORY with the right ticket."""
+    return wire.History(5, room, keys.ticket(reader.secret, room, 0), mode, at, 1)
+
+
+def code_of(frames: list[bytes]) -> str:
+    """Return the code of a refusal."""
+    error = wire.parse_reply(frames)
+    assert isinstance(error, wire.Error)
+    assert 2 == len(frames)
+    return error.code
+
+
+def test_a_ticket_opens_its_room(reader: Reader) -> None:
+    """The page tells epoch, bounds and more; its batches follow, a frame each."""
+    page, batches = ask(reader, of_room(reader, "r"))
+    assert Page(5, "r", reader.epoch, 1, 3, more=True) == page
+    assert [["a", "b"]] == [texts_of(body) for body in batches]
+    page, batches = ask(reader, of_room(reader, "r", 4, Mode.BEFORE))
+    assert Page(5, "r", reader.epoch, 1, 3, more=True) == page
+    assert [["c"]] == [texts_of(body) for body in batches]
+
+
+def test_a_room_without_entries_has_an_empty_page(reader: Reader) -> None:
+    """A member of a new room asks and hears that there is nothing."""
+    assert (Page(5, "new", reader.epoch, 1, 0, more=False), []) == ask(
+        reader, of_room(reader, "new")
+    )
+
+
+def test_no_other_ticket_opens_it(reader: Reader) -> None:
+    """Missing, forged, of another room, of another spelling, or the subscription's key."""
+    right = of_room(reader, "r")
+    subscription = keys.subscription(reader.secret, "r", 0)[2:]
+    for ticket in (
+        b"",
+        right.ticket[:-1],
+        bytes(16),
+        of_room(reader, "s").ticket,
+        keys.ticket(reader.secret, "r", 1),
+        subscription,
+    ):
+        forged = wire.History(5, "r", ticket, Mode.AFTER, 0, 1)
+        assert Code.BAD_TICKET == code_of(
+            answer(reader, wire.command_frames(wire.NO_TOKEN, forged))
+        )
+    spelled = wire.History(5, "R", right.ticket, Mode.AFTER, 0, 1)
+    assert Code.BAD_TICKET == code_of(answer(reader, wire.command_frames(wire.NO_TOKEN, spelled)))
+
+
+def test_each_fault_has_its_code_and_the_requests_id(reader: Reader) -> None:
+    """Frames, version, command and payload are refused as on the commands' endpoint."""
+    head = wire.MAGIC + bytes([wire.Command.HISTORY]) + wire.NO_TOKEN
+    greet = wire.command_frames(wire.NO_TOKEN, wire.Greet(1))
+    assert Code.BAD_FRAMES == code_of(answer(reader, []))
+    assert Code.BAD_FRAMES == code_of(answer(reader, [head, b"", b""]))
+    assert Code.BAD_VERSION == code_of(answer(reader, [b"HUB\x09" + head[4:], b""]))
+    assert Code.BAD_COMMAND == code_of(answer(reader, greet))
+    bad_limit = wire.encode([77, "r", b"", 0, 0, limits.HISTORY_ENTRIES_MAX + 1])
+    frames = answer(reader, [head, bad_limit])
+    assert Code.BAD_PAYLOAD == code_of(frames)
+    error = wire.parse_reply(frames)
+    assert isinstance(error, wire.Error)
+    assert 77 == error.id
+
+
+ids = st.integers(0, limits.NUMBER_MAX)
+requests = st.builds(
+    lambda room, mode, at, limit, cut: wire.encode(
+        wire.History(1, room, keys.ticket(bytes(range(32)), room, 0), mode, at, limit)
+    )[:cut],
+    st.sampled_from(["r", "s", "none"]),
+    st.sampled_from(Mode),
+    ids,
+    st.integers(1, limits.HISTORY_ENTRIES_MAX),
+    st.sampled_from([10, 1_000]),
+)
+
+
+@given(
+    st.binary(max_size=60) | requests, st.lists(st.binary(max_size=25), max_size=3), st.booleans()
+)
+@settings(max_examples=200)
+def test_any_frames_are_answered(payload: bytes, frames: list[bytes], is_history: bool) -> None:  # noqa: FBT001 - drawn
+    """No request raises, and every answer is a page or an error."""
+    store = MemoryStore()
+    store.open().append([proposal("r", said("a", "b"))])
+    head = wire.MAGIC + bytes([wire.Command.HISTORY]) + wire.NO_TOKEN
+    reply = wire.parse_reply(answer(store.reader(), [head, payload] if is_history else frames))
+    assert isinstance(reply, Page | wire.Error)
