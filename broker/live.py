@@ -21,7 +21,12 @@ from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.sessions import Rate
 from broker.sockets import bound_socket
 from common.endpoints import Address
-from common.limits import COMMAND_BYTES_MAX, KEY_BYTES, ROOM_CHARS_MAX
+from common.limits import (
+    COMMAND_BYTES_MAX,
+    KEY_BYTES,
+    ROOM_CHARS_MAX,
+    ROOMS_PER_SESSION_MAX,
+)
 from common.version import VERSION
 
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
@@ -29,6 +34,9 @@ SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
 DESCRIPTORS_PER_CLIENT = 2
 DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
+# Answers that wait for one client; whatever is beyond is lost, and asked for again. A client
+# that joins all its rooms in one go must not lose any.
+REPLIES_WAITING_MAX = 2 * ROOMS_PER_SESSION_MAX
 HEARTBEATS_MISSED = 2  # So many intervals of silence, and a client is taken for dead.
 TRIM_EVERY_S = 1.0
 REFUSALS_EVERY_S = 60.0
@@ -102,6 +110,7 @@ class Worker:
         orders, settings = self._orders, self._orders.settings
         self._router = bound_socket(self._context, zmq.ROUTER, orders.address, COMMAND_BYTES_MAX)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._router.setsockopt(zmq.SNDHWM, REPLIES_WAITING_MAX)
         self._xpub = bound_socket(self._context, zmq.XPUB, orders.address, SUBSCRIPTION_BYTES_MAX)
         self._xpub.setsockopt(zmq.XPUB_MANUAL, 1)
         self._xpub.setsockopt(zmq.SNDHWM, settings.publish_queue)
