@@ -11,7 +11,7 @@ A drain goes: `clock`, then any number of `subscribed`, `unsubscribed` and `rece
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -232,10 +232,24 @@ class Core:
             raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
         session, is_resumed = self.sessions.hello(route, token, command, self._now_s)
         if not is_resumed:
-            session.kept = self._recall(session.sender)
-            session.expected = max(session.expected, max(session.kept, default=0) + 1)
+            self._remember(session)
         nick = session.user.nick
         self._reply(route, wire.Welcome(command.id, nick, is_resumed, self._rules.motd))
+
+    def _remember(self, session: Session) -> None:
+        """Find what a new session has sent already, before the broker or itself was restarted."""
+        sender = session.sender
+        session.kept = self._recall(sender)
+        numbers = set(session.kept)
+        if sender in self._effects.forgotten:  # It left and came again within this drain.
+            self._effects.forgotten.remove(sender)
+            numbers.update(sent.number for sent in self._on_their_way(sender))
+        session.expected = max(session.expected, max(numbers, default=0) + 1)
+
+    def _on_their_way(self, sender: bytes) -> Iterator[Sent]:
+        """Yield the SENDs of this drain that the log is about to be given."""
+        for proposal in self.rooms.proposals:
+            yield from (sent for sent in proposal.sends if sent.sender == sender)
 
     def _bye(self, session: Session, command: wire.Bye) -> None:
         self._reply(session.route, wire.Goodbye(command.id))
@@ -320,12 +334,8 @@ class Core:
         mark = session.kept.get(number)
         if mark is not None:
             self._reply(session.route, wire.Ack(number, mark.room, mark.first, mark.ts))
-        elif not any(
-            sent.session is session and sent.number == number
-            for proposal in self.rooms.proposals
-            for sent in proposal.sends
-        ):  # A SEND that is on its way to the log gets its ACK from there.
-            raise Refused(Code.NOT_KEPT)
+        elif all(sent.number != number for sent in self._on_their_way(session.sender)):
+            raise Refused(Code.NOT_KEPT)  # But what is on its way gets its ACK from the log.
 
     def _who(self, session: Session, command: wire.Who) -> None:
         room = self._member_room(session, command.room)

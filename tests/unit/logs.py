@@ -20,8 +20,8 @@ from broker.log import (
 )
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import DAY_MS, SqliteLog, prepare
-from common.limits import HISTORY_BYTES_MAX, SENDS_IN_FLIGHT_MAX
-from common.wire import Batch, Mode, Post, decode_batch, encode
+from common.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, SENDS_IN_FLIGHT_MAX
+from common.wire import Batch, Mode, Post, decode_batch, encode, last_seq
 
 
 def proposal(
@@ -130,6 +130,7 @@ class MemoryStore:
         self.rooms: dict[str, _Room] = {}
         self.marks: dict[bytes, dict[int, Mark]] = {}
         self.is_full = False
+        self.generation = 0
 
     def open(self, *, retain_messages: int = 0, retain_days: int = 0) -> MemoryLog:
         """Open the writer."""
@@ -149,11 +150,6 @@ class MemoryStore:
 
     def close(self) -> None:
         """Do nothing."""
-
-    def texts(self, room: str) -> list[str]:
-        """Return all texts of a room, in order."""
-        rows = self.rooms[room].rows if room in self.rooms else []
-        return [text for row in rows for text in texts_of(row.body)]
 
 
 class MemoryLog:
@@ -226,9 +222,8 @@ class MemoryReader:
         self.epoch, self.secret = store.epoch, store.secret
 
     def generation(self, room: str) -> int:
-        """Return 0: nobody is ever removed here."""
-        del room
-        return 0
+        """Return the generation that all rooms share here."""
+        return self._store.generation if room in self._store.rooms else 0
 
     def read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
         """Read a page."""
@@ -267,6 +262,19 @@ def _taken(rows: list[_Row], limit: int, count_of: _Counts) -> int:
 def _record(name: str, room: _Room) -> RoomRecord:
     ts = room.rows[-1].ts if room.rows else 0
     return RoomRecord(name, 0, room.first, room.head, room.topic, ts)
+
+
+def kept_texts(reader: Reader, room: str) -> list[str]:
+    """Return all texts of a room, page by page."""
+    texts: list[str] = []
+    seq, is_more = 0, True
+    while is_more:
+        page = reader.read(room, Mode.AFTER, seq, HISTORY_ENTRIES_MAX)
+        for body in page.batches:
+            seq = last_seq(decode_batch(body))
+            texts += texts_of(body)
+        is_more = page.more
+    return texts
 
 
 def texts_of(body: bytes) -> list[str]:

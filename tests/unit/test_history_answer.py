@@ -81,6 +81,19 @@ def test_no_other_ticket_opens_it(reader: Reader) -> None:
     assert Code.BAD_TICKET == code_of(answer(reader, wire.command_frames(wire.NO_TOKEN, spelled)))
 
 
+def test_a_ticket_ends_with_its_generation() -> None:
+    """When the room moves on, the old ticket is worthless and the new one opens."""
+    store = MemoryStore()
+    store.open().append([proposal("r", said("a"))])
+    store.generation = 1
+    reader = store.reader()
+    old = wire.command_frames(wire.NO_TOKEN, of_room(reader, "r"))
+    assert Code.BAD_TICKET == code_of(answer(reader, old))
+    new = wire.History(5, "r", keys.ticket(reader.secret, "r", 1), Mode.AFTER, 0, 1)
+    page, _ = ask(reader, new)
+    assert isinstance(page, Page)
+
+
 def test_each_fault_has_its_code_and_the_requests_id(reader: Reader) -> None:
     """Frames, version, command and payload are refused as on the commands' endpoint."""
     head = wire.MAGIC + bytes([wire.Command.HISTORY]) + wire.NO_TOKEN
