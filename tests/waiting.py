@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DEADLINE_S = 30.0  # Long, because the machine may be busy; nobody waits so long unless it fails.
+DEADLINE_S = 60.0  # Long, because the machine may be busy; nobody waits so long unless it fails.
 PAUSE_S = 0.01
 _never = threading.Event()
 
