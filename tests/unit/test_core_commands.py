@@ -220,7 +220,10 @@ def test_a_session_joins_so_many_rooms(bench: Bench) -> None:
     ann.join("more")
 
 
-def test_a_refused_join_does_not_forget_a_room_twice(bench: Bench) -> None:
+@pytest.mark.parametrize("is_joined_again", [True, False])
+def test_a_refused_join_does_not_forget_a_room_twice(
+    bench: Bench, *, is_joined_again: bool
+) -> None:
     """A room that its last member left in this tick survives somebody's join that is refused."""
     bench.rules = MANY
     bench.start()
@@ -228,8 +231,10 @@ def test_a_refused_join_does_not_forget_a_room_twice(bench: Bench) -> None:
     ann, bob = bench.peer("ann", "x"), bench.peer("bob")
     ann.ask(wire.Part(1, "x"), wire.Parted)
     assert Code.TOO_MANY_ROOMS == full.refused(wire.Join(1, "x")).code
-    bob.join("x")
+    if is_joined_again:
+        bob.join("x")
     bench.drain(0.2)
+    bob.join("x")
     assert ["bob"] == bob.ask(wire.Who(1, "x"), wire.Members).nicks
     bob.ask(wire.Bye(1), wire.Goodbye)
     bench.drain(0.2)
@@ -310,12 +315,15 @@ def test_rooms_are_listed_page_by_page(bench: Bench) -> None:
     bench.rules = MANY
     bench.start()
     names = sorted(f"r{index}" for index in range(ROOMS_PAGE_MAX + 3))
+    after_three = names[2]
     ann = bench.peer("ann", *names)
     first = ann.ask(wire.Rooms(1), wire.RoomList)
     second = ann.ask(wire.Rooms(2, first.rooms[-1].room), wire.RoomList)
     assert (True, False) == (first.more, second.more)
     assert (1, 2) == (first.id, second.id)
     assert names == [info.room for info in [*first.rooms, *second.rooms]]
+    rest = ann.ask(wire.Rooms(3, after_three), wire.RoomList)
+    assert (ROOMS_PAGE_MAX, False) == (len(rest.rooms), rest.more)
     assert wire.RoomList(3, [], more=False) == ann.ask(wire.Rooms(3, names[-1]), wire.RoomList)
 
 
@@ -361,6 +369,11 @@ def test_answers_follow_the_route_of_the_newest_command(bench: Bench) -> None:
     answers = ann.heard()
     assert [wire.Welcome, wire.Ack] == [type(answer) for answer in answers]
     assert old not in bench.replies
+    ann.say(ann.next_send("r", "b"))
+    ann.route = b"newest"
+    ann.say(wire.Who(1, "r"))
+    assert [wire.Members, wire.Ack] == [type(answer) for answer in ann.heard()]
+    assert {} == bench.replies
 
 
 def test_a_burst_above_the_rate_is_told_to_slow_down(bench: Bench) -> None:

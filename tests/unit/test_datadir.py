@@ -39,9 +39,12 @@ def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path, held: Hold) -> N
     assert 0o600 == (folder / LOCK_NAME).stat().st_mode & 0o777
 
 
-def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path, held: Hold) -> None:
+def test_a_second_holder_is_told_who_the_first_is(
+    tmp_path: Path, held: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While a broker runs, another one is refused at once, with the process and the remedy."""
     held(tmp_path)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waited"))
     with pytest.raises(DataUnusable) as refused:
         hold(tmp_path)
     assert f"another broker (process {os.getpid()}) uses {tmp_path}" in str(refused.value)

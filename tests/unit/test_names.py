@@ -157,6 +157,7 @@ def test_as_many_accents_as_allowed_are_taken() -> None:
     """The limit on accents in a row is the one in the table of limits."""
     marks = "\u0335\u0336\u0337"[:NAME_MARKS_MAX]
     assert "z" + marks == check_nick("z" + marks)
+    assert ("z" + marks) * 3 == check_nick(("z" + marks) * 3)
 
 
 @given(any_text | hard_text)
