@@ -108,6 +108,7 @@ class Core:
         self._stirred: dict[str, Room] = {}  # Rooms whose presence changed in this tick.
         self._presence_at_s = float("inf")
         self.entries_count = 0
+        self.answered_bytes = 0  # In the effects that wait to be taken, but for ACKs.
         self.refusals: Counter[str] = Counter()
         self._effects = Effects([], [], [])
         self._commands = self._command_table()
@@ -185,7 +186,9 @@ class Core:
             raise Refused(Code.SLOW_DOWN, value=wait_ms)
 
     def _reply(self, route: bytes, reply: wire.Payload) -> None:
-        self._effects.replies.append((route, wire.reply_frames(reply)))
+        frames = wire.reply_frames(reply)
+        self.answered_bytes += len(frames[1])
+        self._effects.replies.append((route, frames))
 
     def subscribed(self, topic: bytes) -> bool:
         """Take a subscription; return whether it is admitted."""
@@ -414,6 +417,7 @@ class Core:
     def take_effects(self) -> Effects:
         """Return what shall happen since the last call."""
         effects, self._effects = self._effects, Effects([], [], [])
+        self.answered_bytes = 0
         return effects
 
     # --- membership ---------------------------------------------------------

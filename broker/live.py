@@ -30,6 +30,7 @@ from common.limits import (
 from common.version import VERSION
 
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
+DRAIN_ANSWERS_BYTES_MAX = 8 * 1024 * 1024  # A thousand who ask for everybody's nicks.
 SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
 DESCRIPTORS_PER_CLIENT = 2
@@ -178,6 +179,8 @@ class Worker:
             for _ in range(DRAIN_MESSAGES_MAX):
                 route, *frames = receive(zmq.NOBLOCK)
                 handle(route, frames)
+                if self._core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX:
+                    break
         except zmq.Again:
             pass
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from broker import progress
 from broker.keys import SECRET_BYTES
 from broker.log import Committed, LogFailed, LogUnusable, Mark, Proposal, RoomRecord
 from common.limits import SENDS_IN_FLIGHT_MAX
@@ -86,8 +87,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 def prepare(folder: Path) -> Path:
     """Make or check the log in a folder and return its file; raise `LogUnusable`.
 
-    A new log, and one whose file was replaced by another (a restored backup), gets a new
-    epoch, so that clients know not to trust the places that they remember.
+    A new log, and one that is behind its own progress (a restored backup), gets a new epoch,
+    so that clients know not to trust the places that they remember.
     """
     path = folder / FILE_NAME
     try:
@@ -117,17 +118,23 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise LogUnusable(message)
     connection.execute("PRAGMA journal_mode = WAL")  # Only now: others' files stay untouched.
     connection.execute("BEGIN IMMEDIATE")
-    file_id = f"{path.stat().st_dev}:{path.stat().st_ino}"
     if is_empty:
         for statement in SCHEMA.split(";\n"):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         _set_meta(connection, "secret", secrets.token_bytes(SECRET_BYTES))
-    if is_empty or _meta(connection, "file_id") != file_id:
-        _set_meta(connection, "file_id", file_id)
+    if is_empty or _is_behind(connection, path.parent):
         _set_meta(connection, "epoch", secrets.randbelow(2**32 - 1) + 1)
     connection.execute("COMMIT")
+
+
+def _is_behind(connection: sqlite3.Connection, folder: Path) -> bool:
+    """Tell whether the log has fewer entries than were committed to it."""
+    epoch, _ = read_identity(connection)
+    rooms = connection.execute("SELECT id, trimmed FROM rooms").fetchall()
+    total = sum(read_tail(connection, room_id, trimmed)[0] for room_id, trimmed in rooms)
+    return total < progress.read(folder, epoch)
 
 
 def _meta(connection: sqlite3.Connection, key: str) -> object:
@@ -176,6 +183,9 @@ class SqliteLog:
         self._room_id_last = max((room.id for room in self._rooms.values()), default=0)
         self._marks: dict[bytes, dict[int, Mark]] = {}  # One per session: the core forgets them.
         self._committed: list[Committed] = []
+        self._folder = path.parent
+        self._total = sum(room.head for room in self._rooms.values())
+        self._noted_total = -1
         self._trim_queue: list[str] = []
 
     def rooms(self) -> list[RoomRecord]:
@@ -219,6 +229,7 @@ class SqliteLog:
             living.clear()
             living.update(of_sender)
         self._committed += committed
+        self._total += sum(proposal.count for proposal in proposals)
 
     def _marks_after(self, committed: Sequence[Committed]) -> dict[bytes, dict[int, Mark]]:
         """Return each sender's last SENDs as they will be with these batches."""
@@ -295,8 +306,9 @@ class SqliteLog:
         """Drop whole batches past retention, of a bounded number of rooms a call.
 
         A batch goes when all its entries are past; one that is half past stays whole.
-        Returns the oldest seq kept of each room that lost some.
+        Returns the oldest seq kept of each room that lost some. Also notes the progress.
         """
+        self._note_progress()
         oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
         try:
             if not self._trim_queue:
@@ -341,6 +353,12 @@ class SqliteLog:
     def _forget_senders(self, now_ms: int) -> None:
         self._db.execute("DELETE FROM senders WHERE ts < ?", (now_ms - SENDER_DAYS * DAY_MS,))
 
+    def _note_progress(self) -> None:
+        if self._total != self._noted_total:
+            self._noted_total = self._total
+            progress.note(self._folder, self.epoch, self._total)
+
     def close(self) -> None:
         """Release the file; the WAL is folded into it when nobody else reads."""
+        self._note_progress()
         self._db.close()

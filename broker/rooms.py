@@ -154,7 +154,7 @@ class Rooms:
         self._beacons.set(room.name, now_s + BEACON_QUIETS_S[0])
 
     def beacons(self, now_s: float) -> list[bytes]:
-        """Return the publications of the heads that are due."""
+        """Return the publications of the heads that are due, of log and presence."""
         publications = []
         for name in self._beacons.due(now_s):
             room = self._rooms.get(name)
@@ -163,6 +163,7 @@ class Rooms:
             body = encode(Batch(name, self._epoch, head, head + 1, []))
             publications.append(subscription + body)
             if room and room.roster:
+                publications.append(subscription + encode(room.roster.head(name)))
                 self._beacons.set(name, now_s + BEACON_QUIETS_S[room.beacon_step])
                 room.beacon_step = min(room.beacon_step + 1, len(BEACON_QUIETS_S) - 1)
         return publications

@@ -90,6 +90,12 @@ class Roster:
         seen = range(self._since[user], len(self._viewers))
         return any(is_here or self._viewers[index] is not user for index in seen)
 
+    def head(self, room: str) -> Presence:
+        """Return what shows the version to a member who may have missed the last telling."""
+        is_small = len(self) <= PRESENCE_NAMES_MAX
+        nothing = Changes([], [], [], []) if is_small else None
+        return Presence(room, self.version, self.version, len(self), nothing)
+
     def flush(self, room: str) -> Presence | None:
         """Return what there is to tell since the last flush, or None."""
         changes = self._changes()

@@ -50,7 +50,8 @@ def told(peer: RawPeer, claim: Callable[[Changes], bool]) -> Presence:
     """Return the first telling of changes for which the claim holds."""
 
     def holds(presence: Presence) -> bool:
-        return presence.changes is not None and claim(presence.changes)
+        is_news = presence.prev != presence.version
+        return is_news and presence.changes is not None and claim(presence.changes)
 
     return peer.await_publication(Presence, holds)
 

@@ -34,6 +34,8 @@ def check_promises(world: World) -> None:
                 logs[room] if history_count is None else logs[room][len(logs[room]) - len(seen) :]
             )
             assert seen == wanted, (client.name, room)
+        for room in client.rooms:
+            assert world.roster_of(client, room) == world.roster(room), (client.name, room)
     for room in ROOMS:
         said = [text.split() for _, text in logs[room]]
         for client in world.clients:

@@ -374,6 +374,14 @@ class World:
         states = {client.name: client.session.phase for client in self.clients}
         raise AssertionError(f"never quiet: {states}")
 
+    def roster(self, room: str) -> set[str]:
+        """Return who is in a room, as the broker knows it."""
+        return {each.user.nick for each in self.core.sessions if room in each.rooms}
+
+    def roster_of(self, client: SimClient, room: str) -> set[str] | None:
+        """Return who is in a room, as a client knows it."""
+        return client.session._memberships._rooms[room].roster.nicks
+
     def read_log(self, room: str) -> list[tuple[int, str]]:
         """Return all entries of a room: seq and text."""
         entries: list[tuple[int, str]] = []

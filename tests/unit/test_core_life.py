@@ -24,8 +24,9 @@ def bench() -> Bench:
 
 
 def told(bench: Bench) -> list[Presence]:
-    """Return and forget the presence events."""
-    return [each for each in bench.take(Presence) if isinstance(each, Presence)]
+    """Return and forget the presence events that told a change."""
+    presences = [each for each in bench.take(Presence) if isinstance(each, Presence)]
+    return [each for each in presences if each.prev != each.version]
 
 
 def changes(bench: Bench) -> list[Changes | None]:
@@ -171,7 +172,11 @@ def test_a_subscription_is_proved_by_a_beacon(bench: Bench) -> None:
     topic = ann.join("r").subscription
     assert bench.core.subscribed(topic)
     bench.drain(BEACON_JOIN_S)
-    assert [(topic, wire.Batch("r", bench.log.epoch, 2, 3, []))] == bench.published
+    version = ann.ask(wire.Who(1, "r"), wire.Members).version
+    assert [
+        (topic, wire.Batch("r", bench.log.epoch, 2, 3, [])),
+        (topic, Presence("r", version, version, 1, Changes([], [], [], []))),
+    ] == bench.published
 
 
 def test_after_activity_the_head_is_shown(bench: Bench) -> None:

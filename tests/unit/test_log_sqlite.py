@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -76,19 +75,36 @@ def test_preparing_again_changes_nothing(tmp_path: Path, store: SqliteStore) -> 
     assert identity == (again.epoch, again.secret)
 
 
-def test_a_replaced_file_has_a_new_epoch_and_the_old_secret(tmp_path: Path) -> None:
-    """A copy put in the log's place is another log to the clients, with the same keys."""
+@pytest.mark.parametrize("put_back", [shutil.copyfile, shutil.move])
+def test_a_restored_backup_has_a_new_epoch_and_the_old_secret(
+    tmp_path: Path, put_back: Callable[[Path, Path], object]
+) -> None:
+    """A log that lacks what was acknowledged is another log to the clients, with the same keys."""
     with closing(SqliteStore(tmp_path)) as store:
         log = store.open()
         log.append([proposal("r", said("a"))])
         epoch, secret = log.epoch, log.secret
-    shutil.copy(tmp_path / FILE_NAME, tmp_path / "backup")
-    os.replace(tmp_path / "backup", tmp_path / FILE_NAME)  # noqa: PTH105 - what restoring does
+    shutil.copyfile(tmp_path / FILE_NAME, tmp_path / "backup")
+    with closing(SqliteStore(tmp_path)) as store:
+        store.open().append([proposal("r", said("b"))])
+    put_back(tmp_path / "backup", tmp_path / FILE_NAME)
     with closing(SqliteStore(tmp_path)) as store:
         log = store.open()
         assert epoch != log.epoch
         assert secret == log.secret
         assert [RoomRecord("r", 0, 1, 1, "", 1)] == log.rooms()
+
+
+def test_a_log_that_moved_whole_keeps_its_epoch(tmp_path: Path) -> None:
+    """Another disk, or another folder, is no reason to start over."""
+    (tmp_path / "old").mkdir()
+    with closing(SqliteStore(tmp_path / "old")) as store:
+        log = store.open()
+        log.append([proposal("r", said("a"))])
+        epoch = log.epoch
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    with closing(SqliteStore(tmp_path / "new")) as store:
+        assert epoch == store.open().epoch
 
 
 def refusal(folder: Path) -> str:

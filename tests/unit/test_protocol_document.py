@@ -145,8 +145,9 @@ def test_the_session_in_bytes_is_what_a_broker_says() -> None:
         effects = core.take_effects()
         told += effects.publications
         told += [frame for _, frames in effects.replies for frame in frames]
-        if vector.name in ("subscribe-room", "beacon"):  # The beacon; then presence is due.
-            wait_s = {"subscribe-room": 0.02, "beacon": 0.1}[vector.name]
+        # The beacon and the version of presence are due; then the change of presence is.
+        if vector.name in ("subscribe-room", "presence-head"):
+            wait_s = {"subscribe-room": 0.02, "presence-head": 0.1}[vector.name]
             core.clock(now_ms, now_s := now_s + wait_s)
             core.tick()
             told += core.take_effects().publications

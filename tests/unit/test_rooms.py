@@ -186,14 +186,14 @@ def test_a_head_is_shown_again_ever_more_rarely() -> None:
     for _ in range(len(BEACON_QUIETS_S) + 3):
         quiets.append(round(rooms.next_deadline_s() - now_s, 6))
         now_s = rooms.next_deadline_s()
-        assert 1 == len(rooms.beacons(now_s))
+        assert 2 == len(rooms.beacons(now_s))  # The head, and the version of presence.
     assert [BEACON_QUIETS_S[0], *BEACON_QUIETS_S] == quiets[: len(BEACON_QUIETS_S) + 1]
     assert {BEACON_QUIETS_S[-1]} == set(quiets[len(BEACON_QUIETS_S) + 1 :])
     rooms.published(room, now_s)
     for quiet in (BEACON_QUIETS_S[0], BEACON_QUIETS_S[0], BEACON_QUIETS_S[1]):
         now_s += quiet
         assert now_s == rooms.next_deadline_s()
-        assert 1 == len(rooms.beacons(now_s))
+        assert 2 == len(rooms.beacons(now_s))
 
 
 def test_a_busy_room_shows_no_beacons() -> None:
