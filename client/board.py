@@ -220,7 +220,10 @@ class Board:
         return parts
 
     def complete(self, text: str) -> list[Completion]:
-        """Return what the end of a half-typed line could become."""
+        """Return what the end of a half-typed line could become; no word that is unsafe to draw."""
+        return [found for found in self._completions(text) if found.word.isprintable()]
+
+    def _completions(self, text: str) -> list[Completion]:
         if text.startswith("/") and not text.startswith("//"):
             name, space, argument = text.partition(" ")
             if not space:

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Literal, TextIO
 
 from client import arguments as words
 from client.arguments import Arguments, UsageError, VersionWanted
@@ -32,6 +33,12 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return words.EXIT_PIPE_CLOSED
+    except (
+        OSError
+    ) as error:  # Also of our output: its disk is full, or it was closed from the start.
+        complain(str(error))
+        _forget_stdout()
+        return words.EXIT_FAILED
     except KeyboardInterrupt:
         status = words.EXIT_INTERRUPTED
     except SystemExit as end:  # --help, or a signal.
@@ -47,9 +54,7 @@ def _dispatch(argv: Sequence[str]) -> int:
     except EOFError:  # No answer to a question: somebody left.
         sys.stdout.write("\n")
         return 0
-    except BrokenPipeError:
-        raise
-    except (UsageError, HubbubError, OSError, ValueError) as error:
+    except (UsageError, HubbubError, ValueError) as error:
         complain(str(error))
         return _status_of(error)
 
@@ -107,10 +112,24 @@ def _leave(signal_number: int, _: FrameType | None) -> None:
 
 
 def _prepare_streams() -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _stand_in(name))
     # What the terminal's encoding cannot show is escaped: better than a traceback.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _stand_in(name: str) -> TextIO:
+    """Return a stream in place of one that the caller has closed, as with `>&-`.
+
+    It also takes the stream's number, which a socket of ours would get otherwise. There is nothing
+    to read; writing complaints goes nowhere; writing data fails, because they are lost.
+    """
+    flags = os.O_WRONLY if name == "stderr" else os.O_RDONLY
+    mode: Literal["r", "w"] = "r" if name == "stdin" else "w"
+    return open(os.open(os.devnull, flags), mode, encoding="utf-8", closefd=False)
 
 
 def _forget_stdout() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -22,8 +23,9 @@ NICKS_TRIED_MAX = 5  # Before a reader gives up to find one that is free.
 
 def complain(message: str) -> None:
     """Tell the person at the terminal, in one line; what others wrote in it is made safe."""
-    sys.stderr.write(f"hubbub: {safe(message)}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # Nobody reads it; what was begun goes on.
+        sys.stderr.write(f"hubbub: {safe(message)}\n")
+        sys.stderr.flush()
 
 
 def open_for_chat(arguments: Arguments, *, is_interactive: bool) -> Client:

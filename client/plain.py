@@ -34,8 +34,8 @@ def run(arguments: Arguments) -> int:
             unsent = conversation.settle(arguments.timeout_s * PATIENCE_TIMEOUTS)
     for text in unsent:
         complain(f"not acknowledged: {text}")
-    if printer.is_broken:
-        raise BrokenPipeError
+    if printer.failure:
+        raise printer.failure
     if unsent:
         return EXIT_UNREACHABLE
     return EXIT_FAILED if bad_count or conversation.failed_count else 0
@@ -50,7 +50,7 @@ def _talk(conversation: Conversation, printer: Printer) -> int:
             complain(f"line {line.number} was not sent: it is {line.reason}")
             continue
         meaning = commands.parse(line)
-        if isinstance(meaning, commands.Quit) or printer.is_broken:
+        if isinstance(meaning, commands.Quit) or printer.failure:
             break
         if meaning is not None:
             conversation.act(meaning)
@@ -61,7 +61,7 @@ class Printer:
     """Prints lines: what was said on standard output, trouble on standard error."""
 
     def __init__(self, *, is_json: bool) -> None:
-        self.is_broken = False  # Nobody reads our output any more.
+        self.failure: OSError | None = None  # Of our output: nobody reads it any more.
         self._sorts = {Sort.ENTRY} if is_json else {Sort.ENTRY, Sort.NOTICE}
         self._lock = threading.Lock()  # Two threads show lines; a burst stays in one piece.
 
@@ -71,9 +71,9 @@ class Printer:
             for line in lines:
                 if line.sort is Sort.TROUBLE:
                     complain(line.text)
-            if self.is_broken:
+            if self.failure:
                 return
             try:
                 write(line.text for line in lines if line.sort in self._sorts)
-            except BrokenPipeError:
-                self.is_broken = True
+            except OSError as error:
+                self.failure = error

@@ -63,8 +63,8 @@ def send(arguments: Arguments) -> int:
     if unsent:
         complain(f"{len(unsent)} not acknowledged, the first of them: {unsent[0]}")
         return EXIT_UNREACHABLE
-    if printer.is_broken:
-        raise BrokenPipeError
+    if printer.failure:
+        raise printer.failure
     return EXIT_FAILED if failed_count + receipts.failed_count else 0
 
 
@@ -72,18 +72,18 @@ class _ReceiptPrinter:
     """Tells what became of each text. Called by the thread of the receipts."""
 
     def __init__(self, nick: str, *, is_json: bool) -> None:
-        self.is_broken = False  # Nobody reads our output; what was begun is sent all the same.
+        self.failure: OSError | None = None  # Of our output; all is sent all the same.
         self._nick = nick
         self._is_json = is_json
 
     def print_kept(self, posted: Posted, sent: Sent) -> None:
-        if not self._is_json or self.is_broken:
+        if not self._is_json or self.failure:
             return
         entry = Entry(sent.room, sent.seq, sent.ts, posted.kind, self._nick, posted.text)
         try:
             write([render.json_line(render.as_json(entry))])
-        except BrokenPipeError:
-            self.is_broken = True
+        except OSError as error:
+            self.failure = error
 
     def print_failed(self, posted: Posted, error: Exception) -> None:
         complain(f"not sent: {posted.text} ({error})")

@@ -70,6 +70,16 @@ class Person:
             stderr=subprocess.PIPE,
         )
 
+    def shell(self, arguments: str, redirections: str) -> subprocess.Popen[bytes]:
+        """Start `hubbub ARGUMENTS...` from a shell that redirects its streams."""
+        return subprocess.Popen(
+            ["/bin/sh", "-c", f'exec "$0" -m client {arguments} {redirections}', sys.executable],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
     def sit_down(self, *arguments: str, directory: Path = ROOT) -> Terminal:
         """Run `hubbub ARGUMENTS...` at a terminal."""
         command = ("-P", "-m", "client", *arguments)

@@ -79,6 +79,28 @@ def test_control_characters_never_reach_the_readers_output(anna: Person, room: s
     assert anna.run("history", "-r", room, "--json").stdout.isascii()
 
 
+# --- streams ----------------------------------------------------------------
+OUTPUTS = ["send -r {} x --json", "history -r {}", "rooms", "status", "--version", "-r {}"]
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+@pytest.mark.parametrize("output", [">&-", ">/dev/full"])
+def test_an_output_that_takes_nothing_is_1_and_one_line(
+    anna: Person, room: str, command: str, output: str
+) -> None:
+    anna.run("send", "-r", room, "x")
+    status, out, err = finish(anna.shell(command.format(room), output))
+    assert (status, out, err.count("\n")) == (1, "", 1), err
+    assert err.startswith("hubbub: [Errno ")
+
+
+def test_closed_streams_do_not_matter_where_they_are_not_needed(anna: Person, room: str) -> None:
+    assert finish(anna.shell(f"send -r {room} x", "<&- >&- 2>&-")) == (0, "", "")
+    assert finish(anna.shell(f"send -r {room}", "<&-")) == (0, "", "")
+    assert finish(anna.shell("status --broker 127.0.0.1:1 --timeout 0.1", "<&- 2>&-"))[0] == 69
+    assert [entry["text"] for entry in anna.objects("history", "-r", room)] == ["x"]
+
+
 # --- tail -------------------------------------------------------------------
 def test_tail_ends_after_count_entries(anna: Person, room: str) -> None:
     anna.run("send", "-r", room, stdin="a\nb\nc\n")

@@ -197,6 +197,14 @@ def test_nicks_are_completed_with_the_last_speaker_first() -> None:
     assert words(made, "@an") == ["@Andrea", "@anna"]
 
 
+def test_names_that_could_touch_the_terminal_are_not_offered() -> None:
+    made = board("dev")
+    made.known_rooms = {"design\x1b[2J", "de\u202esk"}  # No broker of ours takes such names.
+    made.take(say("dev", "hi", nick="an\u202ea"), NOON)
+    assert words(made, "/join de") == ["dev"]
+    assert words(made, "an") == ["anna: "]
+
+
 def test_a_literal_slash_completes_no_command() -> None:
     assert words(board("dev"), "//jo") == []
 

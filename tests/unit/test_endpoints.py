@@ -45,6 +45,12 @@ def test_an_address_is_read_as_people_write_it(text: str, address: Address) -> N
         ("ftp/host", "is not a host name"),
         ("a\0b", "is not a host name"),
         ("[a[b]", "is not a host name"),
+        ("-", "is not a host name"),
+        (".local", "is not a host name"),
+        ("*", "is not a host name"),
+        ("b\xfcro", "is not a host name"),
+        ("a\udcff", "is not a host name"),  # A byte that is not UTF-8, as Python reads it.
+        ("a\x1b[2J:1", "is not a host name"),
         ("host:", "is not a port"),
         ("host:0", "is not a port"),
         ("host:65536", "is not a port"),
