@@ -302,7 +302,7 @@ class Supervisor:
             child.tell_note()
 
     def _watch_memory(self, now_s: float) -> None:
-        """Restart live when a peer made it grow beyond its bound.
+        """Restart a child that a peer made grow beyond its bound.
 
         libzmq keeps refused subscriptions and half messages of a peer without a limit of its
         own, and cannot be told to drop a peer. A restart drops them all; clients resume.
@@ -310,15 +310,16 @@ class Supervisor:
         if now_s < self._memory_at_s:
             return
         self._memory_at_s = now_s + MEMORY_EVERY_S
-        live = self._children["live"]
-        memory_mib = live.memory_bytes() >> 20
-        if memory_mib > self._settings.memory_mib:
-            logger.error(
-                "live holds %d MiB, more than %d: restarting it",
-                memory_mib,
-                self._settings.memory_mib,
-            )
-            live.kill()
+        for child in self._children.values():
+            memory_mib = child.memory_bytes() >> 20
+            if memory_mib > self._settings.memory_mib:
+                logger.error(
+                    "%s holds %d MiB, more than %d: restarting it",
+                    child.name,
+                    memory_mib,
+                    self._settings.memory_mib,
+                )
+                child.kill()
 
     # --- stopping -----------------------------------------------------------
     def _stop(self) -> int:
