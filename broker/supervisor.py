@@ -82,8 +82,9 @@ class Child:
             env=_child_environment(),
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(orders + b"\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # Dead already: its output ends, too.
+            self.process.stdin.write(orders + b"\n")
+            self.process.stdin.flush()
 
     def tell_to_stop(self) -> None:
         """Close the child's input, which is its word to stop."""
@@ -193,6 +194,7 @@ class Supervisor:
             selector.register(self._signals, selectors.EVENT_READ)
             ready = [key.fileobj for key, _ in selector.select(START_S_MAX)]
         if self._signals in ready:
+            self._take_signals()  # Or the stop would take it for a second one, and hurry.
             raise StopAsked
         if not ready:
             raise StartFailed(f"{child.name} did not start")

@@ -120,6 +120,22 @@ def test_a_hanging_child_is_ended_all_the_same(tmp_path: Path) -> None:
         assert broker.stop() == 1
 
 
+def test_a_signal_while_a_child_starts_is_not_taken_for_two(tmp_path: Path) -> None:
+    """A broker that is told to stop while it restarts history still tells every client."""
+    with BrokerProcess(tmp_path / "data") as broker, RawPeer(broker.port) as peer:
+        peer.hello("anna")
+        live, starting = broker.children()["live"], broker.kill_child("history")
+        for child in (live, starting):
+            os.kill(child, signal.SIGSTOP)
+        broker.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            broker.process.wait(0.5)  # It gives them time to end.
+        for child in (live, starting):
+            os.kill(child, signal.SIGCONT)
+        peer.await_publication(wire.Notice, lambda notice: notice.code == "closing")
+        assert broker.wait() == 0
+
+
 def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     """After kill -9 of the supervisor a new broker on the same folder and port serves at once."""
     with BrokerProcess(tmp_path / "data") as broker:
