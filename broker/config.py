@@ -50,7 +50,7 @@ OPTIONS = (
     Option("burst", 10_000, "texts that one client may send at once", SEND_TEXTS_MAX, 100_000_000),
     Option("publish_queue", 512, "batches that wait for one slow reader at most", 1, 100_000),
     Option("history_workers", 4, "threads that answer history", 1, 64),
-    Option("memory_mib", 2_048, "memory of the live process before it is restarted", 64, 10**6),
+    Option("memory_mib", 2_048, "memory of one process before it is restarted", 64, 10**6),
     Option("motd", "Welcome to Hubbub.", "greeting for newcomers"),
     Option("log_level", "info", "how much to say", choices=("debug", "info", "warning", "error")),
 )

@@ -29,6 +29,10 @@ from common.wire import Command
 
 REQUEST_BYTES_MAX = 1_024  # A HISTORY is some hundred bytes.
 WORKERS_ENDPOINT = "inproc://workers"
+# Pages that wait for a client to read them; more are dropped, for each can have a megabyte. A
+# REQ asks again only when it has its answer.
+PAGES_WAITING_MAX = 2
+REQUESTS_PER_WORKER = 2  # One is being answered, the next one is at hand.
 
 _decode_history = msgspec.msgpack.Decoder(wire.History).decode
 
@@ -83,10 +87,32 @@ def work(context: zmq.Context[Socket], path: Path, logger: logging.Logger) -> No
         reader.close()
 
 
-def proxy(clients: Socket, backend: Socket) -> None:
-    """Pass requests and answers on until the context ends."""
+def proxy(clients: Socket, backend: Socket, requests_max: int) -> None:
+    """Pass requests and answers on until the context ends.
+
+    No more requests go to the workers than they can take at once. The others wait at `clients`,
+    where turns go round among the connections, so that whoever asks a thousand questions in one
+    go waits for them, and nobody else does. (`zmq.proxy` takes a thousand at a time.)
+    """
+    poller = zmq.Poller()
+    poller.register(backend, zmq.POLLIN)
+    poller.register(clients, zmq.POLLIN)
+    requests_count = 0  # With the workers.
     try:
-        zmq.proxy(clients, backend)
+        while True:
+            ready = dict(poller.poll())
+            if backend in ready:
+                clients.send_multipart(backend.recv_multipart(copy=False), copy=False)
+                requests_count -= 1
+                poller.register(clients, zmq.POLLIN)
+            elif clients in ready:
+                frames = clients.recv_multipart()
+                if b"" not in frames[:-1]:
+                    continue  # Not from a REQ; a REP would drop it without a word.
+                backend.send_multipart(frames)
+                requests_count += 1
+                if requests_count == requests_max:
+                    poller.unregister(clients)
     except zmq.ContextTerminated:
         pass
     finally:
@@ -101,6 +127,7 @@ def main() -> int:
     context: zmq.Context[Socket] = zmq.Context()
     endpoint = Address(orders.address, orders.history_port).url()
     clients = bound_socket(context, zmq.ROUTER, orders.address, REQUEST_BYTES_MAX)
+    clients.setsockopt(zmq.SNDHWM, PAGES_WAITING_MAX)
     backend = context.socket(zmq.DEALER)
     backend.setsockopt(zmq.LINGER, 0)
     backend.bind(WORKERS_ENDPOINT)
@@ -111,11 +138,15 @@ def main() -> int:
         report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
         return 1
     path = Path(orders.settings.data) / FILE_NAME
+    workers_count = orders.settings.history_workers
     threads = [
         threading.Thread(target=work, args=(context, path, logger), name=f"history-{index}")
-        for index in range(orders.settings.history_workers)
+        for index in range(workers_count)
     ]
-    threads.append(threading.Thread(target=proxy, args=(clients, backend), name="proxy"))
+    requests_max = workers_count * REQUESTS_PER_WORKER
+    threads.append(
+        threading.Thread(target=proxy, args=(clients, backend, requests_max), name="proxy")
+    )
     for thread in threads:
         thread.start()
     report(Report())

@@ -40,7 +40,43 @@ DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
 REPLIES_WAITING_MAX = 2 * ROOMS_PER_SESSION_MAX
 HEARTBEATS_MISSED = 2  # So many intervals of silence, and a client is taken for dead.
 TRIM_EVERY_S = 1.0
+TRIM_ON_S = 0.1  # After a trim that found something: a busy room grows faster than one drops.
 REFUSALS_EVERY_S = 60.0
+
+
+class Subscriptions:
+    """Judges the subscriptions that peers ask of XPUB. Belongs to the thread that owns XPUB.
+
+    In manual mode libzmq keeps beside its queue of frames a queue of the pipes that asked, but
+    puts no pipe there for a frame that is data. From such a frame on, until its queue is empty,
+    each subscription would be admitted for another peer than the one that asked (4.3.5,
+    xpub.cpp, xrecv). Until then nobody is admitted; a client asks again when no beacon comes.
+    """
+
+    def __init__(self, xpub: zmq.Socket[bytes], core: Core) -> None:
+        self._xpub = xpub
+        self._core = core
+        self._is_paired = True  # The frame heard last belongs to the pipe that libzmq takes.
+
+    def drain(self) -> None:
+        """Take what has arrived, a bounded number of frames."""
+        xpub, core = self._xpub, self._core
+        try:
+            for _ in range(SUBSCRIPTIONS_MAX):
+                frames = xpub.recv_multipart(zmq.NOBLOCK)
+                frame = frames[0]
+                if len(frames) > 1 or frame[:1] not in (b"\0", b"\1"):
+                    core.refusals["bad_subscription"] += 1
+                    self._is_paired = False
+                elif frame[0]:
+                    if core.subscribed(frame[1:]) and self._is_paired:
+                        xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
+                else:
+                    if self._is_paired:
+                        xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
+                    core.unsubscribed(frame[1:])
+        except zmq.Again:
+            self._is_paired = True
 
 
 class Worker:
@@ -124,6 +160,7 @@ class Worker:
 
     def _serve(self) -> None:
         core, log = self._core, self._log
+        subscriptions = Subscriptions(self._xpub, core)
         poller = zmq.Poller()
         for source in (ORDERS_FILE, self._xpub, self._router):
             poller.register(source, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
@@ -132,7 +169,7 @@ class Worker:
             ready = dict(poller.poll(self._wait_ms()))
             core.clock(time.time_ns() // 1_000_000, time.monotonic())
             if self._xpub in ready:
-                self._drain_subscriptions()
+                subscriptions.drain()
             if self._router in ready:
                 self._drain_commands()
             core.tick()
@@ -155,23 +192,6 @@ class Worker:
     def _wait_ms(self) -> int:
         wait_s = min(self._core.next_deadline_s(), self._trim_at_s) - time.monotonic()
         return max(0, int(wait_s * 1_000) + 1)
-
-    def _drain_subscriptions(self) -> None:
-        xpub, core = self._xpub, self._core
-        try:
-            for _ in range(SUBSCRIPTIONS_MAX):
-                frames = xpub.recv_multipart(zmq.NOBLOCK)
-                frame = frames[0]
-                if len(frames) > 1 or frame[:1] not in (b"\0", b"\1"):
-                    core.refusals["bad_subscription"] += 1
-                elif frame[0]:
-                    if core.subscribed(frame[1:]):
-                        xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
-                else:
-                    xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
-                    core.unsubscribed(frame[1:])
-        except zmq.Again:
-            pass
 
     def _drain_commands(self) -> None:
         receive, handle = self._router.recv_multipart, self._core.receive
@@ -204,7 +224,10 @@ class Worker:
         if now_s >= self._trim_at_s:
             self._trim_at_s = now_s + TRIM_EVERY_S
             try:
-                self._core.trimmed(self._log.trim(time.time_ns() // 1_000_000))
+                firsts = self._log.trim(time.time_ns() // 1_000_000)
+                self._core.trimmed(firsts)
+                if firsts:
+                    self._trim_at_s = now_s + TRIM_ON_S
             except LogFailed as error:
                 self._logger.error("%s", error)  # noqa: TRY400 - the cause is the message
         refusals = self._core.refusals

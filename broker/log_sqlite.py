@@ -33,6 +33,7 @@ TRIM_BATCHES_MAX = 512  # so that chat never waits long for it.
 SENDER_DAYS = 7  # How long a client may take to send again what was not acknowledged.
 WAL_PAGES_MAX = 4_000  # A checkpoint every 16 MiB: rarer pauses than the default's 4 MiB.
 DAY_MS = 86_400_000
+SENDERS_EVERY_MS = 3_600_000  # They have no order by time: a look is a look at all of them.
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -187,6 +188,7 @@ class SqliteLog:
         self._total = sum(room.head for room in self._rooms.values())
         self._noted_total = -1
         self._trim_queue: list[str] = []
+        self._senders_ms = 0  # When those of long ago were last looked for.
 
     def rooms(self) -> list[RoomRecord]:
         """Return every room that has entries, or had."""
@@ -311,24 +313,30 @@ class SqliteLog:
         self._note_progress()
         oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
         try:
-            if not self._trim_queue:
-                self._forget_senders(now_ms)
-                self._trim_queue = list(self._rooms)
-            turn, self._trim_queue = (
-                self._trim_queue[:TRIM_ROOMS_MAX],
-                self._trim_queue[TRIM_ROOMS_MAX:],
-            )
-            return {
-                name: self._rooms[name].first
-                for name in turn
-                if self._trim_room(self._rooms[name], oldest_ms)
-            }
+            self._forget_senders(now_ms)
+            cuts = self._cuts(oldest_ms)
+            if cuts:
+                self._drop(cuts)
         except sqlite3.Error as error:
             self._roll_back()
             message = f"the log cannot be trimmed: {error}"
             raise LogFailed(message) from error
+        for name, cut in cuts.items():
+            self._rooms[name].first = cut + 1
+        return {name: cut + 1 for name, cut in cuts.items()}
 
-    def _trim_room(self, room: _Room, oldest_ms: int) -> bool:
+    def _cuts(self, oldest_ms: int) -> dict[str, int]:
+        """Return the last seq to drop of each room whose turn it is and that has one."""
+        if not self._trim_queue:
+            self._trim_queue = list(self._rooms)
+        turn, self._trim_queue = (
+            self._trim_queue[:TRIM_ROOMS_MAX],
+            self._trim_queue[TRIM_ROOMS_MAX:],
+        )
+        cuts = {name: self._cut(self._rooms[name], oldest_ms) for name in turn}
+        return {name: cut for name, cut in cuts.items() if cut}
+
+    def _cut(self, room: _Room, oldest_ms: int) -> int:
         last_unwanted = room.head - self._retain_messages if self._retain_messages else 0
         base = room.id << SEQ_BITS
         cut = 0
@@ -339,19 +347,26 @@ class SqliteLog:
             if place & SEQ_MASK > last_unwanted and ts >= oldest_ms:
                 break
             cut = place & SEQ_MASK
-        if not cut:
-            return False
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("DELETE FROM batches WHERE place BETWEEN ? AND ?", (base, base | cut))
-        self._db.execute(
-            "UPDATE rooms SET first = ?, trimmed = ? WHERE id = ?", (cut + 1, cut, room.id)
-        )
-        self._db.execute("COMMIT")
-        room.first = cut + 1
-        return True
+        return cut
+
+    def _drop(self, cuts: Mapping[str, int]) -> None:
+        """Drop the entries up to these seqs; one commit, for each waits for the disk."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        for name, cut in cuts.items():
+            room_id = self._rooms[name].id
+            base = room_id << SEQ_BITS
+            db.execute("DELETE FROM batches WHERE place BETWEEN ? AND ?", (base, base | cut))
+            db.execute(
+                "UPDATE rooms SET first = ?, trimmed = ? WHERE id = ?", (cut + 1, cut, room_id)
+            )
+        db.execute("COMMIT")
 
     def _forget_senders(self, now_ms: int) -> None:
+        if 0 <= now_ms - self._senders_ms < SENDERS_EVERY_MS:
+            return
         self._db.execute("DELETE FROM senders WHERE ts < ?", (now_ms - SENDER_DAYS * DAY_MS,))
+        self._senders_ms = now_ms
 
     def _note_progress(self) -> None:
         if self._total != self._noted_total:

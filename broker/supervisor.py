@@ -82,8 +82,9 @@ class Child:
             env=_child_environment(),
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(orders + b"\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # Dead already: its output ends, too.
+            self.process.stdin.write(orders + b"\n")
+            self.process.stdin.flush()
 
     def tell_to_stop(self) -> None:
         """Close the child's input, which is its word to stop."""
@@ -193,6 +194,7 @@ class Supervisor:
             selector.register(self._signals, selectors.EVENT_READ)
             ready = [key.fileobj for key, _ in selector.select(START_S_MAX)]
         if self._signals in ready:
+            self._take_signals()  # Or the stop would take it for a second one, and hurry.
             raise StopAsked
         if not ready:
             raise StartFailed(f"{child.name} did not start")
@@ -302,7 +304,7 @@ class Supervisor:
             child.tell_note()
 
     def _watch_memory(self, now_s: float) -> None:
-        """Restart live when a peer made it grow beyond its bound.
+        """Restart a child that a peer made grow beyond its bound.
 
         libzmq keeps refused subscriptions and half messages of a peer without a limit of its
         own, and cannot be told to drop a peer. A restart drops them all; clients resume.
@@ -310,15 +312,16 @@ class Supervisor:
         if now_s < self._memory_at_s:
             return
         self._memory_at_s = now_s + MEMORY_EVERY_S
-        live = self._children["live"]
-        memory_mib = live.memory_bytes() >> 20
-        if memory_mib > self._settings.memory_mib:
-            logger.error(
-                "live holds %d MiB, more than %d: restarting it",
-                memory_mib,
-                self._settings.memory_mib,
-            )
-            live.kill()
+        for child in self._children.values():
+            memory_mib = child.memory_bytes() >> 20
+            if memory_mib > self._settings.memory_mib:
+                logger.error(
+                    "%s holds %d MiB, more than %d: restarting it",
+                    child.name,
+                    memory_mib,
+                    self._settings.memory_mib,
+                )
+                child.kill()
 
     # --- stopping -----------------------------------------------------------
     def _stop(self) -> int:

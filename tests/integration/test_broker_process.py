@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
@@ -119,6 +120,22 @@ def test_a_hanging_child_is_ended_all_the_same(tmp_path: Path) -> None:
         assert broker.stop() == 1
 
 
+def test_a_signal_while_a_child_starts_is_not_taken_for_two(tmp_path: Path) -> None:
+    """A broker that is told to stop while it restarts history still tells every client."""
+    with BrokerProcess(tmp_path / "data") as broker, RawPeer(broker.port) as peer:
+        peer.hello("anna")
+        live, starting = broker.children()["live"], broker.kill_child("history")
+        for child in (live, starting):
+            os.kill(child, signal.SIGSTOP)
+        broker.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            broker.process.wait(0.5)  # It gives them time to end.
+        for child in (live, starting):
+            os.kill(child, signal.SIGCONT)
+        peer.await_publication(wire.Notice, lambda notice: notice.code == "closing")
+        assert broker.wait() == 0
+
+
 def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     """After kill -9 of the supervisor a new broker on the same folder and port serves at once."""
     with BrokerProcess(tmp_path / "data") as broker:
@@ -172,6 +189,27 @@ def test_memory_beyond_the_bound_restarts_live(tmp_path: Path) -> None:
             peer.hello("anna")
             peer.join("lobby")
             peer.ask(wire.Send(1, "lobby", wire.Kind.TEXT, ["still here"]), wire.Ack)
+
+
+def test_half_messages_on_the_history_endpoint_are_bounded(tmp_path: Path) -> None:
+    """A message that never ends restarts history before it has the machine's memory."""
+    with (
+        BrokerProcess(tmp_path / "data", "--memory-mib", "96") as broker,
+        socket.create_connection(("127.0.0.1", broker.port + 2)) as endless,
+    ):
+        history = broker.children()["history"]
+        # ZMTP 3.1: greeting with mechanism NULL, READY of a DEALER, then frames with MORE.
+        endless.sendall(b"\xff" + bytes(8) + b"\x7f\3\0NULL" + bytes(16 + 32))
+        endless.sendall(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER")
+        frames = (b"\1\xff" + bytes(255)) * 4_096
+
+        def is_restarted() -> bool:
+            with contextlib.suppress(ConnectionError):
+                endless.sendall(frames)
+            return broker.children().get("history") not in (None, history)
+
+        eventually(is_restarted, "a restart")
+        assert "history holds" in broker.log()
 
 
 def test_one_broker_per_data_folder(tmp_path: Path) -> None:

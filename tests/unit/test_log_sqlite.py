@@ -202,6 +202,22 @@ def test_a_trim_takes_turns_and_small_bites(store: SqliteStore) -> None:
     assert {2} == {record.first for record in log.rooms() if record.name != "deep"}
 
 
+def test_a_trim_of_many_rooms_waits_for_the_disk_once(store: SqliteStore) -> None:
+    """All that one call drops is one commit, and old senders are not looked for each time."""
+    log = store.open(retain_messages=1)
+    said_statements: list[str] = []
+    everywhere = [proposal(f"r{index}", said("x")) for index in range(TRIM_ROOMS_MAX)]
+    for _ in range(2):
+        log.append(everywhere)
+    log.trim(0)
+    log.append(everywhere)
+    store.database.set_trace_callback(said_statements.append)
+    assert TRIM_ROOMS_MAX == len(log.trim(1_000))
+    store.database.set_trace_callback(None)
+    assert 1 == said_statements.count("COMMIT")
+    assert not any("senders" in statement for statement in said_statements)
+
+
 def test_old_senders_are_forgotten_and_young_ones_are_not(store: SqliteStore) -> None:
     """After as many days as a client may take to send again, its marks go from the file."""
     log = store.open()
