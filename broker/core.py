@@ -24,6 +24,7 @@ from common.errors import Code, Refused
 from common.limits import (
     PRESENCE_NAMES_MAX,
     PROTOCOL_VERSION,
+    ROOMS_BYTES_MAX,
     ROOMS_PAGE_MAX,
     ROOMS_PER_SESSION_MAX,
     TOKEN_BYTES,
@@ -31,7 +32,7 @@ from common.limits import (
 )
 from common.wire import INBOX, Command, Kind, Post
 
-NICKS_PER_COST = 64  # So many nicks in an answer cost as much as a text.
+NAMES_PER_COST = 64  # So many nicks or rooms in an answer cost as much as a text.
 PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
 RETURN_S = 60.0  # So long after its start the broker takes resumed members for old ones.
 # Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
@@ -178,8 +179,8 @@ class Core:
     def _charge(self, session: Session, cost: int) -> None:
         """Take what a command costs from the session's allowance; raise `Refused(slow_down)`.
 
-        A SEND costs its texts, and any other command one; WHO in a large room costs more,
-        for its answer is much larger than the question.
+        A SEND costs its texts, and any other command one; WHO in a large room and ROOMS cost
+        more, for the answer is much larger than the question.
         """
         wait_ms = self.sessions.wait_ms(session, cost, self._now_s)
         if wait_ms:
@@ -343,7 +344,7 @@ class Core:
     def _who(self, session: Session, command: wire.Who) -> None:
         room = self._member_room(session, command.room)
         roster = room.roster
-        self._charge(session, len(roster) // NICKS_PER_COST)
+        self._charge(session, len(roster) // NAMES_PER_COST)
         self._reply(
             session.route,
             wire.Members(
@@ -352,10 +353,15 @@ class Core:
         )
 
     def _rooms_after(self, session: Session, command: wire.Rooms) -> None:
-        names = sorted(room.name for room in self.rooms if room.name > command.after)
-        rooms = [self._room(name) for name in names[:ROOMS_PAGE_MAX]]
-        infos = [wire.RoomInfo(r.name, len(r.roster), r.head, r.topic) for r in rooms]
-        is_more = len(names) > ROOMS_PAGE_MAX
+        infos: list[wire.RoomInfo] = []
+        size_bytes, is_more = 0, False
+        for room in self.rooms.after(command.after):
+            if len(infos) == ROOMS_PAGE_MAX or size_bytes >= ROOMS_BYTES_MAX:
+                is_more = True
+                break
+            infos.append(wire.RoomInfo(room.name, len(room.roster), room.head, room.topic))
+            size_bytes += len(room.name.encode()) + len(room.topic.encode())
+        self._charge(session, len(infos) // NAMES_PER_COST)
         self._reply(session.route, wire.RoomList(command.id, infos, is_more))
 
     # --- the log ------------------------------------------------------------

@@ -6,6 +6,7 @@ PROTOCOL.md, "Rooms" and "Head beacons".
 from __future__ import annotations
 
 import hmac
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 
 from broker import keys
@@ -73,6 +74,7 @@ class Rooms:
         self._version = version  # Where each roster's versions begin: above any earlier run's.
         self._rooms_max = rooms_max
         self._rooms = {record.name: Room(record, secret, version) for record in records}
+        self._names = sorted(self._rooms)  # Kept in order: everybody may ask for them any time.
         self._beacons: Timers[str] = Timers()
         self.proposals: list[Proposal] = []
 
@@ -86,6 +88,11 @@ class Rooms:
         """Return the room of this exact spelling."""
         return self._rooms.get(name)
 
+    def after(self, name: str) -> Iterator[Room]:
+        """Yield the rooms whose names come after this one, in the order of their names."""
+        for index in range(bisect_right(self._names, name), len(self._names)):
+            yield self._rooms[self._names[index]]
+
     def open(self, name: str) -> Room:
         """Return the room, made where there is none; raise `Refused`."""
         name = check_room(name)
@@ -95,6 +102,7 @@ class Rooms:
                 raise Refused(Code.TOO_MANY_ROOMS, f"{self._rooms_max} rooms are the most here")
             record = RoomRecord(name, 0, 1, 0, "")
             room = self._rooms[name] = Room(record, self._secret, self._version)
+            insort(self._names, name)
         return room
 
     def drop_if_unused(self, room: Room) -> None:
@@ -102,6 +110,7 @@ class Rooms:
         is_known = self._rooms.get(room.name) is room  # It may have been forgotten before.
         if is_known and not room.roster and not room.head and room.proposal is None:
             del self._rooms[room.name]
+            del self._names[bisect_left(self._names, room.name)]
             self._beacons.cancel(room.name)
 
     def proposal(self, room: Room, count: int, size_bytes: int) -> Proposal:

@@ -33,6 +33,7 @@ BATCH_BYTES_MAX = 256 * 1024  # Times the publish queue: the memory that a slow 
 BATCH_ENTRIES_MAX = 4_096
 PRESENCE_NAMES_MAX = 256  # Above this many users a room's presence is a count, not names.
 ROOMS_PAGE_MAX = 500  # Rooms in one ROOMS reply.
+ROOMS_BYTES_MAX = 64 * 1024  # It ends after the room whose name and topic cross this.
 
 # --- history ----------------------------------------------------------------
 HISTORY_DEFAULT = 100  # Entries that a newcomer sees.

@@ -13,6 +13,7 @@ from common.limits import (
     NUMBER_MAX,
     PRESENCE_NAMES_MAX,
     PROTOCOL_VERSION,
+    ROOMS_BYTES_MAX,
     ROOMS_PAGE_MAX,
     ROOMS_PER_SESSION_MAX,
     TOPIC_CHARS_MAX,
@@ -325,6 +326,26 @@ def test_rooms_are_listed_page_by_page(bench: Bench) -> None:
     rest = ann.ask(wire.Rooms(3, after_three), wire.RoomList)
     assert (ROOMS_PAGE_MAX, False) == (len(rest.rooms), rest.more)
     assert wire.RoomList(3, [], more=False) == ann.ask(wire.Rooms(3, names[-1]), wire.RoomList)
+
+
+def test_a_list_of_rooms_is_bounded_in_bytes(bench: Bench) -> None:
+    """However long the topics are, one answer stays small, and the next one goes on."""
+    topic = "\N{GRINNING FACE}" * TOPIC_CHARS_MAX
+    count = 2 * ROOMS_BYTES_MAX // len(topic.encode())
+    bench.rules = MANY
+    bench.start()
+    names = [f"r{index:04}" for index in range(count)]
+    ann = bench.peer("ann", *names)
+    for number, name in enumerate(names, 1):
+        ann.ask(wire.Send(number, name, Kind.TOPIC, [topic]), wire.Ack)
+    listed: list[str] = []
+    is_more = True
+    while is_more:
+        answer = ann.ask(wire.Rooms(1, listed[-1] if listed else ""), wire.RoomList)
+        assert len(wire.encode(answer)) < 2 * ROOMS_BYTES_MAX
+        listed += [info.room for info in answer.rooms]
+        is_more = answer.more
+    assert names == listed
 
 
 def test_what_cannot_be_read_is_refused_and_the_session_lives(bench: Bench) -> None:
