@@ -198,9 +198,14 @@ def test_half_messages_on_the_history_endpoint_are_bounded(tmp_path: Path) -> No
         socket.create_connection(("127.0.0.1", broker.port + 2)) as endless,
     ):
         history = broker.children()["history"]
-        # ZMTP 3.1: greeting with mechanism NULL, READY of a DEALER, then frames with MORE.
+        # ZMTP 3.1: greeting with mechanism NULL, READY of a DEALER, then frames with MORE. Each
+        # waits for the other side's, or libzmq may hang up.
         endless.sendall(b"\xff" + bytes(8) + b"\x7f\3\0NULL" + bytes(16 + 32))
+        greeting = b""
+        while len(greeting) < 64:
+            greeting += endless.recv(64 - len(greeting))
         endless.sendall(b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER")
+        assert b"READY" in endless.recv(256)
         frames = (b"\1\xff" + bytes(255)) * 4_096
 
         def is_restarted() -> bool:
