@@ -165,6 +165,7 @@ class Prompt:
         self._screen = screen
         self._meanings: queue.Queue[Meaning | None] = queue.Queue(MEANINGS_WAITING_MAX)
         self._actor = threading.Thread(target=self._act, name="act", daemon=True)
+        self._signal_status: int | None = None  # Of the signal that asked to leave.
         self._buffer = Buffer(
             completer=Words(conversation),
             history=InMemoryHistory(),
@@ -187,13 +188,18 @@ class Prompt:
         self._actor.start()
         former = {number: signal.signal(number, self._leave) for number in LEAVING_SIGNALS}
         try:
-            return self._app.run(pre_run=lambda: self._screen.begin(self._app))
+            return self._app.run(pre_run=self._begin)
         except EOFError:  # The terminal went away.
             return 0
         finally:
             self._screen.end()
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+    def _begin(self) -> None:
+        self._screen.begin(self._app)
+        if self._signal_status is not None and self._app.loop is not None:
+            self._app.loop.call_soon(self._exit, self._signal_status)
 
     def finish(self) -> list[str]:
         """Do what was typed before leaving; return the texts that were not even begun."""
@@ -214,9 +220,10 @@ class Prompt:
             self._conversation.act(meaning)
 
     def _leave(self, signal_number: int, _: FrameType | None) -> None:
+        self._signal_status = 128 + signal_number
         loop = self._app.loop
-        if loop is not None:
-            loop.call_soon_threadsafe(self._exit, 128 + signal_number)
+        if loop is not None:  # Otherwise the prompt is not there yet, and `_begin` leaves.
+            loop.call_soon_threadsafe(self._exit, self._signal_status)
 
     def _exit(self, status: int) -> None:
         if not self._app.is_done:

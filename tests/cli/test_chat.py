@@ -11,6 +11,7 @@ import pytest
 from tests.broker_process import BrokerProcess
 from tests.cli.conftest import NewPerson
 from tests.cli.person import Person
+from tests.cli.terminal import Terminal
 
 PASTED = [f"pasted line {number}" for number in range(200)]
 
@@ -91,6 +92,32 @@ def test_a_closed_window_leaves_the_room(anna: Person, bob: Person, room: str) -
         terminal.hang_up()
         other.see("<-- anna left")
         terminal.wait_for_end()
+
+
+# Sends itself SIGTERM when the chat has just begun to take signals, and has no prompt yet.
+EARLY_SIGNAL = """
+import os, signal, sys
+from client import chat
+from client.__main__ import main
+take = signal.signal
+def take_and_send(number, handler):
+    former = take(number, handler)
+    if number == chat.LEAVING_SIGNALS[-1]:
+        signal.signal = take
+        os.kill(os.getpid(), signal.SIGTERM)
+    return former
+run = chat.Prompt.run
+def run_under_fire(prompt):
+    signal.signal = take_and_send
+    return run(prompt)
+chat.Prompt.run = run_under_fire
+sys.exit(main([]))
+"""
+
+
+def test_a_signal_before_the_prompt_stands_leaves_too(anna: Person, tmp_path: Path) -> None:
+    with Terminal("-c", EARLY_SIGNAL, environ=anna.environ, directory=tmp_path) as terminal:
+        assert terminal.wait_for_end() == 143
 
 
 def test_rooms_are_joined_switched_and_left(anna: Person, bob: Person, room: str) -> None:
