@@ -7,6 +7,7 @@ B-tree. https://sqlite.org/wal.html, https://sqlite.org/rowidtable.html
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 import time
@@ -88,8 +89,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 def prepare(folder: Path) -> Path:
     """Make or check the log in a folder and return its file; raise `LogUnusable`.
 
-    A new log, and one that is behind its own progress (a restored backup), gets a new epoch,
-    so that clients know not to trust the places that they remember.
+    A new log, and one that does not go on from where the folder's last one was (a restored
+    backup), gets a new epoch: clients then know not to trust the places that they remember.
     """
     path = folder / FILE_NAME
     try:
@@ -102,6 +103,14 @@ def prepare(folder: Path) -> Path:
         message = f"the log {path} cannot be used: {error}; restore it or choose another --data"
         raise LogUnusable(message) from error
     return path
+
+
+def fold(folder: Path) -> None:
+    """Fold the write-ahead log into the file, when nobody has it open: one file is a backup."""
+    with contextlib.suppress(sqlite3.Error):  # What is in the write-ahead log is safe there.
+        connection = connect(folder / FILE_NAME)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -125,17 +134,17 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         _set_meta(connection, "secret", secrets.token_bytes(SECRET_BYTES))
-    if is_empty or _is_behind(connection, path.parent):
+    if is_empty or not _is_continued(connection, path.parent):
         _set_meta(connection, "epoch", secrets.randbelow(2**32 - 1) + 1)
     connection.execute("COMMIT")
 
 
-def _is_behind(connection: sqlite3.Connection, folder: Path) -> bool:
-    """Tell whether the log has fewer entries than were committed to it."""
+def _is_continued(connection: sqlite3.Connection, folder: Path) -> bool:
+    """Tell whether the log has at least what was committed in this folder."""
     epoch, _ = read_identity(connection)
     rooms = connection.execute("SELECT id, trimmed FROM rooms").fetchall()
     total = sum(read_tail(connection, room_id, trimmed)[0] for room_id, trimmed in rooms)
-    return total < progress.read(folder, epoch)
+    return progress.is_continued(folder, epoch, total)
 
 
 def _meta(connection: sqlite3.Connection, key: str) -> object:
@@ -187,6 +196,7 @@ class SqliteLog:
         self._folder = path.parent
         self._total = sum(room.head for room in self._rooms.values())
         self._noted_total = -1
+        self._note_progress()
         self._trim_queue: list[str] = []
         self._senders_ms = 0  # When those of long ago were last looked for.
 

@@ -1,8 +1,9 @@
-"""How far the log had got, noted beside it: so an older copy that was put in its place shows.
+"""How far the log had got, noted beside it: so that a copy put in its place shows.
 
 The file holds the log's epoch and the number of entries that were ever committed under it. A
-log that has fewer lost some that were acknowledged, and must get a new epoch. A note that is
-a second old, or missing, does no harm: then clients that have seen more still notice.
+log that has fewer lost some that were acknowledged; one without its note came from elsewhere.
+Both must get a new epoch. The note may be a second old: then clients that have seen more still
+notice. A folder that was moved whole keeps note and epoch.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from pathlib import Path
 FILE_NAME = "progress"
 
 
-def read(folder: Path, epoch: int) -> int:
-    """Return the entries noted under this epoch; 0 when there is no such note."""
+def is_continued(folder: Path, epoch: int, total: int) -> bool:
+    """Tell whether the log of this epoch, with so many entries, is the one that was here."""
+    if not total:
+        return True  # Nothing was ever acknowledged.
     try:
-        noted_epoch, total = (folder / FILE_NAME).read_text().split()
-        return int(total) if int(noted_epoch) == epoch else 0
+        noted_epoch, noted_total = (folder / FILE_NAME).read_text().split()
+        return int(noted_epoch) == epoch and int(noted_total) <= total
     except (OSError, ValueError):
-        return 0
+        return False
 
 
 def note(folder: Path, epoch: int, total: int) -> None:

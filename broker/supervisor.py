@@ -22,7 +22,7 @@ import msgspec
 from broker.child import LOG_FORMAT, Orders, Report
 from broker.config import Settings
 from broker.datadir import hold
-from broker.log_sqlite import prepare
+from broker.log_sqlite import fold, prepare
 from broker.ports import free_base_port, resolve
 from common.endpoints import Address
 from common.errors import HubbubError
@@ -344,6 +344,8 @@ class Supervisor:
                     is_clean = is_hurried
                     child.process.wait()
             child.reap()
+        if is_clean and self._stop_signals == signals_count:
+            fold(Path(self._settings.data))
         return 0 if is_clean else 1
 
 

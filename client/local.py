@@ -38,20 +38,20 @@ class NotStartedError(Exception):
 
 def run(arguments: Arguments, open_chat: Callable[[Arguments], int]) -> int:
     """Open the chat with the broker at the address, started here if nobody is there."""
-    broker = None
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        with _turn():
+        try:
+            with _turn():
+                if not _is_broker_there(arguments):
+                    _start(arguments, started)
+        except NotStartedError as error:
+            # Somebody else may have started one at the same moment.
             if not _is_broker_there(arguments):
-                broker = _start(arguments)
-    except NotStartedError as error:
-        # Somebody else may have started one at the same moment.
-        if not _is_broker_there(arguments):
-            complain(f"the broker did not start: {error}")
-            return EXIT_FAILED
-    try:
+                complain(f"the broker did not start: {error}")
+                return EXIT_FAILED
         return open_chat(arguments)
-    finally:
-        if broker is not None:
+    finally:  # Whenever a signal comes, no broker of ours stays behind.
+        for broker in started:
             _stop(broker)
 
 
@@ -98,26 +98,23 @@ def _check_broker(arguments: Arguments) -> None:
         raise Unreachable(message) from error
 
 
-def _start(arguments: Arguments) -> subprocess.Popen[bytes]:
-    """Start a broker and wait until it serves; raise `NotStartedError`."""
+def _start(arguments: Arguments, started: list[subprocess.Popen[bytes]]) -> None:
+    """Start a broker, noted in `started`, and wait until it serves; raise `NotStartedError`."""
     log_path = identity.data_dir() / "broker.log"
     with log_path.open("ab") as log:
         if log.tell() > LOG_BYTES_MAX:
             log.truncate(0)
-        broker = subprocess.Popen(
-            _command(arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=_environment(),
-            start_new_session=True,
+        started.append(
+            subprocess.Popen(
+                _command(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(),
+                start_new_session=True,
+            )
         )
-    try:
-        _wait_until_ready(broker, log_path)
-    except BaseException:
-        _stop(broker)
-        raise
-    return broker
+    _wait_until_ready(started[-1], log_path)
 
 
 def _command(arguments: Arguments) -> list[str]:

@@ -296,3 +296,13 @@ def test_ipv6(tmp_path: Path) -> None:
             page, batches = peer.history(request)
             assert isinstance(page, wire.Page)
             assert [post.texts for batch in batches for post in batch.posts] == [["six"]]
+
+
+def test_a_clean_stop_leaves_one_file(tmp_path: Path) -> None:
+    """The write-ahead log is folded into the database, so that a copy of one file is whole."""
+    with BrokerProcess(tmp_path / "data") as broker, RawPeer(broker.port) as peer:
+        peer.hello("anna")
+        peer.join("lobby")
+        peer.ask(wire.Send(1, "lobby", wire.Kind.TEXT, ["kept"]), wire.Ack)
+        assert broker.stop() == 0
+    assert not (tmp_path / "data" / "hubbub.db-wal").exists()

@@ -21,6 +21,7 @@ from broker.log_sqlite import (
     SEQ_BITS,
     TRIM_BATCHES_MAX,
     TRIM_ROOMS_MAX,
+    SqliteLog,
     prepare,
 )
 from common.limits import SENDS_IN_FLIGHT_MAX
@@ -93,6 +94,30 @@ def test_a_restored_backup_has_a_new_epoch_and_the_old_secret(
         assert epoch != log.epoch
         assert secret == log.secret
         assert [RoomRecord("r", 0, 1, 1, "", 1)] == log.rooms()
+
+
+def test_a_copy_in_an_empty_folder_has_a_new_epoch(tmp_path: Path) -> None:
+    """A backup that is served from elsewhere may be old: without its note nobody knows."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    with closing(SqliteStore(tmp_path / "old")) as store:
+        log = store.open()
+        log.append([proposal("r", said("a"))])
+        epoch = log.epoch
+    shutil.copyfile(tmp_path / "old" / FILE_NAME, tmp_path / "new" / FILE_NAME)
+    with closing(SqliteStore(tmp_path / "new")) as store:
+        assert epoch != store.open().epoch
+
+
+def test_a_crash_before_the_first_note_keeps_the_epoch(tmp_path: Path) -> None:
+    """The note is there from the start, so a kill at any moment is no restored backup."""
+    prepare(tmp_path)
+    log = SqliteLog(tmp_path / FILE_NAME, retain_messages=0, retain_days=0)
+    log.append([proposal("r", said("a"))])
+    log._db.close()
+    prepare(tmp_path)
+    with closing(SqliteStore(tmp_path)) as store:
+        assert log.epoch == store.open().epoch
 
 
 def test_a_log_that_moved_whole_keeps_its_epoch(tmp_path: Path) -> None:
