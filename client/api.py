@@ -37,7 +37,7 @@ from client.events import (
     Sent,
     State,
 )
-from client.limits import CALL_TIMEOUT_S, CLOSE_S, REPLY_BYTES_MAX
+from client.limits import BURST_EVENTS_MAX, CALL_TIMEOUT_S, CLOSE_S, REPLY_BYTES_MAX
 from client.outbox import Line
 from client.pending import Pending
 from client.questions import Call
@@ -351,6 +351,16 @@ class Client:
         if self._taken or self._refill(timeout_s):
             return self._taken.popleft()
         return None
+
+    def next_burst(self, timeout_s: float | None = None) -> list[Event]:
+        """Return the next event and those that have come with it, at most `BURST_EVENTS_MAX`.
+
+        Empty when closed, or after timeout_s without an event. Only one thread at a time.
+        """
+        if not self._taken:
+            self._refill(timeout_s)
+        count = min(len(self._taken), BURST_EVENTS_MAX)
+        return [self._taken.popleft() for _ in range(count)]
 
     def _refill(self, timeout_s: float | None) -> bool:
         self._check_process()

@@ -22,7 +22,6 @@ from common.names import fold
 if TYPE_CHECKING:
     from client.api import Client
 
-BURST_EVENTS_MAX = 1_000  # Shown in one write; more would make the first of them wait.
 ECHO_WAIT_S = 1.0  # For our own last words to be shown, once they are acknowledged.
 STOP_WAIT_S = 1.0
 UNSENT_CHARS_SHOWN_MAX = 60
@@ -67,14 +66,11 @@ class Conversation:
         """Show events until the client is closed, each burst at once. A thread of its own."""
         while True:
             try:
-                event = self._client.next_event(None)
+                burst = self._client.next_burst()
             except HubbubError:
                 return
-            if event is None:
+            if not burst:
                 return
-            burst = [event]
-            while len(burst) < BURST_EVENTS_MAX and (event := self._client.next_event(0)):
-                burst.append(event)
             self._take(burst)
 
     def _take(self, burst: list[Event]) -> None:

@@ -9,6 +9,7 @@ from common.limits import SENDS_IN_FLIGHT_MAX
 TEXTS_UNSETTLED_MAX = 10_000  # Texts neither kept nor refused yet; post() then blocks.
 EVENTS_QUEUE_MAX = 10_000  # Events that wait for the program; then rooms are not read any more.
 EVENTS_QUEUE_LOW = EVENTS_QUEUE_MAX // 2  # Reading goes on below this; halves the switching.
+BURST_EVENTS_MAX = 1_000  # Handed over at once; more would make the first of them wait.
 CALL_TIMEOUT_S = 10.0  # join(), who(), ...: survives a restart of the broker, not its absence.
 CLOSE_S = 1.0  # close() waits this long for the last acknowledgements and for GOODBYE.
 

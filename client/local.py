@@ -163,8 +163,7 @@ def _stop(broker: subprocess.Popen[bytes]) -> None:
     try:
         broker.wait(STOP_S_MAX)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(broker.pid, 9)  # Its children too: they are in its session.
+        broker.kill()  # Its children see the end of their orders, and leave.
         broker.wait()
     finally:
         if broker.stdout is not None:

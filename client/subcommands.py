@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from client.api import Client
 
 PATIENCE_TIMEOUTS = 10  # So many time-outs without any acknowledgement: a restart takes less.
-BURST_EVENTS_MAX = 1_000  # Printed in one write.
 PIPE_CHECK_S = 1.0  # How soon `tail` notices that its reader is gone while nothing is said.
 
 
@@ -119,14 +118,9 @@ def tail(arguments: Arguments) -> int:
             else:
                 client.join(room, history=arguments.since.entries)
         while left_count is None or left_count > 0:
-            event = client.next_event(PIPE_CHECK_S)
-            if event is None:
-                if _is_reader_gone():
-                    return EXIT_PIPE_CLOSED
-                continue
-            burst = [event]
-            while len(burst) < BURST_EVENTS_MAX and (event := client.next_event(0)):
-                burst.append(event)
+            burst = client.next_burst(PIPE_CHECK_S)
+            if not burst and _is_reader_gone():
+                return EXIT_PIPE_CLOSED
             entries = [event for event in burst if isinstance(event, Entry)][:left_count]
             prefix = len(arguments.rooms) > 1
             write(render.entry_line(e, look, e.room if prefix else "") for e in entries)
