@@ -11,7 +11,7 @@ import zmq
 
 from common import wire
 from common.wire import Payload
-from tests.waiting import DEADLINE_S
+from tests.waiting import DEADLINE_S, eventually
 
 P = TypeVar("P", bound=Payload)
 WAIT_MS = int(DEADLINE_S * 1_000)
@@ -71,6 +71,15 @@ class RawPeer:
         self.sub.subscribe(wire.INBOX + self.token)
         hello = wire.Hello(self.next_id(), nick, self.owner, self.instance, 1)
         return self.ask(hello, wire.Welcome)
+
+    def await_inbox(self) -> None:
+        """Wait until the broker has seen the inbox: it refuses what is subscribed after it."""
+        refused = self.ask(wire.Greet(self.next_id()), wire.Greeting).refused
+        self.sub.subscribe(b"no such topic")
+        eventually(
+            lambda: self.ask(wire.Greet(self.next_id()), wire.Greeting).refused > refused,
+            "the inbox",
+        )
 
     def join(self, room: str) -> wire.Joined:
         """Join, subscribe, and wait for the head that proves the subscription."""

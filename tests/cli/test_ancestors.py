@@ -11,6 +11,7 @@ import pytest
 from tests.broker_process import BrokerProcess
 from tests.cli.conftest import NewPerson
 from tests.cli.person import Person
+from tests.cli.terminal import Terminal
 
 
 def test_greeting(anna: Person, room: str) -> None:
@@ -63,12 +64,20 @@ def test_active_users_in_real_time(anna: Person, bob: Person, room: str) -> None
         terminal.see(f"#{room}, 2 users now: anna, bob")
 
 
+def see_each_other(first: Terminal, second: Terminal) -> None:
+    """Wait until both hear what is said, and so the broker's last word as well."""
+    first.enter("are you there?")
+    for terminal in (first, second):
+        terminal.see("anna: are you there?")
+
+
 def test_q_on_the_brokers_console_tells_all_clients(tmp_path: Path) -> None:
     with (
         BrokerProcess(tmp_path / "data") as broker,
         Person(tmp_path / "a", broker.address, "anna").chat() as first,
         Person(tmp_path / "b", broker.address, "bob").chat() as second,
     ):
+        see_each_other(first, second)
         broker.say("q")
         assert broker.wait() == 0
         first.see("the broker is closing")
@@ -81,6 +90,7 @@ def test_ctrl_c_on_the_broker_tells_all_clients(tmp_path: Path) -> None:
         Person(tmp_path / "a", broker.address, "anna").chat() as first,
         Person(tmp_path / "b", broker.address, "bob").chat() as second,
     ):
+        see_each_other(first, second)
         assert broker.stop(signal.SIGINT) == 0
         first.see("the broker is closing")
         second.see("the broker is closing")

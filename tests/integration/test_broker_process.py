@@ -55,6 +55,7 @@ def test_signals_tell_every_client_and_end_with_status_0(tmp_path: Path, number:
         peer.join("lobby")
         with RawPeer(broker.port) as roomless:
             roomless.hello("bob")
+            roomless.await_inbox()
             assert broker.stop(number) == 0
             for each in (peer, roomless):
                 each.await_publication(wire.Notice, lambda notice: notice.code == "closing")
@@ -64,6 +65,7 @@ def test_q_and_enter_on_the_console_stops_the_broker(tmp_path: Path) -> None:
     """Ancestor 1: `q` on the server's console stops it and closes everyone; other words don't."""
     with BrokerProcess(tmp_path / "data") as broker, RawPeer(broker.port) as peer:
         peer.hello("anna")
+        peer.await_inbox()
         broker.say("what is this")
         peer.ask(wire.Rooms(peer.next_id()), wire.RoomList)
         broker.say("q")
@@ -124,6 +126,7 @@ def test_a_signal_while_a_child_starts_is_not_taken_for_two(tmp_path: Path) -> N
     """A broker that is told to stop while it restarts history still tells every client."""
     with BrokerProcess(tmp_path / "data") as broker, RawPeer(broker.port) as peer:
         peer.hello("anna")
+        peer.await_inbox()
         live, starting = broker.children()["live"], broker.kill_child("history")
         for child in (live, starting):
             os.kill(child, signal.SIGSTOP)
