@@ -220,6 +220,27 @@ def test_half_messages_on_the_history_endpoint_are_bounded(tmp_path: Path) -> No
         assert "history holds" in broker.log()
 
 
+def test_the_limit_of_open_files_is_raised_and_bounds_the_clients(tmp_path: Path) -> None:
+    """The soft limit goes up to the hard one, and no more clients are let in than fit."""
+    limited = ["sh", "-c", 'ulimit -Sn 100 && ulimit -Hn 200 && exec "$@"', "sh"]
+    process = subprocess.Popen(
+        [*limited, sys.executable, "-m", "broker", "--port", "0", "--data", str(tmp_path / "d")],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    port = int(process.stdout.readline().rsplit(b":", 1)[1])
+    with RawPeer(port) as peer:
+        greeting = peer.ask(wire.Greet(1), wire.Greeting)
+    process.terminate()
+    _, told = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+    assert greeting.clients_max == 68
+    assert b"room for 68 clients (asked for 4096; 200 open files)" in told
+
+
 def test_one_broker_per_data_folder(tmp_path: Path) -> None:
     """The second broker on a folder says who has it, in one line."""
     with BrokerProcess(tmp_path / "data") as broker:
