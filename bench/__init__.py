@@ -1,0 +1,1 @@
+"""Load tests: `python -m bench`. docs/PERFORMANCE.md says what they found."""

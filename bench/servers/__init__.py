@@ -1,0 +1,1 @@
+"""The servers that can be measured: how each is started, and what it speaks."""
