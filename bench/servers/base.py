@@ -20,6 +20,7 @@ class Server(Protocol):
     name: str
     is_durable: bool
     is_peer: bool  # False for Hubbub itself.
+    has_rooms: bool  # False where everybody hears everything.
 
     def start(self, folder: Path, text_bytes: int) -> AbstractContextManager[Target]:
         """Start it on free loopback ports with its data in `folder`, and wait until it answers.
