@@ -1,0 +1,140 @@
+"""Sockets of a generator: many connections, one epoll, one thread."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+READ_BYTES: Final = 256 * 1024
+DRAIN_BYTES: Final = 4 * 1024 * 1024
+_SCRATCH: Final = bytearray(DRAIN_BYTES)
+
+
+class Lost(Exception):
+    """The server closed a connection."""
+
+
+class Link:
+    """One connection. `take` is called with what comes, or, when draining, with its size."""
+
+    __slots__ = ("_net", "_waiting", "drained_bytes", "fd", "take", "tcp")
+
+    def __init__(self, net: Net, tcp: socket.socket, take: Callable[[bytes], None] | None) -> None:
+        self._net = net
+        self.tcp = tcp
+        self.fd = tcp.fileno()
+        self.take = take  # None: bytes are dropped by the kernel and only counted.
+        self.drained_bytes = 0
+        self._waiting: deque[bytes] = deque()
+
+    def write(self, data: bytes) -> None:
+        """Write now as much as the kernel takes, and the rest when it can."""
+        if self._waiting:
+            self._waiting.append(data)
+            return
+        try:
+            sent = self.tcp.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise Lost(f"the server closed a connection: {error}") from error
+        if sent < len(data):
+            self._waiting.append(data[sent:])
+            self._net.watch(self, is_writing=True)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the kernel has taken all that was written."""
+        return bool(self._waiting)
+
+    def on_event(self, mask: int) -> None:
+        """Read or write what epoll said can be."""
+        if mask & select.EPOLLOUT:
+            self._write_on()
+        if mask & ~select.EPOLLOUT:
+            self._read()
+
+    def _write_on(self) -> None:
+        while self._waiting:
+            data = self._waiting[0]
+            try:
+                sent = self.tcp.send(data)
+            except BlockingIOError:
+                return
+            if sent < len(data):
+                self._waiting[0] = data[sent:]
+                return
+            self._waiting.popleft()
+        self._net.watch(self, is_writing=False)
+
+    def _read(self) -> None:
+        try:
+            if self.take is None:
+                # MSG_TRUNC on TCP: the kernel throws the bytes away without copying them, tcp(7).
+                size = self.tcp.recv_into(_SCRATCH, DRAIN_BYTES, socket.MSG_TRUNC)
+                self.drained_bytes += size
+            else:
+                data = self.tcp.recv(READ_BYTES)
+                size = len(data)
+                if data:
+                    self.take(data)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise Lost(f"the server closed a connection: {error}") from error
+        if not size:
+            raise Lost("the server closed a connection")
+
+
+class Net:
+    """All links of a process."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._epoll = select.epoll()
+        self._links: dict[int, Link] = {}
+
+    def open(self, port: int, take: Callable[[bytes], None] | None) -> Link:
+        """Connect to the server; loopback answers at once."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        tcp = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tcp.connect((self._host, port))
+        except OSError as error:
+            tcp.close()
+            raise Lost(f"no connection to port {port}: {error}") from error
+        tcp.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+        link = Link(self, tcp, take)
+        self._links[link.fd] = link
+        self._epoll.register(link.fd, select.EPOLLIN)
+        return link
+
+    def watch(self, link: Link, *, is_writing: bool) -> None:
+        """Say whether the link waits to write."""
+        self._epoll.modify(link.fd, select.EPOLLIN | (select.EPOLLOUT if is_writing else 0))
+
+    def poll(self, timeout_s: float) -> int:
+        """Serve every link that is ready, once; return how many were. Raises `Lost`."""
+        links = self._links
+        events = self._epoll.poll(timeout_s, len(links) or 1)
+        for fd, mask in events:
+            link = links.get(fd)
+            if link is not None:
+                link.on_event(mask)
+        return len(events)
+
+    def close_link(self, link: Link) -> None:
+        """Close one connection without a word."""
+        if self._links.pop(link.fd, None) is not None:
+            link.tcp.close()
+
+    def close(self) -> None:
+        """Close everything."""
+        for link in self._links.values():
+            link.tcp.close()
+        self._links.clear()
+        self._epoll.close()

@@ -1,0 +1,61 @@
+"""What a generator is told, and what it says: JSON, a line each, on standard input and output."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bench.results import Counts, Moment
+from bench.target import Target
+
+
+class Orders(msgspec.Struct):
+    """One load. Every talker goes through all rooms in turn, each from another room on."""
+
+    target: Target
+    rooms: list[str]  # Of one length.
+    members: int  # Listeners in each room.
+    sample: int  # So many of a room's listeners are read and checked in full; at least one.
+    talkers: int
+    connecting: int = 64  # Clients that are on their way in at once.
+    warmup_s: float = 1.0
+    duration_s: float = 5.0
+    messages: int = 0  # Instead of a duration.
+    coalesce: int = 256  # Texts that a talker says in one go at most.
+    window: int = 4_096  # Closed loop: texts said and not heard yet, of all talkers together.
+    rate: float = 0.0  # Open loop instead: texts a second, of all talkers together.
+    settle_s: float = 20.0  # How long to wait for the last texts; what has not come is lost.
+
+
+class Opened(msgspec.Struct, tag="opened"):
+    """Everybody is in."""
+
+    clients: int
+    seconds: float
+    heard_bytes: int  # On the way in, by everybody: presence among them.
+    server_cpu_s: float
+
+
+class Course(msgspec.Struct, tag="course"):
+    """About once a second."""
+
+    moment: Moment
+
+
+class Done(msgspec.Struct, tag="done"):
+    """The end of the measured part."""
+
+    counts: Counts
+    seconds: float  # From the first text said to the last one heard.
+    server_cpu_s: float
+    generator_cpu_s: float
+    latencies: str = ""  # HdrHistogram: heard after it was meant to be said.
+    ack_latencies: str = ""
+
+
+class Trouble(msgspec.Struct, tag="trouble"):
+    """The load could not be carried out."""
+
+    words: str
+
+
+Word = Opened | Course | Done | Trouble
