@@ -102,9 +102,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     messages: Annotated[
         int, Meta(ge=0, le=10**10, description="end after so many messages; 0: after --duration")
     ] = 0
-    size: Annotated[
-        int, Meta(ge=32, le=4_000, description="bytes of one text", extra=_sweep())
-    ] = 64
+    size: Annotated[int, Meta(ge=32, le=4_000, description="bytes of one text", extra=_sweep())] = (
+        64
+    )
     warmup_s: Annotated[
         float, Meta(ge=0, le=3_600, description="length of the part before it, not counted")
     ] = 2.0
@@ -250,9 +250,7 @@ class Soak(Options, frozen=True, kw_only=True):
         ),
     ] = 0.0
     clients: Annotated[int, Meta(ge=2, le=CLIENTS_MAX, description="clients")] = 200
-    rooms: Annotated[
-        int, Meta(ge=1, le=10_000, description="rooms that they are spread over")
-    ] = 10
+    rooms: Annotated[int, Meta(ge=1, le=10_000, description="rooms that they are spread over")] = 10
     rate: Annotated[float, Meta(ge=0.1, le=RATE_MAX, description="messages per second")] = 1_000.0
     churn: Annotated[
         float, Meta(ge=0, le=1_000, description="clients per second that leave and come anew")

@@ -116,8 +116,10 @@ def costs_us(
 
                 reads[which, index] = _time_us(read)
     finally:
-        for each in (*readers, *fillers):
-            each.close()
+        for reader in readers:
+            reader.close()
+        for filler in fillers:
+            filler.close()
     return list(appends), list(reads)
 
 

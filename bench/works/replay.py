@@ -183,11 +183,14 @@ def _newcomers(addresses: list[str], options: Replay, watch: Watch, result: Resu
     watch.begin("newcomers", "hubbub", NEWCOMERS, "newcomers")
     histograms = [Histogram(), Histogram()]
     heads = [options.entries, SHORT_ENTRIES]
-    start_s = time.monotonic()
+    start_s = told_s = time.monotonic()
     for index in range(NEWCOMERS):
         for address, head, histogram in zip(addresses, heads, histograms, strict=True):
             histogram.record(1e6 * _newcomer_s(address, head, options, result.counts))
-        watch.moment(time.monotonic() - start_s, {"newcomers": index + 1.0})
+        now_s = time.monotonic()
+        if now_s >= told_s + 1:
+            told_s = now_s
+            watch.moment(now_s - start_s, {"newcomers": index + 1.0})
     watch.end()
     result.histograms["last"] = histograms[0].encode()
     result.histograms["last_of_short"] = histograms[1].encode()
