@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from rich.console import Console
 
 from bench import banner, files, tables, verdicts
 from bench import markdown as comparison
@@ -125,7 +124,8 @@ class Session:
         # Where data goes to standard output, the tables make way.
         is_data = STDOUT in texts
         stream = sys.stderr if is_data else sys.stdout
-        width = None if stream.isatty() else tables.WIDTH_DEFAULT
-        tables.render(Console(file=stream, width=width, highlight=False), results)
+        is_terminal = stream.isatty()
+        width = shutil.get_terminal_size().columns if is_terminal else tables.WIDTH_DEFAULT
+        stream.write(tables.render(results, width, is_styled=is_terminal))
         if is_data:
             sys.stdout.write(texts[STDOUT]())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -13,8 +15,8 @@ from bench.quantities import COUNTS, grouped, merged_histograms, spread
 from bench.results import Result
 from bench.units import humanise
 
-WIDTH_DEFAULT = 100  # Where the output is no terminal.
-_BAD = frozenset({"lost", "duplicated", "reordered"})
+WIDTH_DEFAULT: Final = 100  # Where the output is no terminal.
+_BAD: Final = frozenset({"lost", "duplicated", "reordered"})
 
 
 def varied(results: Iterable[Result]) -> list[str]:
@@ -95,8 +97,16 @@ def table_of(group: Sequence[Result], varying: Sequence[str] = ()) -> Renderable
     return Group(*parts, Text(""))
 
 
-def render(console: Console, results: Sequence[Result]) -> None:
-    """Print the tables of all results."""
+def render(
+    results: Sequence[Result], width: int = WIDTH_DEFAULT, *, is_styled: bool = False
+) -> str:
+    """Return the tables of all results as text, with a terminal's colours if styled.
+
+    As text, because rich that prints by itself ends the program when its reader goes away.
+    """
+    output = io.StringIO()
+    console = Console(file=output, width=width, force_terminal=is_styled, highlight=False)
     varying = varied(results)
     for group in grouped(results):
         console.print(table_of(group, varying))
+    return output.getvalue()
