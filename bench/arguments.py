@@ -39,6 +39,7 @@ EXIT_PIPE_CLOSED = 141  # SIGPIPE,
 EXIT_TERMINATED = 143  # SIGTERM.
 
 COMPARE: Final = "compare"
+COMPARE_SUMMARY: Final = "The same work on several servers, runs interleaved."
 HOME_SERVER: Final = "hubbub"
 STDOUT: Final = "-"
 PICTURES: Final = (".png", ".svg")
@@ -62,7 +63,7 @@ EXAMPLES: Final = {
     ],
     "fanout": [
         "fanout --subscribers 50",
-        "fanout --subscribers 500 --server redis --repeat 5 --json redis.json",
+        "fanout --subscribers 500 --server redis_pubsub --repeat 5 --json redis.json",
         "fanout --rate 20000 --fail-if 'p99>20ms' --fail-if 'lost>0'",
     ],
     "rooms": ["rooms --rooms 200 --members 5", "rooms --rooms 1000 --members 2 --server nats"],
@@ -76,7 +77,7 @@ EXAMPLES: Final = {
     "soak": ["soak --minutes 30 --churn 5 --freeze 3 --plot soak.svg"],
     COMPARE: [
         "compare --repeat 5 --markdown table.md --plot bars.svg",
-        "compare --work fanout-50 --servers hubbub,nats,redis",
+        "compare --work fanout-50 --servers hubbub,nats,redis_pubsub",
     ],
 }
 
@@ -245,7 +246,7 @@ def new_parser(servers: Sequence[str]) -> argparse.ArgumentParser:
         )
         _add_parameters(child, parameters(kind))
         _add_outputs(child)
-    child = command(COMPARE, "The same work on several servers, runs interleaved.")
+    child = command(COMPARE, COMPARE_SUMMARY)
     child.add_argument(
         "--work",
         metavar="NAME",

@@ -27,6 +27,7 @@ COLUMNS: Final = (
 CPU: Final = "cpu_us_per_delivery"
 MEMORY: Final = "peak_memory_bytes"
 ABSENT: Final = "-"
+RATIO_PLAIN: Final = 0.1  # Below it two decimals tell nothing.
 
 
 def headlines(result: Result) -> tuple[str, ...]:
@@ -44,7 +45,8 @@ def ratio(found: Spread, baseline: Spread | None) -> str:
     """Return a median over Hubbub's, "-" where there is none."""
     if baseline is None or not baseline.median:
         return ABSENT
-    return f"{found.median / baseline.median:.2f}"
+    times = found.median / baseline.median
+    return f"{times:.2f}" if times >= RATIO_PLAIN else f"{times:.2g}"
 
 
 def _shown(name: str, value: float) -> str:

@@ -5,19 +5,21 @@ matplotlib takes a second to import, so this module is imported when a picture i
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator
 
 from bench.markdown import BASELINE, by_scenario, headlines
 from bench.quantities import grouped, merged_histograms, spread, unit_name
 from bench.results import Result
 from bench.tables import title, varied
-from bench.units import PLAIN, humanise, unit_of
+from bench.units import humanise, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,23 +30,42 @@ WIDTH_INCHES: Final = 9.0
 PANEL_INCHES: Final = 3.6
 BAR_INCHES: Final = 0.38
 DOTS_PER_INCH: Final = 120
+TICKS: Final = 6  # On an axis of sizes, at most.
+HEADROOM: Final = 1.1  # Above the highest value of a line.
+BAR_HEADROOM: Final = 1.18  # Also for the number beside the bar.
 HOME, PEER = "#c2410c", "#64748b"
 # Levels at which the percentile curves are drawn and labelled: 1 - 1/x.
-_LEVELS: Final = [0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999]
-_LABELLED: Final = {0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999}
+_LEVELS: Final = [25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999]
+_LABELLED: Final = {50.0, 90.0, 99.0, 99.9, 99.99, 99.999}
 
 Draw = Callable[["Axes"], None]
 
 
-def _axis_label(name: str) -> str:
-    """Return a figure's name with its unit, which the ticks show in fitting sizes."""
-    words = {"s": "time", "B": "size", PLAIN.base: "number"}
-    shown = name.replace("_", " ")
-    return f"{shown} ({words[unit_of(unit_name(name)).base]}, see ticks)"
+def _label(name: str) -> str:
+    """Return a figure's name in words. Without its unit: every tick has one."""
+    counted, per, rest = name.partition("_per_")
+    if unit_of(unit_name(name)).base:
+        counted = re.sub(r"_?(?:ns|us|ms|s|bytes|[km]i?b)$", "", counted) or counted
+    return f"{counted}{per}{rest}".replace("_", " ")
 
 
-def _format_axis(axis: Axis, name: str) -> None:
+def _show_units(axis: Axis, name: str, highest: float) -> None:
+    """Label a linear axis from 0 to `highest` with numbers and units."""
+    unit = unit_of(unit_name(name))
     axis.set_major_formatter(FuncFormatter(lambda value, _: humanise(unit_name(name), value)))
+    if unit.base == "B" and highest * unit.factor >= 1:
+        # Sizes are shown as MiB and the like, so round ones are powers of two.
+        step_bytes = 2.0 ** math.ceil(math.log2(highest * unit.factor / TICKS))
+        axis.set_major_locator(MultipleLocator(step_bytes / unit.factor))
+
+
+def _from_zero(axes: Axes, name: str) -> None:
+    """Let a drawn y axis begin at 0, so that heights can be compared, and label it."""
+    low, high = axes.dataLim.intervaly
+    highest = max(high, 0.0) * HEADROOM or 1.0
+    axes.set_ylim(min(low, 0.0) * HEADROOM, highest)
+    axes.set_ylabel(_label(name))
+    _show_units(axes.yaxis, name, highest)
 
 
 # --- bars: a comparison -----------------------------------------------------
@@ -71,10 +92,11 @@ def _bars(scenario: str, name: str, groups: Sequence[Sequence[Result]]) -> Draw:
                 fontsize=8,
             )
         axes.set_yticks(range(len(rows)), [result.server for result, _ in rows])
-        axes.set_xlim(0, max((found.high for _, found in rows), default=1) * 1.18 or 1)
-        axes.set_xlabel(f"{_axis_label(name)}; hatched: not durable; line: lowest to highest")
+        highest = max((found.high for _, found in rows), default=0) * BAR_HEADROOM or 1
+        axes.set_xlim(0, highest)
+        axes.set_xlabel(f"{_label(name)} (hatched: not durable; thin line: lowest to highest)")
         axes.set_title(f"{scenario}: {name}")
-        _format_axis(axes.xaxis, name)
+        _show_units(axes.xaxis, name, highest)
 
     return draw
 
@@ -93,10 +115,11 @@ def _curves(groups: Sequence[Sequence[Result]], varying: Sequence[str]) -> Draw:
         axes.set_yscale("log")
         shown = [level for level in _LEVELS if level in _LABELLED]
         axes.set_xticks([1 / (1 - level / 100) for level in shown], [f"{x:g}%" for x in shown])
-        axes.minorticks_off()
         axes.set_xlabel("percentile of messages")
-        axes.set_ylabel("time (see ticks)")
-        _format_axis(axes.yaxis, "time_us")
+        axes.set_ylabel("time")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        _show_units(axes.yaxis, "time_us", 0)
+        axes.minorticks_off()
         axes.set_title("times by percentile")
         axes.legend(fontsize=7)
 
@@ -131,10 +154,8 @@ def _growth(name: str, parameter: str, results: Sequence[Result], others: Sequen
             axes.minorticks_off()
         else:
             axes.set_xscale("linear")
-        axes.set_ylim(bottom=0)
+        _from_zero(axes, name)
         axes.set_xlabel(parameter.replace("_", " "))
-        axes.set_ylabel(_axis_label(name))
-        _format_axis(axes.yaxis, name)
         axes.set_title(f"{name} by {parameter}")
         axes.legend(fontsize=7)
 
@@ -146,10 +167,8 @@ def _course(result: Result, name: str, varying: Sequence[str]) -> Draw:
     def draw(axes: Axes) -> None:
         points = [(m.at_s, m.values[name]) for m in result.course if name in m.values]
         axes.plot([at_s for at_s, _ in points], [value for _, value in points])
-        axes.set_ylim(bottom=min(0.0, *(value for _, value in points)))
+        _from_zero(axes, name)
         axes.set_xlabel("seconds since the start")
-        axes.set_ylabel(_axis_label(name))
-        _format_axis(axes.yaxis, name)
         axes.set_title(f"{name}: {title(result, varying)}")
 
     return draw

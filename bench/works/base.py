@@ -174,6 +174,7 @@ class Latency(Options, frozen=True, kw_only=True):
         float,
         Meta(ge=0.1, le=100_000, description="measured messages per second", extra=_sweep()),
     ] = 50.0
+    senders: Senders = 1
     background: Annotated[
         float,
         Meta(ge=0, le=RATE_MAX, description="other messages per second", extra=_sweep()),

@@ -16,7 +16,7 @@ from bench.works.base import WORKS, Fanout, Ingest, Latency, Options, OptionsErr
 from bench.works.scenarios import SCENARIOS
 from common.endpoints import Address
 
-SERVERS = ["hubbub", "nats", "redis"]
+SERVERS = ["hubbub", "nats", "redis_pubsub"]
 
 
 def parse(line: str) -> Plan:
@@ -181,8 +181,8 @@ def test_a_folder_in_place_of_a_file_is_refused(
 
 # --- comparisons ------------------------------------------------------------
 def test_a_comparison_interleaves_its_servers() -> None:
-    plan = parse("compare --work fanout-50 --servers hubbub,nats,redis --repeat 3")
-    servers = "hubbub nats redis nats redis hubbub redis hubbub nats"
+    plan = parse("compare --work fanout-50 --servers hubbub,nats,redis_pubsub --repeat 3")
+    servers = "hubbub nats redis_pubsub nats redis_pubsub hubbub redis_pubsub hubbub nats"
     assert servers.split() == [run.server for run in plan.runs]
     assert {"fanout-50"} == {run.scenario for run in plan.runs}
     assert {3} == {run.options.repeat for run in plan.runs}
@@ -208,9 +208,11 @@ def test_a_comparison_has_all_scenarios_and_servers_unless_told() -> None:
 
 
 def test_a_scenario_keeps_to_its_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = SCENARIOS["fanout-50"]._replace(servers=("hubbub", "redis"))
+    own = SCENARIOS["fanout-50"]._replace(servers=("hubbub", "redis_pubsub"))
     monkeypatch.setitem(SCENARIOS, "fanout-50", own)
-    assert {"hubbub", "redis"} == {run.server for run in parse("compare --work fanout-50").runs}
+    assert {"hubbub", "redis_pubsub"} == {
+        run.server for run in parse("compare --work fanout-50").runs
+    }
 
 
 def test_options_of_a_scenario_are_checked_too() -> None:

@@ -181,7 +181,7 @@ def test_a_sweep_is_drawn_as_lines(tmp_path: Path) -> None:
 def test_a_soak_is_drawn_over_time(tmp_path: Path) -> None:
     course = [Moment(at_s, {"memory_bytes": 2e7 + at_s}) for at_s in range(60)]
     words = drawn(tmp_path / "x.svg", [result(work="soak", course=course)])
-    for word in ("seconds since the start", "memory bytes", "memory_bytes: soak on hubbub"):
+    for word in ("seconds since the start", "\nmemory\n", "20 MiB", "memory_bytes: soak"):
         assert word in words
 
 

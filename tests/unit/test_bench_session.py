@@ -84,7 +84,7 @@ class Server:
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
     stage = Stage()
-    registry = SimpleNamespace(servers=lambda: ["hubbub", "nats", "redis"], load=stage.load)
+    registry = SimpleNamespace(servers=lambda: ["hubbub", "nats", "redis_pubsub"], load=stage.load)
     monkeypatch.setitem(sys.modules, "bench.servers.registry", registry)
     monkeypatch.setitem(sys.modules, "bench.works.fanout", SimpleNamespace(run=stage.run))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -242,12 +242,12 @@ def test_a_reader_that_goes_away_is_no_error(
 
 # --- comparisons ------------------------------------------------------------
 def test_a_comparison_takes_who_is_there(stage: Stage, capsys: Captured) -> None:
-    stage.missing = {"redis"}
+    stage.missing = {"redis_pubsub"}
     line = "compare --work fanout-50 --repeat 2 --duration 1 --markdown -"
     assert 0 == main(line.split())
     streams = capsys.readouterr()
     assert ["hubbub", "nats", "nats", "hubbub"] == stage.started
-    assert 1 == streams.err.count("redis is not installed")
+    assert 1 == streams.err.count("redis_pubsub is not installed")
     rows = [line for line in streams.out.splitlines() if line.startswith("| fanout-50 | ")]
     assert ["hubbub 1.0", "nats 1.0"] == [row.split("|")[2].strip() for row in rows]
     assert all(1.0 == options.duration_s for _, options in stage.seen)
