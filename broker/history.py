@@ -1,13 +1,18 @@
 """The history process: REP workers behind one endpoint. Reads the log; writes nothing.
 
 A process of its own, so that a thousand clients replaying at once never delay live chat. Each
-worker thread owns one REP socket and one read-only connection to the log; the proxy thread owns
-the sockets between them and the clients. Run as `python -m broker.history`.
+worker thread owns one read-only connection to the log; the proxy thread owns the socket to the
+clients, and speaks REP there. Run as `python -m broker.history`.
+
+Between these threads requests and pages go through queues, and a page is hundreds of frames:
+handing on the list costs nothing, while sockets between them would take every frame twice more.
+A socket only rings when a page is there, since the proxy waits for sockets.
 """
 
 from __future__ import annotations
 
 import logging
+import queue
 import sqlite3
 import sys
 import threading
@@ -28,7 +33,7 @@ from common.errors import Code, Refused
 from common.wire import Command
 
 REQUEST_BYTES_MAX = 1_024  # A HISTORY is some hundred bytes.
-WORKERS_ENDPOINT = "inproc://workers"
+BELL_ENDPOINT = "inproc://bell"
 # Pages that wait for a client to read them; more are dropped, for each can have a megabyte. A
 # REQ asks again only when it has its answer.
 PAGES_WAITING_MAX = 2
@@ -64,52 +69,63 @@ def answer(reader: Reader, frames: list[bytes]) -> list[bytes]:
     return [*wire.reply_frames(reply), *page.batches]
 
 
-def work(context: zmq.Context[Socket], path: Path, logger: logging.Logger) -> None:
-    """Answer requests until the context ends."""
+class Desk:
+    """What lies between the proxy and the workers: messages with the envelopes of their clients."""
+
+    def __init__(self) -> None:
+        self.requests: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()  # None: end.
+        self.pages: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+
+
+def work(context: zmq.Context[Socket], path: Path, desk: Desk, logger: logging.Logger) -> None:
+    """Answer requests until there is a None among them."""
     reader = SqliteReader(path)
-    socket = context.socket(zmq.REP)
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.connect(WORKERS_ENDPOINT)
+    bell = context.socket(zmq.PUSH)
+    bell.setsockopt(zmq.LINGER, 0)
+    bell.connect(BELL_ENDPOINT)
     try:
-        while True:
-            frames = socket.recv_multipart()
+        while (message := desk.requests.get()) is not None:
+            # zguide, "The DEALER to REP combination": addresses, an empty frame, the request.
+            start = message.index(b"") + 1
             try:
-                reply = answer(reader, frames)
+                reply = answer(reader, message[start:])
             except sqlite3.Error as error:
                 logger.error("the log cannot be read: %s", error)  # noqa: TRY400
                 refusal = Refused(Code.LOG_FAILED, "the broker could not read its log")
                 reply = wire.refusal_frames(0, refusal)
-            socket.send_multipart(reply)
+            desk.pages.put(message[:start] + reply)
+            bell.send(b"")
     except zmq.ContextTerminated:
         pass
     finally:
-        socket.close()
+        bell.close()
         reader.close()
 
 
-def proxy(clients: Socket, backend: Socket, requests_max: int) -> None:
+def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
     """Pass requests and answers on until the context ends.
 
     No more requests go to the workers than they can take at once. The others wait at `clients`,
     where turns go round among the connections, so that whoever asks a thousand questions in one
-    go waits for them, and nobody else does. (`zmq.proxy` takes a thousand at a time.)
+    go waits for them, and nobody else does.
     """
     poller = zmq.Poller()
-    poller.register(backend, zmq.POLLIN)
+    poller.register(bell, zmq.POLLIN)
     poller.register(clients, zmq.POLLIN)
     requests_count = 0  # With the workers.
     try:
         while True:
             ready = dict(poller.poll())
-            if backend in ready:
-                clients.send_multipart(backend.recv_multipart(copy=False), copy=False)
+            if bell in ready:
+                bell.recv()
+                clients.send_multipart(desk.pages.get())
                 requests_count -= 1
                 poller.register(clients, zmq.POLLIN)
             elif clients in ready:
-                frames = clients.recv_multipart()
-                if b"" not in frames[:-1]:
-                    continue  # Not from a REQ; a REP would drop it without a word.
-                backend.send_multipart(frames)
+                message = clients.recv_multipart()
+                if b"" not in message[:-1]:
+                    continue  # Not from a REQ.
+                desk.requests.put(message)
                 requests_count += 1
                 if requests_count == requests_max:
                     poller.unregister(clients)
@@ -117,7 +133,7 @@ def proxy(clients: Socket, backend: Socket, requests_max: int) -> None:
         pass
     finally:
         clients.close()
-        backend.close()
+        bell.close()
 
 
 def main() -> int:
@@ -128,9 +144,10 @@ def main() -> int:
     endpoint = Address(orders.address, orders.history_port).url()
     clients = bound_socket(context, zmq.ROUTER, orders.address, REQUEST_BYTES_MAX)
     clients.setsockopt(zmq.SNDHWM, PAGES_WAITING_MAX)
-    backend = context.socket(zmq.DEALER)
-    backend.setsockopt(zmq.LINGER, 0)
-    backend.bind(WORKERS_ENDPOINT)
+    bell = context.socket(zmq.PULL)
+    bell.setsockopt(zmq.LINGER, 0)
+    bell.bind(BELL_ENDPOINT)
+    desk = Desk()
     try:
         clients.bind(endpoint)
     except zmq.ZMQError as error:
@@ -140,17 +157,19 @@ def main() -> int:
     path = Path(orders.settings.data) / FILE_NAME
     workers_count = orders.settings.history_workers
     threads = [
-        threading.Thread(target=work, args=(context, path, logger), name=f"history-{index}")
+        threading.Thread(target=work, args=(context, path, desk, logger), name=f"history-{index}")
         for index in range(workers_count)
     ]
     requests_max = workers_count * REQUESTS_PER_WORKER
     threads.append(
-        threading.Thread(target=proxy, args=(clients, backend, requests_max), name="proxy")
+        threading.Thread(target=proxy, args=(clients, bell, desk, requests_max), name="proxy")
     )
     for thread in threads:
         thread.start()
     report(Report())
     await_stop()
+    for _ in range(workers_count):
+        desk.requests.put(None)
     context.term()  # Wakes every thread, and returns when each has closed its sockets.
     return 0
 
