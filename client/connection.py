@@ -21,6 +21,7 @@ from client.session import Session
 from common import wire
 from common.endpoints import Address
 from common.errors import Closed, Malformed
+from common.limits import COMMAND_FRAMES
 
 # The pipe to the broker stands only after the handshake: a command sent at "connected" would be
 # refused by IMMEDIATE.
@@ -214,7 +215,10 @@ class Connection:
         frames = self._req.recv_multipart()
         try:
             page = wire.parse_reply(frames)
-            batches = [wire.decode_batch(frame) for frame in frames[2:]]
+            if type(page) is wire.Page and page.more and len(frames) > COMMAND_FRAMES:
+                last = wire.last_seq(wire.decode_batch(frames[-1]))
+                self._do(self._session.page_arrived(page, last, now))
+            batches = [wire.decode_batch(frame) for frame in frames[COMMAND_FRAMES:]]
         except (Malformed, *wire.DECODE_ERRORS):
             self._session.malformed_count += 1  # The time-out asks again.
             return

@@ -105,6 +105,7 @@ class Questions:
         self._calls: deque[Call] = deque()
         self._hungry: dict[str, None] = {}  # Rooms with holes, in order.
         self._asked: Asked | None = None
+        self._ahead: Asked | None = None  # Asked already, while the answer before it is read.
         self._used_s: float | None = None  # Last use of the REQ; None while there is none.
 
     def call(self, call: Call) -> None:
@@ -140,10 +141,30 @@ class Questions:
 
     def _ask(self, request_id: int, room: Room, ask: Ask, call: Call | None, now: float) -> Effect:
         self._asked = Asked(request_id, room, ask, call, now)
-        self._used_s = now
-        return AskHistory(
-            wire.History(request_id, room.name, room.key, ask.mode, ask.at, ask.limit)
-        )
+        return self._transmit(self._asked)
+
+    def _transmit(self, asked: Asked) -> Effect:
+        self._used_s = asked.sent_s
+        room, ask = asked.room, asked.ask
+        return AskHistory(wire.History(asked.id, room.name, room.key, ask.mode, ask.at, ask.limit))
+
+    def ask_ahead(self, page: wire.Page, last: int, request_id: int, now: float) -> list[Effect]:
+        """Ask for what follows a page that has arrived and is not read yet; see `page`.
+
+        last: the seq of its newest entry. Only when nobody else has something to ask.
+        """
+        asked = self._asked
+        if asked is None or page.id != asked.id or asked.call is not None or self._calls:
+            return []
+        room = asked.room
+        is_alone = self._hungry.keys() <= {room.name}
+        if not is_alone or self._rooms.get(room.name) is not room or room.join_id:
+            return []
+        ask = room.replica.wants_next(asked.ask, page, last)
+        if ask is None:
+            return []
+        self._ahead = Asked(request_id, room, ask, None, now)
+        return [self._transmit(self._ahead)]
 
     def _again(self, asked: Asked) -> None:
         """Put the question back to the front of its queue."""
@@ -157,7 +178,7 @@ class Questions:
         asked = self._asked
         if asked is None or page.id != asked.id:
             return NOTHING
-        self._asked = None
+        self._asked, self._ahead = self._ahead, None
         self._used_s = now
         room = asked.room
         room.refusals = 0
@@ -225,7 +246,7 @@ class Questions:
         if asked is not None:
             if asked.sent_s + HISTORY_TIMEOUT_S > now:
                 return []
-            self._asked = None
+            self._asked = self._ahead = None
             self._again(asked)
         elif self._used_s is None or self._used_s + HISTORY_IDLE_S > now:
             return []

@@ -149,12 +149,26 @@ class Replica:
             return Ask(Mode.BEFORE, self._before, self._count)
         if self._phase is Mode.SINCE:
             return Ask(Mode.SINCE, self._since_ms or 0, HISTORY_ENTRIES_MAX)
-        if self.cursor >= self.target:
+        return self._wants_after(self.cursor)
+
+    def wants_next(self, ask: Ask, page: wire.Page, last: int) -> Ask | None:
+        """Return what `wants` will once `page` was taken, whose newest entry is `last`.
+
+        None where that is not certain. So the next page can be on its way while this one, the
+        answer to `ask`, is still being read.
+        """
+        is_plain = self._phase is LIVE and ask.mode is Mode.AFTER and ask.at == self.cursor
+        if not is_plain or not page.more or page.epoch != self.epoch or last <= self.cursor:
+            return None
+        return self._wants_after(last)
+
+    def _wants_after(self, cursor: int) -> Ask | None:
+        if cursor >= self.target:
             return None
         end = min((batch.prev for batch in self._held), default=self.target)
         # Numbers may have gaps, so the difference bounds the entries that can be missing.
-        limit = min(max(end - self.cursor, 1), HISTORY_ENTRIES_MAX)
-        return Ask(Mode.AFTER, self.cursor, limit)
+        limit = min(max(end - cursor, 1), HISTORY_ENTRIES_MAX)
+        return Ask(Mode.AFTER, cursor, limit)
 
     def page(self, ask: Ask, page: wire.Page, batches: list[wire.Batch]) -> list[Event]:
         """Take the answer to `ask`; an answer that is no longer wanted changes nothing."""

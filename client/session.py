@@ -142,6 +142,12 @@ class Session:
                 self.malformed_count += 1
         return self._flush(now)
 
+    def page_arrived(self, page: wire.Page, last: int, now: float) -> list[Effect]:
+        """Ask already for what follows a page (up to seq `last`) that `page` is given next."""
+        if self._is_paused or self.phase is not Phase.ONLINE:
+            return []
+        return self._questions.ask_ahead(page, last, self._requests.next_id(), now)
+
     def page(self, page: wire.Page, batches: list[wire.Batch], now: float) -> list[Effect]:
         """Take a page from the REQ."""
         self._memberships.answered(self._questions.page(page, batches, now), now)

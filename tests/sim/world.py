@@ -303,6 +303,9 @@ class World:
         reply = wire.parse_reply(frames)
         if isinstance(reply, wire.Page):
             batches = [wire.decode_batch(frame) for frame in frames[2:]]
+            if reply.more and batches:  # As the connection does.
+                last = wire.last_seq(batches[-1])
+                self._do(client, client.session.page_arrived(reply, last, self.now_s))
             self._do(client, client.session.page(reply, batches, self.now_s))
         elif isinstance(reply, wire.Error):
             self._do(client, client.session.history_refused(reply, self.now_s))

@@ -114,6 +114,9 @@ class Driver:
         """Answer the last question to history."""
         ask = self.asked.pop()
         page, batches = self.log.page(ask.mode, ask.at, ask.limit, request_id=ask.id)
+        if page.more and batches:  # As the connection does.
+            last = wire.last_seq(batches[-1])
+            self.take(self.session.page_arrived(page, last, self.now))
         self.take(self.session.page(page, batches, self.now))
 
     def join(self, ticket: object = "join", history: int | None = 100) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client import effects
-from client.events import Joined, Left, Presence, Reset
+from client.events import Entry, Joined, Left, Presence, Reset
 from client.limits import (
     HISTORY_IDLE_S,
     HISTORY_STALL_S,
@@ -228,6 +228,31 @@ def test_people_ask_before_rooms_and_page_by_page() -> None:
     assert isinstance(resolve, effects.Resolve)
     assert isinstance(resolve.value, list)
     assert [entry.seq for entry in resolve.value] == list(range(1002, 8002))
+
+
+def test_the_next_page_is_asked_for_before_this_one_is_read() -> None:
+    """The broker reads on meanwhile; a page that can't be read then is asked for again."""
+    driver = in_room()
+    for _ in range(6):
+        driver.log.append(2000)
+    driver.publish(driver.log.beacon())
+    driver.drain_events()
+    ask = driver.asked.pop()
+    page, batches = driver.log.page(ask.mode, ask.at, ask.limit, request_id=ask.id)
+    last = wire.last_seq(batches[-1])
+    driver.take(driver.session.page_arrived(page, last, driver.now))
+    assert [(Mode.AFTER, last)] == [(each.mode, each.at) for each in driver.asked]
+    assert not driver.events
+    ahead = driver.asked.pop()
+    driver.wait(HISTORY_TIMEOUT_S)  # `page` was not called: a batch of it was malformed.
+    assert [ask.at] == [each.at for each in driver.asked]
+    late, batches = driver.log.page(ahead.mode, ahead.at, ahead.limit, request_id=ahead.id)
+    driver.take(driver.session.page(late, batches, driver.now))
+    assert not driver.events
+    while driver.asked:
+        driver.page()
+    seqs = [event.seq for event in driver.events if isinstance(event, Entry)]
+    assert list(range(seqs[0], 12_000 + seqs[0])) == seqs
 
 
 def test_history_of_a_room_that_is_not_joined_is_refused() -> None:
