@@ -1,0 +1,167 @@
+"""ZMTP 3.0 by bytes: just enough to stand in for a libzmq socket that has no security. No I/O.
+
+Source: RFC 23/ZMTP (https://rfc.zeromq.org/spec/23/); PING and PONG are from 37/ZMTP, and libzmq
+answers them whatever minor version a peer has announced.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench.dialect import Conversation, Heard, Say, Unexpected
+
+_MORE: Final = 1
+_LONG: Final = 2
+_COMMAND: Final = 4
+_SHORT_BYTES_MAX: Final = 255
+_GREETING_BYTES: Final = 64
+_VERSION_AT: Final = 10
+_MECHANISM: Final = slice(12, 32)
+_MAJOR_MIN: Final = 3
+_NULL: Final = b"NULL".ljust(20, b"\0")
+_SIGNATURE: Final = b"\xff" + bytes(8) + b"\x7f"
+_GREETING: Final = (_SIGNATURE + b"\x03\x00" + _NULL).ljust(_GREETING_BYTES, b"\0")
+_PING_CONTEXT_AT: Final = 7  # After the name and two bytes of time to live.
+
+FRAME_BYTES_MAX: Final = 1 << 24  # Far above what any server here sends at once.
+PARTS_MAX: Final = 64
+
+
+def head(size: int, *, more: bool = False, flags: int = 0) -> bytes:
+    """Return what stands before a frame of `size` bytes."""
+    flags |= _MORE if more else 0
+    if size > _SHORT_BYTES_MAX:
+        return bytes((flags | _LONG,)) + size.to_bytes(8, "big")
+    return bytes((flags, size))
+
+
+def message(*parts: bytes) -> bytes:
+    """Return a message of one or more frames."""
+    last = len(parts) - 1
+    return b"".join(head(len(p), more=at < last) + p for at, p in enumerate(parts))
+
+
+def subscribe(topic: bytes) -> bytes:
+    """Return what a SUB socket says to hear every message that begins with `topic`."""
+    return message(b"\1" + topic)
+
+
+def ping(context: bytes = b"") -> bytes:
+    """Return a PING that libzmq answers with a PONG of the same context, 16 bytes at most."""
+    return _command(b"\4PING\0\0" + context)  # No time to live: the peer sets no timer for us.
+
+
+def opening(socket_type: bytes) -> bytes:
+    """Return the greeting and READY of a socket of this type, such as `b"SUB"`.
+
+    Both may go at once, and what follows them too: libzmq reads on where the greeting ends.
+    """
+    name = b"Socket-Type"
+    value = len(socket_type).to_bytes(4, "big") + socket_type
+    return _GREETING + _command(b"\5READY" + bytes((len(name),)) + name + value)
+
+
+def _command(body: bytes) -> bytes:
+    return head(len(body), flags=_COMMAND) + body
+
+
+class Frames:
+    """Cuts what comes from a peer, its greeting first, into messages."""
+
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self.is_ready = False  # The peer has said READY.
+        self.pongs = 0  # How many of our PINGs it has answered.
+        self._frame_bytes_max = frame_bytes_max
+        self._pending = bytearray()
+        self._is_greeted = False
+        self._parts: list[bytes] = []
+        self._answers = b""
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        """Take bytes as they came; return the messages that are whole now, each as its frames.
+
+        Raises `Unexpected` when they are no ZMTP 3, want security, or break a bound.
+        """
+        self._pending += data
+        if not self._is_greeted:
+            if len(self._pending) < _GREETING_BYTES:
+                return []
+            self._greet(bytes(self._pending[:_GREETING_BYTES]))
+            del self._pending[:_GREETING_BYTES]
+        messages: list[list[bytes]] = []
+        at = 0
+        while (cut := self._frame_at(at)) is not None:
+            flags, start, at = cut
+            self._take(flags, bytes(self._pending[start:at]), messages)
+        del self._pending[:at]
+        return messages
+
+    def take_answers(self) -> bytes:
+        """Return and forget the PONGs that must be written."""
+        answers, self._answers = self._answers, b""
+        return answers
+
+    def _greet(self, greeting: bytes) -> None:
+        self._is_greeted = True
+        if greeting[0] != _SIGNATURE[0] or greeting[_VERSION_AT] < _MAJOR_MIN:
+            raise Unexpected(f"not a greeting of ZMTP 3: {greeting!r}")
+        if greeting[_MECHANISM] != _NULL:
+            raise Unexpected(f"the peer wants security: {greeting[_MECHANISM]!r}")
+
+    def _frame_at(self, at: int) -> tuple[int, int, int] | None:
+        """Return flags, start and end of the frame at this place, or None if it is not whole."""
+        pending = self._pending
+        if len(pending) < at + 2:
+            return None
+        flags = pending[at]
+        if flags & ~(_MORE | _LONG | _COMMAND):
+            raise Unexpected(f"reserved flags in a frame: {bytes(pending[at : at + 32])!r}")
+        if flags & _LONG:
+            start = at + 9
+            if len(pending) < start:
+                return None
+            size = int.from_bytes(pending[at + 1 : start], "big")
+        else:
+            start = at + 2
+            size = pending[at + 1]
+        if size > self._frame_bytes_max:
+            raise Unexpected(f"a frame of {size} bytes; at most {self._frame_bytes_max} are read")
+        return (flags, start, start + size) if len(pending) >= start + size else None
+
+    def _take(self, flags: int, body: bytes, messages: list[list[bytes]]) -> None:
+        if flags & _COMMAND:
+            self._obey(body)
+            return
+        self._parts.append(body)
+        if len(self._parts) > PARTS_MAX:
+            raise Unexpected(f"a message of more than {PARTS_MAX} frames")
+        if not flags & _MORE:
+            messages.append(self._parts)
+            self._parts = []
+
+    def _obey(self, body: bytes) -> None:
+        if body.startswith(b"\4PING"):
+            self._answers += _command(b"\4PONG" + body[_PING_CONTEXT_AT:])
+        elif body.startswith(b"\4PONG"):
+            self.pongs += 1
+        elif body.startswith(b"\5READY"):
+            self.is_ready = True
+        else:  # ERROR, or something for a mechanism that we did not offer.
+            raise Unexpected(f"the peer says {body!r}")
+
+
+def shake_hands(socket_types: dict[int, bytes]) -> Conversation[dict[int, Frames]]:
+    """Converse on these channels, each as a socket of its type, until every peer is ready.
+
+    A peer's first messages may come with its READY: they are dropped. Only PUB sees such, the
+    subscriptions, and it may send without having seen them.
+    """
+    links = {channel: Frames() for channel in socket_types}
+    says = [Say(channel, opening(kind)) for channel, kind in socket_types.items()]
+    while not all(link.is_ready for link in links.values()):
+        heard: Heard = yield says
+        link = links[heard.channel]
+        link.feed(heard.data)
+        answer = link.take_answers()
+        says = [Say(heard.channel, answer)] if answer else []
+    return links
