@@ -51,6 +51,11 @@ def ping(context: bytes = b"") -> bytes:
     return _command(b"\4PING\0\0" + context)  # No time to live: the peer sets no timer for us.
 
 
+def pong() -> bytes:
+    """Return a PONG that nobody asked for: a sign of life."""
+    return _command(b"\4PONG")
+
+
 def opening(socket_type: bytes) -> bytes:
     """Return the greeting and READY of a socket of this type, such as `b"SUB"`.
 
