@@ -9,7 +9,7 @@ JOBS ?= 2
 PROJECT = pyproject.toml common/version.py scripts/setup.sh $(PY)
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat broker setup test check fmt lock clean
+.PHONY: help run chat broker setup bench test check fmt lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,10 @@ chat: .venv/.ready-run ## Chat through a broker on the LAN
 
 broker: .venv/.ready-run ## Serve the LAN
 	@exec $(PY) -m broker --host 0.0.0.0 $(ARGS)
+
+# Each run is on loopback; without ARGS it tells what there is to run.
+bench: .venv/.ready-dev ## Load tests, of Hubbub alone or beside other servers
+	@exec $(PY) -m bench $(or $(ARGS),--help)
 
 setup: ## Make .venv ready to chat, or repair it
 	@sh scripts/setup.sh run
@@ -46,12 +50,12 @@ LOCK = .venv/bin/uv pip compile pyproject.toml --quiet --universal --python-vers
 	--generate-hashes --no-header --only-binary :all: --extra setup
 lock: .venv/.ready-dev ## Write both lock files anew from pyproject.toml
 	@$(LOCK) $(ARGS) -o requirements.lock
-	@$(LOCK) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) $(ARGS) --extra dev --extra bench -c requirements.lock -o requirements-dev.lock
 
 clean: ## Remove .venv and all caches, nothing of yours
 	@rm -rf .venv build dist hubbub.egg-info
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	@find broker client common tests -name __pycache__ -exec rm -rf {} +
+	@find bench broker client common tests -name __pycache__ -exec rm -rf {} +
 
 # Written last by a finished set-up: while they are newer than these files, nothing is to be done.
 .venv/.ready-run: requirements.lock $(PROJECT)

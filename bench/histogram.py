@@ -66,7 +66,7 @@ class Histogram:
     def add(self, other: Histogram) -> None:
         """Add all values of another one."""
         if other.count:
-            self._hdr.add(other._hdr)  # noqa: SLF001 - another of us
+            self._hdr.add(other._hdr)
 
     def encode(self) -> str:
         """Return it as HdrHistogram V2, base64: what `Result.histograms` holds."""

@@ -176,5 +176,9 @@ def _sockets(process: Path) -> set[str]:
     with suppress(OSError):
         for descriptor in (process / "fd").iterdir():
             with suppress(OSError):
+<<<<<<< HEAD
                 found.add(os.readlink(descriptor))
+=======
+                found.add(str(descriptor.readlink()))
+>>>>>>> face
     return found

@@ -41,8 +41,9 @@ _OF_NAMES: Final = {
 _STEPS: Final = {
     "s": [("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)],
     "B": [("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)],
-    "": [(" G", 1e9), (" M", 1e6), (" k", 1e3), ("", 1.0)],
+    "": [("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)],
 }
+_WHOLE: Final = 100  # From here on three digits stand before the point.
 _PLAIN_AS_IS: Final = 10_000  # Plain numbers below are shown to the last unit.
 
 
@@ -59,13 +60,12 @@ def humanise(name: str, value: float) -> str:
     base = value * unit.factor
     if not unit.base and float(value).is_integer() and abs(value) < _PLAIN_AS_IS:
         return f"{value:.0f}"
-    for word, factor in _STEPS[unit.base]:
-        # As it will be rounded: 999.9 us is shown as 1.00 ms.
-        if float(f"{abs(base):.3g}") >= factor:
-            break
-    else:
-        if not base:
-            return f"0 {unit.base}".strip()
+    if not base:
+        return f"0 {unit.base}".strip()
+    # As it will be rounded: 999.9 us is shown as 1.00 ms.
+    rounded = abs(float(f"{base:.3g}"))
+    steps = _STEPS[unit.base]
+    word, factor = next((step for step in steps if rounded >= step[1]), steps[-1])
     shown = base / factor
-    digits = f"{shown:.0f}" if abs(shown) >= 100 else f"{shown:#.3g}"  # noqa: PLR2004
-    return f"{digits}{word}" if word.startswith(" ") else f"{digits} {word}".strip()
+    digits = f"{shown:.0f}" if abs(shown) >= _WHOLE else f"{shown:.3g}"
+    return f"{digits} {word}".strip()

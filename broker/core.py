@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from broker.log import Committed, Mark, Proposal, RoomRecord, Sent
-from broker.rooms import Room, Rooms
+from broker.rooms import Room, Rooms, telling_s
 from broker.sessions import Rate, Session, Sessions
 from common import wire
 from common.errors import Code, Refused
@@ -108,6 +108,7 @@ class Core:
         )
         self._stirred: dict[str, Room] = {}  # Rooms whose presence changed in this tick.
         self._presence_at_s = float("inf")
+        self._presence_told_until_s = 0.0
         self.entries_count = 0
         self.answered_bytes = 0  # In the effects that wait to be taken, but for ACKs.
         self.refusals: Counter[str] = Counter()
@@ -451,11 +452,13 @@ class Core:
     def _stir(self, room: Room) -> None:
         self._stirred[room.name] = room
         if self._presence_at_s == float("inf"):
-            self._presence_at_s = self._now_s + PRESENCE_TICK_S
+            self._presence_at_s = max(self._now_s + PRESENCE_TICK_S, self._presence_told_until_s)
 
     def _flush_presence(self) -> None:
         stirred, self._stirred = self._stirred, {}
         self._presence_at_s = float("inf")
+        told_count = sum(len(room.roster) for room in stirred.values())
+        self._presence_told_until_s = self._now_s + telling_s(told_count)
         for room in stirred.values():
             presence = room.roster.flush(room.name)
             if presence is not None and room.roster:

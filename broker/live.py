@@ -30,6 +30,9 @@ from common.limits import (
 )
 from common.version import VERSION
 
+# libzmq looks for a timer to cancel by walking all timers of its I/O thread, and every client has
+# two (heartbeats): a few threads divide that, and let fan-out use every core. ADR 0014.
+IO_THREADS = 4
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
 DRAIN_ANSWERS_BYTES_MAX = 8 * 1024 * 1024  # A thousand who ask for everybody's nicks.
 SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
@@ -243,7 +246,7 @@ class Worker:
 def main() -> int:
     """Run the worker on a thread of its own until the supervisor says stop."""
     orders, logger = begin("live")
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
     failures: list[BaseException] = []
 
     def work() -> None:

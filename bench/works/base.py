@@ -25,8 +25,7 @@ RATE_MAX: Final = 10_000_000  # Messages a second; above what any server here ta
 RUN_S_MAX: Final = 7 * 86_400
 POINTS_MAX: Final = 64  # Values, or combinations of values, of one command.
 WINDOW_DEFAULT: Final = 4_096
-# Why a flag takes one value or several. What it sweeps over unless told is a tuple here.
-SWEEP: Final = "sweep"
+SWEEP: Final = "sweep"  # Marks what takes several values; holds those that it has unless told.
 GROUP: Final = "group"  # Flags of one group exclude each other.
 
 
@@ -96,15 +95,18 @@ Coalesce = Annotated[
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What every sub-command takes."""
 
+    headlines: ClassVar[tuple[str, ...]] = ()  # What its comparisons and curves show.
+    ends_server: ClassVar[bool] = False  # So it is never run against somebody's broker.
+
     duration_s: Annotated[
         float, Meta(ge=0.1, le=RUN_S_MAX, description="length of the measured part")
     ] = 10.0
     messages: Annotated[
         int, Meta(ge=0, le=10**10, description="end after so many messages; 0: after --duration")
     ] = 0
-    size: Annotated[
-        int, Meta(ge=32, le=4_000, description="bytes of one text", extra=_sweep())
-    ] = 64
+    size: Annotated[int, Meta(ge=32, le=4_000, description="bytes of one text", extra=_sweep())] = (
+        64
+    )
     warmup_s: Annotated[
         float, Meta(ge=0, le=3_600, description="length of the part before it, not counted")
     ] = 2.0
@@ -114,7 +116,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connect(Options, frozen=True, kw_only=True):
-    """Clients connect, say hello and join: how fast, how many bytes each, and the cost of idling."""
+    """Clients connect, say hello and join: how fast, how many bytes each, the cost of idling."""
 
     headlines: ClassVar[tuple[str, ...]] = ("joins_per_s", "bytes_per_client")
     clients: Annotated[
@@ -172,6 +174,7 @@ class Latency(Options, frozen=True, kw_only=True):
         float,
         Meta(ge=0.1, le=100_000, description="measured messages per second", extra=_sweep()),
     ] = 50.0
+    senders: Senders = 1
     background: Annotated[
         float,
         Meta(ge=0, le=RATE_MAX, description="other messages per second", extra=_sweep()),
@@ -217,6 +220,7 @@ class Rejoin(Options, frozen=True, kw_only=True):
     """The broker ends and starts again: how long until every client is whole."""
 
     headlines: ClassVar[tuple[str, ...]] = ("whole_s",)
+    ends_server: ClassVar[bool] = True
     clients: Annotated[
         int, Meta(ge=1, le=CLIENTS_MAX, description="clients in the room", extra=_sweep())
     ] = 2_000
@@ -250,9 +254,7 @@ class Soak(Options, frozen=True, kw_only=True):
         ),
     ] = 0.0
     clients: Annotated[int, Meta(ge=2, le=CLIENTS_MAX, description="clients")] = 200
-    rooms: Annotated[
-        int, Meta(ge=1, le=10_000, description="rooms that they are spread over")
-    ] = 10
+    rooms: Annotated[int, Meta(ge=1, le=10_000, description="rooms that they are spread over")] = 10
     rate: Annotated[float, Meta(ge=0.1, le=RATE_MAX, description="messages per second")] = 1_000.0
     churn: Annotated[
         float, Meta(ge=0, le=1_000, description="clients per second that leave and come anew")

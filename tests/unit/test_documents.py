@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from bench import arguments as load_tests
+from bench.works.base import WORKS
 from broker import config
 from client import arguments, commands
 from common import limits
@@ -17,13 +20,23 @@ from tests.markdown import ROOT
 README = markdown.read("README.md")
 DOCUMENTS = [path.relative_to(ROOT).as_posix() for path in markdown.documents()]
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)(?:#[^)]*)?\)")
-FILE = re.compile(r"`((?:broker|client|common|docs|examples|scripts|tests)/[\w./-]+?)(?:::(\w+))?`")
+FILE = re.compile(
+    r"`((?:bench|broker|client|common|docs|examples|scripts|tests)/[\w./-]+?)(?:::(\w+))?`"
+)
 
 
 # --- the README's tables ----------------------------------------------------
 def test_the_sub_commands() -> None:
     rows = markdown.table(README, "sub-command", "what it does")
     assert rows == [[name, text] for name, text in arguments.SUBCOMMANDS.items()]
+
+
+def test_the_load_tests() -> None:
+    rows = markdown.table(README, "load test", "what it measures")
+    expected = [[name, load_tests.summary(kind)] for name, kind in WORKS.items()]
+    assert rows == [*expected, [load_tests.COMPARE, load_tests.COMPARE_SUMMARY]]
+    for line in re.findall(r"^make bench ARGS='(.*)'$", README, re.MULTILINE):
+        assert load_tests.parse(shlex.split(line), ["hubbub"]).runs
 
 
 def test_the_commands_in_the_chat() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import bench
 import broker
 import client
 import common
@@ -65,7 +66,7 @@ def offending(pattern: re.Pattern[str]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("package", [broker, client, common])
+@pytest.mark.parametrize("package", [bench, broker, client, common])
 def test_the_packages_are_this_repositorys(package: object) -> None:
     # Their names are ordinary words: an installed package could bear one of them.
     assert Path(str(vars(package)["__file__"])).parent.parent == ROOT
