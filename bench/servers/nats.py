@@ -17,7 +17,6 @@ from bench.servers import process
 from bench.servers.fixed import AnsweredVoice, FixedEar
 from bench.servers.reading import Cut, expect
 from bench.target import Target
-from broker.ports import free_base_port
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
@@ -123,19 +122,15 @@ class NatsServer:
     @contextmanager
     def start(self, folder: Path, text_bytes: int) -> Iterator[Target]:
         """Start it."""
-        program = process.program("nats-server")
-        host, port = "127.0.0.1", free_base_port("127.0.0.1")
-        target = Target(
-            name=self.name,
+        program, port = process.program("nats-server"), process.free_port()
+        target = process.local_target(
+            self,
+            [port],
+            text_bytes,
             version=process.version(program, "--version"),
-            is_durable=self.is_durable,
-            host=host,
-            ports=[port],
-            pids=[],
-            settings=[f"addr {host}"],
-            text_bytes=text_bytes,
+            settings=[f"addr {process.HOST}"],
         )
-        command = [program, "--addr", host, "--port", str(port)]
+        command = [program, "--addr", process.HOST, "--port", str(port)]
         with process.serving(self, command, folder, target) as served:
             yield served
 
