@@ -176,9 +176,5 @@ def _sockets(process: Path) -> set[str]:
     with suppress(OSError):
         for descriptor in (process / "fd").iterdir():
             with suppress(OSError):
-<<<<<<< HEAD
-                found.add(os.readlink(descriptor))
-=======
                 found.add(str(descriptor.readlink()))
->>>>>>> face
     return found

@@ -106,6 +106,12 @@ class Frames:
         answers, self._answers = self._answers, b""
         return answers
 
+    def take_rest(self) -> bytes:
+        """Return and forget the bytes of a frame that is not whole: somebody else reads on."""
+        rest = bytes(self._pending)
+        self._pending.clear()
+        return rest
+
     def _greet(self, greeting: bytes) -> None:
         self._is_greeted = True
         if greeting[0] != _SIGNATURE[0] or greeting[_VERSION_AT] < _MAJOR_MIN:

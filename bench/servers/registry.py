@@ -1,0 +1,37 @@
+"""All servers by name, in the order in which tables show them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from bench.servers.base import Server
+
+_PEERS: Final = (
+    "nats",
+    "redis_pubsub",
+    "ngircd",
+    "mosquitto",
+    "socketio",
+    "threads",
+    "proxy",
+    "jetstream",
+    "redis_streams",
+)
+
+
+def peers() -> tuple[str, ...]:
+    """Return the names of the servers that Hubbub is measured beside."""
+    return _PEERS
+
+
+def servers() -> tuple[str, ...]:
+    """Return the names of all servers, Hubbub first."""
+    return ("hubbub", *_PEERS)
+
+
+def server(name: str) -> Server:
+    """Return a server by its name, which must be one of `servers()`."""
+    # Imported late: whoever measures one server need not have what the others are made of.
+    found: Server = importlib.import_module(f"bench.servers.{name}").SERVER
+    return found
