@@ -35,6 +35,7 @@ if [ ! -e "$policy" ]; then
     trap '$as_root rm -f "$policy"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    # shellcheck disable=SC2016 # The inner shell has a $1 of its own.
     $as_root sh -c 'printf "#!/bin/sh\nexit 101\n" >"$1" && chmod 755 "$1"' sh "$policy"
 fi
 

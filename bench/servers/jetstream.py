@@ -28,7 +28,7 @@ _ROOM_ID: Final = 2
 # A reply of the API: its subject, subscription and size, then JSON; HMSG says nobody answers.
 _REPLY: Final = rb"MSG _INBOX\S* \d+ \d+\r\n([^\r\n]*)\r\n"
 _IS_REPLY: Final = re.compile(_REPLY)
-_NOBODY: Final = rb"HMSG [^\r\n]*\r\nNATS/1.0 503[^\r\n]*\r\n\r\n\r\n"
+_NOBODY: Final = rb"HMSG [^\r\n]*\r\nNATS/1.0 503[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n\r\n"
 _REFUSAL: Final = re.compile(REFUSAL.pattern + b"|" + _NOBODY)
 _ACKS: Final = re.compile(_REPLY + b"|" + _NOBODY + b"|" + OTHER)
 

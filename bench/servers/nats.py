@@ -26,13 +26,14 @@ OTHER: Final = rb"PING\r\n|PONG\r\n|INFO [^\r\n]*\r\n|-ERR [^\r\n]*\r\n"
 _OTHER: Final = re.compile(OTHER)
 _INFO: Final = re.compile(rb"INFO [^\r\n]*\r\n")
 _PONG: Final = re.compile(PONG)
-# As the client libraries say it; `no_responders` tells a publisher that nobody stores.
+# As the client libraries say it, but for protocol 1, with which the server sends another INFO
+# some time after it has answered. `no_responders` tells a publisher that nobody stores.
 _OPTIONS: Final = {
     "verbose": False,
     "pedantic": False,
     "lang": "hubbub-bench",
     "version": "1",
-    "protocol": 1,
+    "protocol": 0,
     "headers": True,
     "no_responders": True,
 }

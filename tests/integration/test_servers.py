@@ -15,7 +15,7 @@ from typing import Any, Self
 import pytest
 
 from bench import text
-from bench.dialect import Conversation, Dialect, Ear, Heard, Say, Voice
+from bench.dialect import Conversation, Dialect, Ear, Heard, Say, Unexpected, Voice
 from bench.servers import process, registry
 from bench.servers.base import NotInstalled, Server
 from bench.servers.process import StartFailed, descendants
@@ -207,6 +207,16 @@ def test_a_server_that_does_not_come_up_tells_why_and_leaves_nothing(
         with pytest.raises(StartFailed, match=r"(?i)address already in use|bind.*fail|in use"):
             start(server, tmp_path / "server").__enter__()
     assert descendants(os.getpid()) == before
+
+
+def test_a_talker_notices_that_nobody_stores_what_it_says(tmp_path: Path) -> None:
+    dialect_of = registry.server("jetstream").dialect
+    with start(registry.server("nats"), tmp_path / "server") as target:
+        dialect = dialect_of(target)
+        with Talker(target, dialect, 0, ["r0001"]) as talker:
+            talker.say(0, text.make(0, 0, 0, TEXT_BYTES), 1)
+            with pytest.raises(Unexpected, match="there is no stream"):
+                eventually(partial(talker.has_settled, 1), "a refusal")
 
 
 def test_a_missing_program_is_named_together_with_what_installs_it() -> None:
