@@ -130,7 +130,7 @@ class Talker(Client):
 
 @pytest.fixture(params=registry.peers())
 def server(request: pytest.FixtureRequest) -> Server:
-    return registry.server(request.param)
+    return registry.load(request.param)
 
 
 @contextmanager
@@ -210,8 +210,8 @@ def test_a_server_that_does_not_come_up_tells_why_and_leaves_nothing(
 
 
 def test_a_talker_notices_that_nobody_stores_what_it_says(tmp_path: Path) -> None:
-    dialect_of = registry.server("jetstream").dialect
-    with start(registry.server("nats"), tmp_path / "server") as target:
+    dialect_of = registry.load("jetstream").dialect
+    with start(registry.load("nats"), tmp_path / "server") as target:
         dialect = dialect_of(target)
         with Talker(target, dialect, 0, ["r0001"]) as talker:
             talker.say(0, text.make(0, 0, 0, TEXT_BYTES), 1)
