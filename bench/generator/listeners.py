@@ -89,6 +89,7 @@ class Sampled(_Marked):
         room: Room,
         links: list[Link],
         ear: Ear,
+        *,
         size: int,
         mark: bytes,
         arrivals: list[tuple[int, bytes]] | None,
@@ -151,8 +152,10 @@ class Books:
         """Return how many bytes a drained listener lacks (below 0: has too many)."""
         missing = room.samples[0].bytes_since_mark - listener.bytes_since_mark
         # Each is pinged by a clock of its own; a text is far larger than a few pings.
-        if self._ping_bytes and missing % self._ping_bytes == 0 and abs(missing) < PINGS_MAX * (
+        if (
             self._ping_bytes
+            and missing % self._ping_bytes == 0
+            and abs(missing) < PINGS_MAX * (self._ping_bytes)
         ):
             return 0
         return missing

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from bench.dialect import Conversation, Dialect, Ear, Unexpected
+from bench.dialect import Conversation, Dialect, Ear, Unexpected, Voice
 from bench.generator.links import Net
 from bench.generator.listeners import Books, Drained, Room, Sampled
 from bench.generator.newcomers import Arrived, bring_in, say_all
@@ -73,30 +73,47 @@ class Load:
             room = self._rooms[place % rooms_count]
             self._clients.append(client)
             if place // rooms_count in sampled:
-                Sampled(room, client.links, client.value, self._size, self._mark, self._arrivals)
+                Sampled(
+                    room,
+                    client.links,
+                    client.value,
+                    size=self._size,
+                    mark=self._mark,
+                    arrivals=self._arrivals,
+                )
             else:
                 Drained(room, client.links[client.value.channel], self._mark)
 
         heard_bytes = bring_in(
-            self._net, orders.target, dialect, joins(), orders.connecting, settle
+            self._net,
+            orders.target,
+            dialect,
+            joins(),
+            at_once=orders.connecting,
+            settle=settle,
         )
         seconds = time.monotonic() - start_s
         after = self._meter.read()
         speaks = (dialect.speak(index, orders.rooms) for index in range(orders.talkers))
         voices: dict[int, Talker] = {}
+
+        def give_voice(place: int, client: Arrived[Voice]) -> None:
+            voices[place] = Talker(
+                place,
+                client.value,
+                client.links,
+                rooms_count=rooms_count,
+                size=self._size,
+                coalesce=orders.coalesce,
+            )
+
         bring_in(
             self._net,
             orders.target,
             dialect,
             speaks,
-            orders.connecting,
-            lambda place, client: voices.update(
-                {
-                    place: Talker(
-                        place, client.value, client.links, rooms_count, self._size, orders.coalesce
-                    )
-                }
-            ),
+            at_once=orders.connecting,
+            settle=give_voice,
         )
         self._talkers = [voices[place] for place in sorted(voices)]
         self._tell(
@@ -199,7 +216,7 @@ class Load:
             acknowledged=max(0, self._acknowledged() - said_before),
             delivered=(self._heard - heard_before) * orders.members,
         )
-        self._count(counts)
+        differing = self._count(counts)
         self._tell(
             Done(
                 counts,
@@ -208,6 +225,7 @@ class Load:
                 peak_memory_bytes=self._meter.read().peak_bytes,
                 latencies=self._latencies(start_ns),
                 ack_latencies=self._ack_latencies(start_ns),
+                differing=differing,
                 late=loop.late if isinstance(loop, OpenLoop) else 0,
             )
         )
@@ -233,17 +251,16 @@ class Load:
         return time.monotonic_ns()
 
     # --- counting -----------------------------------------------------------
-    def _count(self, counts: Counts) -> None:
-        """Check the sample in full, and everybody's bytes."""
+    def _count(self, counts: Counts) -> int:
+        """Check the sample in full, and everybody's bytes; return how many orders are too many."""
         books = Books(self._dialect)
+        differing = 0
         for room in self._rooms:
             said = {talker.index: talker.said[room.index] for talker in self._talkers}
             for sample in room.samples:
                 sample.book()
                 sample.ledger.close(counts, said)
-            digests = {sample.ledger.digest() for sample in room.samples}
-            if len(digests) > 1 and not counts.lost:
-                counts.reordered += len(digests) - 1  # All texts, but not in one order.
+            differing += len({sample.ledger.digest() for sample in room.samples}) - 1
             texts = sum(said.values())
             for listener in room.drained:
                 missing = books.missing_bytes(room, listener)
@@ -253,6 +270,7 @@ class Load:
                 elif missing < 0:
                     counts.duplicated += max(1, round(-missing / text_bytes))
         counts.delivered -= min(counts.lost, counts.delivered)
+        return differing
 
     def _latencies(self, start_ns: int) -> str:
         if not self._arrivals:

@@ -70,6 +70,7 @@ def bring_in(
     target: Target,
     dialect: Dialect,
     conversations: Iterator[Conversation[T]],
+    *,
     at_once: int,
     settle: Callable[[int, Arrived[T]], None],
 ) -> int:

@@ -53,6 +53,7 @@ class Done(msgspec.Struct, tag="done"):
     server_cpu_s: float
     generator_cpu_s: float
     peak_memory_bytes: int = 0
+    differing: int = 0  # Listeners who heard all texts, but the senders in another order.
     late: int = 0  # Texts of an open loop that could not be said in time.
     latencies: str = ""  # HdrHistogram: heard after it was meant to be said.
     ack_latencies: str = ""

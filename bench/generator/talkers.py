@@ -18,7 +18,14 @@ class Talker:
     """One client that sends, going through the rooms in turn."""
 
     def __init__(
-        self, index: int, voice: Voice, links: list[Link], rooms_count: int, size: int, coalesce: int
+        self,
+        index: int,
+        voice: Voice,
+        links: list[Link],
+        *,
+        rooms_count: int,
+        size: int,
+        coalesce: int,
     ) -> None:
         self.index = index
         self.voice = voice
@@ -103,7 +110,9 @@ class Talker:
 class ClosedLoop:
     """Keeps `window` texts on their way: said and not yet heard by every sampled listener."""
 
-    def __init__(self, talkers: list[Talker], window: int, coalesce: int, *, is_tracked: bool):
+    def __init__(
+        self, talkers: list[Talker], window: int, coalesce: int, *, is_tracked: bool
+    ) -> None:
         self._talkers = talkers
         self._window = window
         self._is_tracked = is_tracked

@@ -30,15 +30,13 @@ STOP_S_MAX: Final = 15.0
 FLAGS: Final = {"--rate": "10000000", "--burst": "100000000", "--max-clients": "9000"}
 
 _encode = msgspec.msgpack.encode
-_SEND: Final = 7
-assert _SEND == wire.Command.SEND
 
 
 class HubbubEar:
     """A subscriber of one room."""
 
     channel = ROOMS
-    stride = None  # Batches carry several texts, and numbers of any size.
+    stride: int | None = None  # Batches carry several texts, and numbers of any size.
 
     def __init__(self, frames: zmtp.Frames, topic_bytes: int) -> None:
         self._frames = frames
@@ -72,7 +70,7 @@ class HubbubVoice:
 
     def __init__(self, frames: dict[int, zmtp.Frames], token: bytes, rooms: list[str]) -> None:
         self._frames = frames
-        head = wire.MAGIC + bytes([_SEND]) + token
+        head = wire.MAGIC + bytes([wire.Command.SEND]) + token
         self._head = zmtp.head(len(head), more=True) + head
         self._rooms = [_encode(room) + _encode(int(wire.Kind.TEXT)) for room in rooms]
         self._counts: deque[int] = deque()  # Texts of each SEND under way.
@@ -88,10 +86,9 @@ class HubbubVoice:
         self._number += 1
         self._counts.append(count)
         size = len(texts) // count
-        text_head = b"\xd9" + bytes([size]) if size < 256 else b"\xda" + size.to_bytes(2, "big")
-        if size < 32:
-            text_head = bytes([0xA0 + size])
-        list_head = bytes([0x90 + count]) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+        # What stands before a text of this size, and before a list of so many: MessagePack.
+        text_head = _encode("x" * size)[:-size]
+        list_head = _encode([None] * count)[:-count]
         payload = b"\x94" + _encode(self._number) + self._rooms[room] + list_head
         payload += framed(text_head, texts, count, b"")
         return [Say(COMMANDS, self._head + zmtp.head(len(payload)) + payload)]
@@ -226,17 +223,14 @@ def target(host: str, port: int, pids: list[int], text_bytes: int) -> Target:
     )
 
 
-def launch(
-    data: Path, port: int = 0, *flags: str
-) -> tuple[subprocess.Popen[bytes], int]:
+def launch(data: Path, port: int = 0, *flags: str) -> tuple[subprocess.Popen[bytes], int]:
     """Start a broker with its log in `data`; return its process and its base port."""
     words = [word for flag in FLAGS.items() for word in flag]
+    command = [sys.executable, "-m", "broker"]
     errors_path = data.with_name(data.name + ".stderr")
     with errors_path.open("ab") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "broker", "--port", str(port), "--data", str(data)]
-            + words
-            + [*flags],
+            [*command, "--port", str(port), "--data", str(data), *words, *flags],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -27,6 +27,12 @@ def measured(work: str, orders: Orders, options: Options, watch: Watch) -> Resul
         watch.end()
     histograms = {"delivery": done.latencies, "ack": done.ack_latencies}
     counts = done.counts
+    notes = [f"{done.late} texts were said late by the generator"] if done.late else []
+    if done.differing and not counts.lost:
+        if target.name == "hubbub":
+            counts.reordered += done.differing  # It promises one order for everybody.
+        else:
+            notes.append("members heard the senders in different orders (each sender in its own)")
     return Result(
         work=work,
         server=target.name,
@@ -37,7 +43,7 @@ def measured(work: str, orders: Orders, options: Options, watch: Watch) -> Resul
         counts=counts,
         histograms={name: encoded for name, encoded in histograms.items() if encoded},
         limited_by=_limit(done, target) if not orders.rate else "",
-        notes=[f"{done.late} texts were said late by the generator"] if done.late else [],
+        notes=notes,
         course=[each.moment for each in course],
     )
 
@@ -66,4 +72,5 @@ def _limit(done: Done, target: Target) -> str:
         return "generator"
     if server + generator > BUSY * (os.cpu_count() or 1):
         return "machine"
-    return "server"
+    # Neither: the window, the disk or the network's round trips were.
+    return "server" if server > BUSY else ""
