@@ -72,7 +72,7 @@ class Load:
         def settle(place: int, client: Arrived[Ear]) -> None:
             room = self._rooms[place % rooms_count]
             self._clients.append(client)
-            if place // rooms_count in sampled:
+            if place // rooms_count in sampled or not dialect.is_same_for_all:
                 Sampled(
                     room,
                     client.links,
@@ -191,13 +191,14 @@ class Load:
 
     def _measure(self) -> None:
         orders = self._orders
+        begun_ns = time.monotonic_ns()
         loop = self._loop()
         start_s = time.monotonic()
         while time.monotonic() < start_s + orders.warmup_s:
             loop.top_up(self._heard)
             self._turn(min(loop.wait_s(), 0.05))
         begin = self._meter.read().cpu_s, time.process_time()
-        start_ns = time.monotonic_ns()
+        start_ns = time.monotonic_ns() if orders.warmup_s else begun_ns
         heard_before, said_before = self._heard, loop.said
         end_ns = start_ns + int(orders.duration_s * 1e9)
         course_s = time.monotonic() + COURSE_S

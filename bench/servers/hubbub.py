@@ -111,6 +111,7 @@ class HubbubDialect:
     channels = (0, 1)
     acknowledges = True
     keepalive = (Say(ROOMS, zmtp.pong()),)
+    is_same_for_all = True
     ping_bytes = 9
 
     def __init__(self, text_bytes: int) -> None:

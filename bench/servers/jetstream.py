@@ -94,6 +94,7 @@ class JetStreamDialect:
     channels: tuple[int, ...] = (0,)
     acknowledges = True
     keepalive: tuple[Say, ...] = (Say(0, PONG),)
+    is_same_for_all = False  # Each is told where it stands itself.
     ping_bytes = len(PING)
 
     def __init__(self, target: Target) -> None:

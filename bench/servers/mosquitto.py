@@ -72,6 +72,7 @@ class MqttDialect:
     channels: tuple[int, ...] = (0,)
     acknowledges = False
     keepalive: tuple[Say, ...] = ()
+    is_same_for_all = True
     ping_bytes = 0
 
     def __init__(self, target: Target) -> None:

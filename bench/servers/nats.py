@@ -94,6 +94,7 @@ class NatsDialect:
     acknowledges = False
     # A PONG unasked is taken like one that was asked for: it settles a PING nobody has read.
     keepalive: tuple[Say, ...] = (Say(0, PONG),)
+    is_same_for_all = True
     ping_bytes = len(PING)
 
     def __init__(self, target: Target) -> None:

@@ -93,6 +93,7 @@ class IrcDialect:
     acknowledges = False
     # The server asks those who were silent for two minutes; whoever says this is never asked.
     keepalive: tuple[Say, ...] = (Say(0, f"PONG {NAME}\r\n".encode()),)
+    is_same_for_all = True
     ping_bytes = len(f"PING :{NAME}\r\n")
 
     def __init__(self, target: Target) -> None:

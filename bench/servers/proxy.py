@@ -43,6 +43,7 @@ class ProxyDialect:
     channels: tuple[int, ...] = (0, 1)
     acknowledges = False
     keepalive: tuple[Say, ...] = ()  # libzmq sends no heartbeats unless told to.
+    is_same_for_all = True
     ping_bytes = 0
 
     def __init__(self, target: Target) -> None:

@@ -76,6 +76,7 @@ class SocketIoDialect:
     acknowledges = False
     # One that nobody asked for is forgotten, so that it may also answer a PING that nobody read.
     keepalive: tuple[Say, ...] = (Say(0, _PONG),)
+    is_same_for_all = True
     ping_bytes = len(_PING)
 
     def __init__(self, target: Target) -> None:
