@@ -251,8 +251,7 @@ class SqliteLog:
             for sent in proposal.sends:
                 if sent.sender not in marks:
                     marks[sent.sender] = dict(self.recall(sent.sender))
-                ts = proposal.posts[sent.post_index].ts
-                mark = Mark(proposal.room, batch.first + sent.offset, ts)
+                mark = Mark(proposal.room, batch.first + sent.offset, sent.ts)
                 marks[sent.sender][sent.number] = mark
         return {
             sender: dict(sorted(of_sender.items())[-SENDS_IN_FLIGHT_MAX:])
