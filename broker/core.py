@@ -314,21 +314,21 @@ class Core:
         if command.number != session.expected:
             self._send_out_of_turn(session, command)
             return
-        self._charge(session, len(command.texts))
+        count = len(command.texts)
+        self._charge(session, count)
         session.expected += 1  # Also when it is refused: the next one is not out of turn.
         if command.room not in session.rooms:
             raise Refused(Code.NOT_MEMBER)
         size_bytes = check_texts(command)
         room = self._room(command.room)
-        room.ts = max(room.ts, self._now_ms)
-        proposal = self.rooms.proposal(room, len(command.texts), size_bytes)
-        proposal.sends.append(
-            Sent(session.sender, command.number, len(proposal.posts), proposal.count, session)
-        )
-        proposal.posts.append(Post(room.ts, session.user.nick, int(command.kind), command.texts))
-        if command.kind == Kind.TOPIC:
+        ts = room.ts = max(room.ts, self._now_ms)
+        proposal = self.rooms.proposal(room, count, size_bytes)
+        sent = Sent(session.sender, command.number, proposal.count, ts, session)
+        proposal.sends.append(sent)
+        proposal.posts.append(Post(ts, session.user.nick, int(command.kind), command.texts))
+        if command.kind is Kind.TOPIC:
             proposal.topic = command.texts[0]
-        proposal.count += len(command.texts)
+        proposal.count += count
         proposal.size_bytes += size_bytes
 
     def _send_out_of_turn(self, session: Session, command: wire.Send) -> None:
@@ -383,8 +383,7 @@ class Core:
             effects.publications.append(room.subscription + batch.body)
             self.rooms.published(room, self._now_s)
             for sent in proposal.sends:
-                ts = proposal.posts[sent.post_index].ts
-                ack = wire.Ack(sent.number, room.name, batch.first + sent.offset, ts)
+                ack = wire.Ack(sent.number, room.name, batch.first + sent.offset, sent.ts)
                 effects.replies.append((sent.session.route, wire.reply_frames(ack)))
 
     def failed(self, proposals: Iterable[Proposal]) -> None:
@@ -476,7 +475,7 @@ def check_texts(command: wire.Send) -> int:
     joined = "".join(command.texts)
     if "\0" in joined:
         raise Refused(Code.TEXT_INVALID, "a text has no NUL")
-    if command.kind == Kind.TOPIC and (len(command.texts) > 1 or len(joined) > TOPIC_CHARS_MAX):
+    if command.kind is Kind.TOPIC and (len(command.texts) > 1 or len(joined) > TOPIC_CHARS_MAX):
         raise Refused(Code.TEXT_INVALID, f"a topic is one text of {TOPIC_CHARS_MAX} characters")
     # UTF-8 takes at most four bytes a character, MessagePack five a text; the post itself has
     # a nick and a time.

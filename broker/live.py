@@ -20,7 +20,7 @@ from broker.core import Core, Facts, Rules
 from broker.log import LogFailed
 from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.sessions import Rate
-from broker.sockets import bound_socket
+from broker.sockets import bound_socket, receive_message, send_message
 from common.endpoints import Address
 from common.limits import (
     COMMAND_BYTES_MAX,
@@ -106,6 +106,7 @@ class Worker:
             retain_days=settings.retain_days,
         )
         try:
+            self._log.reserve()
             clients_max, capacity = self._clients_max()
             self._core = Core(
                 Rules(
@@ -199,11 +200,10 @@ class Worker:
         return max(0, int(wait_s * 1_000) + 1)
 
     def _drain_commands(self) -> None:
-        receive, handle = self._router.recv_multipart, self._core.receive
+        router, handle = self._router, self._core.receive
         try:
             for _ in range(DRAIN_MESSAGES_MAX):
-                route, *frames = receive(zmq.NOBLOCK)
-                handle(route, frames)
+                handle(*receive_message(router))
                 if self._core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX:
                     break
         except zmq.Again:
@@ -213,9 +213,10 @@ class Worker:
         effects = self._core.take_effects()
         for publication in effects.publications:
             self._xpub.send(publication, zmq.NOBLOCK)
+        router = self._router
         for route, frames in effects.replies:
             try:
-                self._router.send_multipart([route, *frames], zmq.NOBLOCK)
+                send_message(router, route, frames)
             except zmq.ZMQError as error:
                 # Gone, or too slow to be told: it will resume and hear it again.
                 if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
