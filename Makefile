@@ -9,7 +9,7 @@ JOBS ?= 2
 PROJECT = pyproject.toml common/version.py scripts/setup.sh $(PY)
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat broker setup bench test check fmt lock clean
+.PHONY: help run chat broker setup bench peers test check fmt lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ bench: .venv/.ready-dev ## Load tests, of Hubbub alone or beside other servers
 
 setup: ## Make .venv ready to chat, or repair it
 	@sh scripts/setup.sh run
+
+peers: ## Install the servers that Hubbub is measured beside
+	@sh scripts/peers.sh
 
 test: .venv/.ready-dev ## Run all tests
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)

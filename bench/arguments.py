@@ -73,7 +73,6 @@ EXAMPLES: Final = {
     ],
     "ingest": ["ingest", "ingest --senders 16 --coalesce 1 --json - | jq .results[0].figures"],
     "replay": ["replay --entries 1000,1000000"],
-    "rejoin": ["rejoin --clients 2000", "rejoin --clients 500 --no-kill --storm 100"],
     "soak": ["soak --minutes 30 --churn 5 --freeze 3 --plot soak.svg"],
     COMPARE: [
         "compare --repeat 5 --markdown table.md --plot bars.svg",
@@ -307,8 +306,6 @@ def _measured(given: argparse.Namespace) -> list[Run]:
     kind = WORKS[given.command]
     if given.broker and given.server != HOME_SERVER:
         raise OptionsError("--broker is a Hubbub; it does not go with --server")
-    if given.broker and kind.ends_server:
-        raise OptionsError(f"{given.command} ends the broker, so it starts one: leave out --broker")
     points = _points(kind, given)
     return [
         Run(given.command, given.server, point) for _ in range(points[0].repeat) for point in points

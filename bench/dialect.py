@@ -79,6 +79,9 @@ class Dialect(Protocol):
 
     channels: tuple[int, ...]  # For each connection of a client: index into `Target.ports`.
     acknowledges: bool  # Whether `Voice.feed` ever returns anything.
+    # Whether all members of a room are sent the same bytes, whatever they say (but for pings): then
+    # a sample of them is read, and the others' bytes are compared with it.
+    is_same_for_all: bool
     keepalive: tuple[Say, ...]  # What an idle or drained client says every few seconds.
     ping_bytes: int  # Size of what the server sends on the ear's channel unasked; 0 for nothing.
 

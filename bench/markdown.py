@@ -23,6 +23,7 @@ COLUMNS: Final = (
     "CPU per delivery",
     "peak memory",
     "limited by",
+    "faults",
 )
 CPU: Final = "cpu_us_per_delivery"
 MEMORY: Final = "peak_memory_bytes"
@@ -58,6 +59,15 @@ def _median(group: Sequence[Result], name: str) -> str:
     return _shown(name, found.median) if found is not None else ABSENT
 
 
+def _faults(group: Sequence[Result]) -> str:
+    """Return what was not clean, all repeats together: a fast server that loses is no match."""
+    found = {
+        name: sum(getattr(result.counts, name) for result in group)
+        for name in ("lost", "duplicated", "reordered")
+    }
+    return ", ".join(f"{count} {name}" for name, count in found.items() if count) or ABSENT
+
+
 def _rows(scenario: str, groups: Sequence[Sequence[Result]], name: str) -> list[list[str]]:
     spreads = [(group, spread(group, name)) for group in groups]
     baseline = next((found for group, found in spreads if group[0].server == BASELINE), None)
@@ -79,6 +89,7 @@ def _rows(scenario: str, groups: Sequence[Sequence[Result]], name: str) -> list[
                 _median(group, CPU),
                 _median(group, MEMORY),
                 limits or ABSENT,
+                _faults(group),
             ]
         )
     return rows

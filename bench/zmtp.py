@@ -51,6 +51,11 @@ def ping(context: bytes = b"") -> bytes:
     return _command(b"\4PING\0\0" + context)  # No time to live: the peer sets no timer for us.
 
 
+def pong() -> bytes:
+    """Return a PONG that nobody asked for: a sign of life."""
+    return _command(b"\4PONG")
+
+
 def opening(socket_type: bytes) -> bytes:
     """Return the greeting and READY of a socket of this type, such as `b"SUB"`.
 
@@ -100,6 +105,12 @@ class Frames:
         """Return and forget the PONGs that must be written."""
         answers, self._answers = self._answers, b""
         return answers
+
+    def take_rest(self) -> bytes:
+        """Return and forget the bytes of a frame that is not whole: somebody else reads on."""
+        rest = bytes(self._pending)
+        self._pending.clear()
+        return rest
 
     def _greet(self, greeting: bytes) -> None:
         self._is_greeted = True

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from broker.log import Committed, Mark, Proposal, RoomRecord, Sent
-from broker.rooms import Room, Rooms
+from broker.rooms import Room, Rooms, telling_s
 from broker.sessions import Rate, Session, Sessions
 from common import wire
 from common.errors import Code, Refused
@@ -108,6 +108,7 @@ class Core:
         )
         self._stirred: dict[str, Room] = {}  # Rooms whose presence changed in this tick.
         self._presence_at_s = float("inf")
+        self._presence_told_until_s = 0.0
         self.entries_count = 0
         self.answered_bytes = 0  # In the effects that wait to be taken, but for ACKs.
         self.refusals: Counter[str] = Counter()
@@ -313,21 +314,21 @@ class Core:
         if command.number != session.expected:
             self._send_out_of_turn(session, command)
             return
-        self._charge(session, len(command.texts))
+        count = len(command.texts)
+        self._charge(session, count)
         session.expected += 1  # Also when it is refused: the next one is not out of turn.
         if command.room not in session.rooms:
             raise Refused(Code.NOT_MEMBER)
         size_bytes = check_texts(command)
         room = self._room(command.room)
-        room.ts = max(room.ts, self._now_ms)
-        proposal = self.rooms.proposal(room, len(command.texts), size_bytes)
-        proposal.sends.append(
-            Sent(session.sender, command.number, len(proposal.posts), proposal.count, session)
-        )
-        proposal.posts.append(Post(room.ts, session.user.nick, int(command.kind), command.texts))
-        if command.kind == Kind.TOPIC:
+        ts = room.ts = max(room.ts, self._now_ms)
+        proposal = self.rooms.proposal(room, count, size_bytes)
+        sent = Sent(session.sender, command.number, proposal.count, ts, session)
+        proposal.sends.append(sent)
+        proposal.posts.append(Post(ts, session.user.nick, int(command.kind), command.texts))
+        if command.kind is Kind.TOPIC:
             proposal.topic = command.texts[0]
-        proposal.count += len(command.texts)
+        proposal.count += count
         proposal.size_bytes += size_bytes
 
     def _send_out_of_turn(self, session: Session, command: wire.Send) -> None:
@@ -382,8 +383,7 @@ class Core:
             effects.publications.append(room.subscription + batch.body)
             self.rooms.published(room, self._now_s)
             for sent in proposal.sends:
-                ts = proposal.posts[sent.post_index].ts
-                ack = wire.Ack(sent.number, room.name, batch.first + sent.offset, ts)
+                ack = wire.Ack(sent.number, room.name, batch.first + sent.offset, sent.ts)
                 effects.replies.append((sent.session.route, wire.reply_frames(ack)))
 
     def failed(self, proposals: Iterable[Proposal]) -> None:
@@ -451,11 +451,13 @@ class Core:
     def _stir(self, room: Room) -> None:
         self._stirred[room.name] = room
         if self._presence_at_s == float("inf"):
-            self._presence_at_s = self._now_s + PRESENCE_TICK_S
+            self._presence_at_s = max(self._now_s + PRESENCE_TICK_S, self._presence_told_until_s)
 
     def _flush_presence(self) -> None:
         stirred, self._stirred = self._stirred, {}
         self._presence_at_s = float("inf")
+        told_count = sum(len(room.roster) for room in stirred.values())
+        self._presence_told_until_s = self._now_s + telling_s(told_count)
         for room in stirred.values():
             presence = room.roster.flush(room.name)
             if presence is not None and room.roster:
@@ -473,7 +475,7 @@ def check_texts(command: wire.Send) -> int:
     joined = "".join(command.texts)
     if "\0" in joined:
         raise Refused(Code.TEXT_INVALID, "a text has no NUL")
-    if command.kind == Kind.TOPIC and (len(command.texts) > 1 or len(joined) > TOPIC_CHARS_MAX):
+    if command.kind is Kind.TOPIC and (len(command.texts) > 1 or len(joined) > TOPIC_CHARS_MAX):
         raise Refused(Code.TEXT_INVALID, f"a topic is one text of {TOPIC_CHARS_MAX} characters")
     # UTF-8 takes at most four bytes a character, MessagePack five a text; the post itself has
     # a nick and a time.

@@ -20,7 +20,7 @@ from broker.core import Core, Facts, Rules
 from broker.log import LogFailed
 from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.sessions import Rate
-from broker.sockets import bound_socket
+from broker.sockets import bound_socket, receive_message, send_message
 from common.endpoints import Address
 from common.limits import (
     COMMAND_BYTES_MAX,
@@ -30,6 +30,9 @@ from common.limits import (
 )
 from common.version import VERSION
 
+# libzmq looks for a timer to cancel by walking all timers of its I/O thread, and every client has
+# two (heartbeats): a few threads divide that, and let fan-out use every core. ADR 0014.
+IO_THREADS = 4
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
 DRAIN_ANSWERS_BYTES_MAX = 8 * 1024 * 1024  # A thousand who ask for everybody's nicks.
 SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
@@ -103,6 +106,7 @@ class Worker:
             retain_days=settings.retain_days,
         )
         try:
+            self._log.reserve()
             clients_max, capacity = self._clients_max()
             self._core = Core(
                 Rules(
@@ -196,11 +200,10 @@ class Worker:
         return max(0, int(wait_s * 1_000) + 1)
 
     def _drain_commands(self) -> None:
-        receive, handle = self._router.recv_multipart, self._core.receive
+        router, handle = self._router, self._core.receive
         try:
             for _ in range(DRAIN_MESSAGES_MAX):
-                route, *frames = receive(zmq.NOBLOCK)
-                handle(route, frames)
+                handle(*receive_message(router))
                 if self._core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX:
                     break
         except zmq.Again:
@@ -210,9 +213,10 @@ class Worker:
         effects = self._core.take_effects()
         for publication in effects.publications:
             self._xpub.send(publication, zmq.NOBLOCK)
+        router = self._router
         for route, frames in effects.replies:
             try:
-                self._router.send_multipart([route, *frames], zmq.NOBLOCK)
+                send_message(router, route, frames)
             except zmq.ZMQError as error:
                 # Gone, or too slow to be told: it will resume and hear it again.
                 if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
@@ -243,7 +247,7 @@ class Worker:
 def main() -> int:
     """Run the worker on a thread of its own until the supervisor says stop."""
     orders, logger = begin("live")
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
     failures: list[BaseException] = []
 
     def work() -> None:

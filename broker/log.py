@@ -5,12 +5,16 @@ whomever, comes back through `follow` in the order of the log; only that is ever
 acknowledged. `append` may return before the order is known: a replicated log does.
 
 Sequence numbers are born in the log and nowhere else.
+
+What is made for every SEND or batch is a `Struct`: made in half the time of a `NamedTuple`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from common.errors import HubbubError
 from common.wire import Mode, Post
@@ -24,7 +28,7 @@ class LogUnusable(HubbubError):
     """The log cannot be opened; the message says what is wrong and what to do."""
 
 
-class Mark(NamedTuple):
+class Mark(Struct, array_like=True, frozen=True, gc=False):
     """Where a SEND was kept: what its ACK says, and says again when it is sent again."""
 
     room: str
@@ -32,31 +36,28 @@ class Mark(NamedTuple):
     ts: int
 
 
-class Sent(NamedTuple):
+class Sent(Struct, gc=False):
     """One SEND inside a proposal."""
 
     sender: bytes  # broker.keys.sender
     number: int
-    post_index: int  # Its post in the proposal.
     offset: int  # How many entries of the proposal come before it.
+    ts: int  # Of its post.
     session: Any  # The core's own, to which the ACK goes; nothing to the log.
 
 
-class Proposal:
-    """Posts for one room, in order, that shall become one batch."""
+class Proposal(Struct, eq=False):
+    """Posts for one room, in order, that shall become one batch. Compared by identity."""
 
-    __slots__ = ("count", "posts", "room", "sends", "size_bytes", "topic")
-
-    def __init__(self, room: str) -> None:
-        self.room = room
-        self.posts: list[Post] = []
-        self.sends: list[Sent] = []
-        self.count = 0
-        self.size_bytes = 0
-        self.topic: str | None = None  # The room's topic from here on, where a post sets it.
+    room: str
+    posts: list[Post] = []
+    sends: list[Sent] = []
+    count: int = 0
+    size_bytes: int = 0
+    topic: str | None = None  # The room's topic from here on, where a post sets it.
 
 
-class Committed(NamedTuple):
+class Committed(Struct):
     """One batch in the log."""
 
     proposal: Proposal

@@ -10,21 +10,18 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import msgspec
 
 from broker import progress
 from broker.keys import SECRET_BYTES
 from broker.log import Committed, LogFailed, LogUnusable, Mark, Proposal, RoomRecord
-from common.limits import SENDS_IN_FLIGHT_MAX
+from broker.log_senders import Marks, Senders
 from common.wire import Batch, encode
 
 FILE_NAME = "hubbub.db"
 APPLICATION_ID = 0x48554242  # "HUBB": file(1) and we can tell whose database it is.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no `sends`.
 
 SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.
 SEQ_MASK = (1 << SEQ_BITS) - 1
@@ -33,6 +30,7 @@ TRIM_ROOMS_MAX = 64  # A trim looks at so many rooms and drops so many batches o
 TRIM_BATCHES_MAX = 512  # so that chat never waits long for it.
 SENDER_DAYS = 7  # How long a client may take to send again what was not acknowledged.
 WAL_PAGES_MAX = 4_000  # A checkpoint every 16 MiB: rarer pauses than the default's 4 MiB.
+WAL_BYTES = WAL_PAGES_MAX * 4_096
 DAY_MS = 86_400_000
 SENDERS_EVERY_MS = 3_600_000  # They have no order by time: a look is a look at all of them.
 
@@ -58,9 +56,12 @@ CREATE TABLE senders (
     marks BLOB NOT NULL  -- MessagePack: {number: [room, first, ts]} of the last SENDs.
 ) WITHOUT ROWID;
 """
-
-_encode_marks = encode
-_decode_marks = msgspec.msgpack.Decoder(dict[int, Mark]).decode
+SCHEMA_SENDS = """
+CREATE TABLE sends (
+    id INTEGER PRIMARY KEY,  -- One per commit, until it is in `senders`.
+    marks BLOB NOT NULL  -- MessagePack: {sender: {number: [room, first, ts]}}
+);
+"""
 
 
 class _Room:
@@ -132,8 +133,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         for statement in SCHEMA.split(";\n"):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         _set_meta(connection, "secret", secrets.token_bytes(SECRET_BYTES))
+    if version < SCHEMA_VERSION:
+        connection.execute(SCHEMA_SENDS)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     if is_empty or not _is_continued(connection, path.parent):
         _set_meta(connection, "epoch", secrets.randbelow(2**32 - 1) + 1)
     connection.execute("COMMIT")
@@ -191,14 +194,30 @@ class SqliteLog:
             )
         }
         self._room_id_last = max((room.id for room in self._rooms.values()), default=0)
-        self._marks: dict[bytes, dict[int, Mark]] = {}  # One per session: the core forgets them.
+        self._senders = Senders(self._db)
         self._committed: list[Committed] = []
         self._folder = path.parent
         self._total = sum(room.head for room in self._rooms.values())
         self._noted_total = -1
         self._note_progress()
         self._trim_queue: list[str] = []
-        self._senders_ms = 0  # When those of long ago were last looked for.
+        self._senders_ms = 0  # When senders of long ago were last looked for.
+
+    def reserve(self) -> None:
+        """Let the write-ahead log have its full size at once, if the disk has the space.
+
+        To make a file longer the file system writes its own journal with each fsync; in one that
+        is long enough a commit takes a third less. SQLite has no setting for it, but what a
+        transaction wrote before it was undone stays there as space.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("CREATE TABLE filler (body BLOB)")
+            self._db.execute("INSERT INTO filler VALUES (zeroblob(?))", (WAL_BYTES,))
+        except sqlite3.Error:
+            pass  # Full: appends will say so, in words, when it matters.
+        finally:
+            self._roll_back()
 
     def rooms(self) -> list[RoomRecord]:
         """Return every room that has entries, or had."""
@@ -216,6 +235,7 @@ class SqliteLog:
         made: dict[str, _Room] = {}
         rows: list[tuple[int, int, int, bytes]] = []
         committed: list[Committed] = []
+        fresh: dict[bytes, Marks] = {}
         for proposal in proposals:
             name = proposal.room
             room = self._rooms.get(name) or made.get(name)
@@ -227,46 +247,28 @@ class SqliteLog:
             rows.append((room.id << SEQ_BITS | last, proposal.count, ts, body))
             committed.append(Committed(proposal, prev, first, last, body))
             tails[name] = last, ts
+            for sent in proposal.sends:
+                mark = Mark(name, first + sent.offset, sent.ts)
+                fresh.setdefault(sent.sender, {})[sent.number] = mark
         topics = {each.room: each.topic for each in proposals if each.topic is not None}
-        marks = self._marks_after(committed)
-        self._commit(rows, made, topics, marks)
+        self._commit(rows, made, topics, fresh)
         self._rooms.update(made)
         self._room_id_last += len(made)
         for name, (head, ts) in tails.items():
             self._rooms[name].head, self._rooms[name].ts = head, ts
         for name, topic in topics.items():
             self._rooms[name].topic = topic
-        for sender, of_sender in marks.items():
-            living = self._marks[sender]
-            living.clear()
-            living.update(of_sender)
+        self._senders.committed(fresh)
         self._committed += committed
         self._total += sum(proposal.count for proposal in proposals)
-
-    def _marks_after(self, committed: Sequence[Committed]) -> dict[bytes, dict[int, Mark]]:
-        """Return each sender's last SENDs as they will be with these batches."""
-        marks: dict[bytes, dict[int, Mark]] = {}
-        for batch in committed:
-            proposal = batch.proposal
-            for sent in proposal.sends:
-                if sent.sender not in marks:
-                    marks[sent.sender] = dict(self.recall(sent.sender))
-                ts = proposal.posts[sent.post_index].ts
-                mark = Mark(proposal.room, batch.first + sent.offset, ts)
-                marks[sent.sender][sent.number] = mark
-        return {
-            sender: dict(sorted(of_sender.items())[-SENDS_IN_FLIGHT_MAX:])
-            for sender, of_sender in marks.items()
-        }
 
     def _commit(
         self,
         rows: list[tuple[int, int, int, bytes]],
         made: dict[str, _Room],
         topics: dict[str, str],
-        marks: dict[bytes, dict[int, Mark]],
+        fresh: Mapping[bytes, Marks],
     ) -> None:
-        now_ms = time.time_ns() // 1_000_000
         db = self._db
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -275,11 +277,7 @@ class SqliteLog:
                 [(room.id, name) for name, room in made.items()],
             )
             db.executemany("INSERT INTO batches VALUES (?, ?, ?, ?)", rows)
-            db.executemany(
-                "INSERT INTO senders VALUES (?, ?, ?) ON CONFLICT (sender) "
-                "DO UPDATE SET ts = excluded.ts, marks = excluded.marks",
-                [(sender, now_ms, _encode_marks(of)) for sender, of in marks.items()],
-            )
+            self._senders.write(fresh)
             if topics:
                 db.executemany(
                     "UPDATE rooms SET topic = ? WHERE name = ?",
@@ -302,17 +300,11 @@ class SqliteLog:
 
     def recall(self, sender: bytes) -> Mapping[int, Mark]:
         """Return the living memory of a sender's last SENDs: it changes with each commit."""
-        marks = self._marks.get(sender)
-        if marks is None:
-            row = self._db.execute(
-                "SELECT marks FROM senders WHERE sender = ?", (sender,)
-            ).fetchone()
-            marks = self._marks[sender] = _decode_marks(row[0]) if row else {}
-        return marks
+        return self._senders.recall(sender)
 
     def forget(self, sender: bytes) -> None:
         """Drop the sender from memory, not from the log."""
-        self._marks.pop(sender, None)
+        self._senders.forget(sender)
 
     def trim(self, now_ms: int) -> dict[str, int]:
         """Drop whole batches past retention, of a bounded number of rooms a call.
@@ -323,6 +315,7 @@ class SqliteLog:
         self._note_progress()
         oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
         try:
+            self._senders.fold()
             self._forget_senders(now_ms)
             cuts = self._cuts(oldest_ms)
             if cuts:
@@ -375,7 +368,7 @@ class SqliteLog:
     def _forget_senders(self, now_ms: int) -> None:
         if 0 <= now_ms - self._senders_ms < SENDERS_EVERY_MS:
             return
-        self._db.execute("DELETE FROM senders WHERE ts < ?", (now_ms - SENDER_DAYS * DAY_MS,))
+        self._senders.drop_older(now_ms - SENDER_DAYS * DAY_MS)
         self._senders_ms = now_ms
 
     def _note_progress(self) -> None:

@@ -19,11 +19,20 @@ from common.names import check_room
 from common.wire import Batch, encode
 
 BEACON_JOIN_S = 0.02  # Subscribers that come within this time share a beacon.
+# What is told to a room costs its members' number; a room that thousands enter at once is told
+# no more often than this lets, or the cost would grow with the square of their number.
+TOLD_MEMBER_S = 0.0001
+TOLD_S_MAX = 1.0  # A client gives up on its subscription after twice this.
 # After activity a room's head is shown again and again, ever more rarely: whoever missed the
 # last message, and the beacon after it, has a hole for half a minute at most.
 BEACON_QUIETS_S = (0.25, 1.0, 4.0, 15.0, 30.0)
 # A batch without posts, at most: its room's name takes 4 bytes a character, a number 9.
 BATCH_HEAD_BYTES = 4 * ROOM_CHARS_MAX + 64
+
+
+def telling_s(members: int) -> float:
+    """Return how long so many members, once told something, are left alone."""
+    return min(members * TOLD_MEMBER_S, TOLD_S_MAX)
 
 
 class Room:
@@ -39,6 +48,7 @@ class Room:
         "roster",
         "subscription",
         "ticket",
+        "told_until_s",
         "topic",
         "ts",
     )
@@ -55,6 +65,7 @@ class Room:
         self.proposal: Proposal | None = None  # What this drain says here, until it is full.
         self.ts = record.ts  # Of the newest post: times never fall within a room.
         self.beacon_step = 0
+        self.told_until_s = 0.0  # Its head is not shown again before, to please newcomers.
 
 
 class Rooms:
@@ -154,8 +165,10 @@ class Rooms:
 
     def subscribed(self, name: str, now_s: float) -> None:
         """Show the room's head soon: somebody has just subscribed."""
-        if self._beacons.deadline(name) > now_s + BEACON_JOIN_S:
-            self._beacons.set(name, now_s + BEACON_JOIN_S)
+        room = self._rooms.get(name)
+        at_s = max(now_s + BEACON_JOIN_S, room.told_until_s if room else 0.0)
+        if self._beacons.deadline(name) > at_s:
+            self._beacons.set(name, at_s)
 
     def published(self, room: Room, now_s: float) -> None:
         """Show the room's head after a short quiet: a batch has just been published."""
@@ -174,6 +187,7 @@ class Rooms:
             if room and room.roster:
                 publications.append(subscription + encode(room.roster.head(name)))
                 self._beacons.set(name, now_s + BEACON_QUIETS_S[room.beacon_step])
+                room.told_until_s = now_s + telling_s(len(room.roster))
                 room.beacon_step = min(room.beacon_step + 1, len(BEACON_QUIETS_S) - 1)
         return publications
 

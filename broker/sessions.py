@@ -173,10 +173,10 @@ class Sessions:
         rate = self._rate
         allowance = min(rate.burst, session.allowance + (now_s - session.rated_at) * rate.per_s)
         session.rated_at = now_s
-        session.allowance = allowance
         if allowance >= count:
             session.allowance = allowance - count
             return 0
+        session.allowance = allowance
         return int((count - allowance) / rate.per_s * 1_000) + 1
 
     def inbox_opened(self, token: bytes, now_s: float) -> None:

@@ -397,17 +397,24 @@ def reply_frames(reply: Payload) -> list[bytes]:
 
 def open_command(frames: list[bytes]) -> tuple[int, bytes, bytes]:
     """Split a client's message into command, token and payload; raise `Refused`."""
+    if len(frames) == limits.COMMAND_FRAMES:
+        head, payload = frames
+        if len(head) == HEAD_BYTES and head.startswith(MAGIC):
+            return head[4], head[5:], payload
+    raise _bad_frames(frames)
+
+
+def _bad_frames(frames: list[bytes]) -> Refused:
+    """Return what is wrong with a message that does not begin as one does."""
     if len(frames) != limits.COMMAND_FRAMES:
-        raise Refused(Code.BAD_FRAMES, f"a message has 2 frames, not {len(frames)}")
-    head, payload = frames
+        return Refused(Code.BAD_FRAMES, f"a message has 2 frames, not {len(frames)}")
+    head = frames[0]
     if head[:3] != MAGIC[:3] or len(head) < len(MAGIC):
-        raise Refused(Code.BAD_FRAMES, "the first frame begins with HUB and a version")
+        return Refused(Code.BAD_FRAMES, "the first frame begins with HUB and a version")
     if head[3] != limits.PROTOCOL_VERSION:
         detail = f"version {limits.PROTOCOL_VERSION} is spoken here"
-        raise Refused(Code.BAD_VERSION, detail, limits.PROTOCOL_VERSION)
-    if len(head) != HEAD_BYTES:
-        raise Refused(Code.BAD_FRAMES, f"the first frame has {HEAD_BYTES} bytes")
-    return head[4], head[5:], payload
+        return Refused(Code.BAD_VERSION, detail, limits.PROTOCOL_VERSION)
+    return Refused(Code.BAD_FRAMES, f"the first frame has {HEAD_BYTES} bytes")
 
 
 def salvage_id(payload: bytes) -> int:

@@ -107,7 +107,7 @@ class Net:
         except OSError as error:
             tcp.close()
             raise Lost(f"no connection to port {port}: {error}") from error
-        tcp.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+        tcp.setblocking(False)
         link = Link(self, tcp, take)
         self._links[link.fd] = link
         self._epoll.register(link.fd, select.EPOLLIN)

@@ -22,7 +22,10 @@ class Orders(msgspec.Struct):
     messages: int = 0  # Instead of a duration.
     coalesce: int = 256  # Texts that a talker says in one go at most.
     window: int = 4_096  # Closed loop: texts said and not heard yet, of all talkers together.
+    requests: int = 0  # Closed loop by acknowledgements: requests under way of each talker.
     rate: float = 0.0  # Open loop instead: texts a second, of all talkers together.
+    idle_s: float = 0.0  # Watch everybody idle for so long instead of saying anything.
+    asks_who: bool = False  # Members ask for everybody's names where JOIN does not tell them.
     settle_s: float = 20.0  # How long to wait for the last texts; what has not come is lost.
 
 
@@ -33,6 +36,7 @@ class Opened(msgspec.Struct, tag="opened"):
     seconds: float
     heard_bytes: int  # On the way in, by everybody: presence among them.
     server_cpu_s: float
+    server_memory_bytes: int  # More than before.
 
 
 class Course(msgspec.Struct, tag="course"):
@@ -48,6 +52,9 @@ class Done(msgspec.Struct, tag="done"):
     seconds: float  # From the first text said to the last one heard.
     server_cpu_s: float
     generator_cpu_s: float
+    peak_memory_bytes: int = 0
+    differing: int = 0  # Listeners who heard all texts, but the senders in another order.
+    late: int = 0  # Texts of an open loop that could not be said in time.
     latencies: str = ""  # HdrHistogram: heard after it was meant to be said.
     ack_latencies: str = ""
 

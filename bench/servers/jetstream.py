@@ -18,7 +18,6 @@ from bench.servers.nats import OTHER, PING, PONG, REFUSAL, NatsVoice, answer_to,
 from bench.servers.reach import converse
 from bench.servers.reading import Cut, CutEar, expect
 from bench.target import Target
-from broker.ports import free_base_port
 
 STREAM: Final = "ROOMS"
 # What the client libraries let out unacknowledged. The server holds 10,000 for all talkers
@@ -29,7 +28,7 @@ _ROOM_ID: Final = 2
 # A reply of the API: its subject, subscription and size, then JSON; HMSG says nobody answers.
 _REPLY: Final = rb"MSG _INBOX\S* \d+ \d+\r\n([^\r\n]*)\r\n"
 _IS_REPLY: Final = re.compile(_REPLY)
-_NOBODY: Final = rb"HMSG [^\r\n]*\r\nNATS/1.0 503[^\r\n]*\r\n\r\n\r\n"
+_NOBODY: Final = rb"HMSG [^\r\n]*\r\nNATS/1.0 503[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n\r\n"
 _REFUSAL: Final = re.compile(REFUSAL.pattern + b"|" + _NOBODY)
 _ACKS: Final = re.compile(_REPLY + b"|" + _NOBODY + b"|" + OTHER)
 
@@ -95,6 +94,7 @@ class JetStreamDialect:
     channels: tuple[int, ...] = (0,)
     acknowledges = True
     keepalive: tuple[Say, ...] = (Say(0, PONG),)
+    is_same_for_all = False  # Each is told where it stands itself.
     ping_bytes = len(PING)
 
     def __init__(self, target: Target) -> None:
@@ -149,23 +149,20 @@ class JetStreamServer:
     @contextmanager
     def start(self, folder: Path, text_bytes: int) -> Iterator[Target]:
         """Start it and make the stream."""
-        program = process.program("nats-server")
-        host, port = "127.0.0.1", free_base_port("127.0.0.1")
+        program, port = process.program("nats-server"), process.free_port()
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "nats.conf"
         store = json.dumps(str(folder / "store"))
         file.write_text(
-            f"listen: {host}:{port}\njetstream {{ store_dir: {store}, sync_interval: always }}\n"
+            f"listen: {process.HOST}:{port}\n"
+            f"jetstream {{ store_dir: {store}, sync_interval: always }}\n"
         )
-        target = Target(
-            name=self.name,
+        target = process.local_target(
+            self,
+            [port],
+            text_bytes,
             version=process.version(program, "--version"),
-            is_durable=self.is_durable,
-            host=host,
-            ports=[port],
-            pids=[],
-            settings=["sync_interval always", "one file stream, 1 replica", f"listen {host}"],
-            text_bytes=text_bytes,
+            settings=[f"listen {process.HOST}", "sync_interval always", "one stream, in files"],
         )
         command = [program, "--config", str(file)]
         with process.serving(self, command, folder, target) as served:

@@ -17,7 +17,6 @@ from bench.servers import process
 from bench.servers.fixed import AnsweredVoice, FixedEar
 from bench.servers.reading import Cut, expect
 from bench.target import Target
-from broker.ports import free_base_port
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
@@ -27,13 +26,14 @@ OTHER: Final = rb"PING\r\n|PONG\r\n|INFO [^\r\n]*\r\n|-ERR [^\r\n]*\r\n"
 _OTHER: Final = re.compile(OTHER)
 _INFO: Final = re.compile(rb"INFO [^\r\n]*\r\n")
 _PONG: Final = re.compile(PONG)
-# As the client libraries say it; `no_responders` tells a publisher that nobody stores.
+# As the client libraries say it, but for protocol 1, with which the server sends another INFO
+# some time after it has answered. `no_responders` tells a publisher that nobody stores.
 _OPTIONS: Final = {
     "verbose": False,
     "pedantic": False,
     "lang": "hubbub-bench",
     "version": "1",
-    "protocol": 1,
+    "protocol": 0,
     "headers": True,
     "no_responders": True,
 }
@@ -94,6 +94,7 @@ class NatsDialect:
     acknowledges = False
     # A PONG unasked is taken like one that was asked for: it settles a PING nobody has read.
     keepalive: tuple[Say, ...] = (Say(0, PONG),)
+    is_same_for_all = True
     ping_bytes = len(PING)
 
     def __init__(self, target: Target) -> None:
@@ -123,19 +124,15 @@ class NatsServer:
     @contextmanager
     def start(self, folder: Path, text_bytes: int) -> Iterator[Target]:
         """Start it."""
-        program = process.program("nats-server")
-        host, port = "127.0.0.1", free_base_port("127.0.0.1")
-        target = Target(
-            name=self.name,
+        program, port = process.program("nats-server"), process.free_port()
+        target = process.local_target(
+            self,
+            [port],
+            text_bytes,
             version=process.version(program, "--version"),
-            is_durable=self.is_durable,
-            host=host,
-            ports=[port],
-            pids=[],
-            settings=[f"addr {host}"],
-            text_bytes=text_bytes,
+            settings=[f"addr {process.HOST}"],
         )
-        command = [program, "--addr", host, "--port", str(port)]
+        command = [program, "--addr", process.HOST, "--port", str(port)]
         with process.serving(self, command, folder, target) as served:
             yield served
 

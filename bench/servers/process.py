@@ -20,7 +20,9 @@ from bench.dialect import Unexpected
 from bench.servers.base import NotInstalled, Server
 from bench.servers.reach import converse
 from bench.target import Target
+from broker.ports import free_base_port
 
+HOST: Final = "127.0.0.1"
 ANSWER_S_MAX: Final = 30.0
 END_S_MAX: Final = 10.0
 PAUSE_S: Final = 0.02
@@ -103,6 +105,27 @@ def serving(server: Server, command: list[str], folder: Path, target: Target) ->
         raise StartFailed(f"{server.name}: {error}") from error
 
 
+def local_target(
+    server: Server, ports: list[int], text_bytes: int, *, version: str, settings: list[str]
+) -> Target:
+    """Return the target of a server that is about to be started on this machine."""
+    return Target(
+        name=server.name,
+        version=version,
+        is_durable=server.is_durable,
+        host=HOST,
+        ports=ports,
+        pids=[],
+        settings=settings,
+        text_bytes=text_bytes,
+    )
+
+
+def free_port() -> int:
+    """Return a free port of `HOST`, of which the next one is free as well."""
+    return free_base_port(HOST)
+
+
 def _wait_until_it_answers(process: Process, server: Server, target: Target) -> None:
     end_s = time.monotonic() + ANSWER_S_MAX
     while True:
@@ -115,6 +138,8 @@ def _wait_until_it_answers(process: Process, server: Server, target: Target) -> 
                 raise StartFailed(f"no answer ({error!r}); it said:\n{process.said()}") from error
             time.sleep(PAUSE_S)
         else:
+            # Somebody else's server may have taken the port and answered instead of ours.
+            process.fail_if_ended()
             return
 
 

@@ -16,7 +16,6 @@ from bench.servers import process
 from bench.servers.base import Server
 from bench.servers.fixed import AnsweredVoice
 from bench.target import Target
-from broker.ports import free_base_port
 
 REFUSAL: Final = re.compile(rb"-[^\r\n]*\r\n")
 
@@ -53,19 +52,15 @@ def serving(
     server: Server, folder: Path, text_bytes: int, settings: dict[str, str]
 ) -> Iterator[Target]:
     """Run redis-server as it ships but for these settings."""
-    program = process.program("redis-server")
-    host, port = "127.0.0.1", free_base_port("127.0.0.1")
-    target = Target(
-        name=server.name,
+    program, port = process.program("redis-server"), process.free_port()
+    target = process.local_target(
+        server,
+        [port],
+        text_bytes,
         version=process.version(program, "--version"),
-        is_durable=server.is_durable,
-        host=host,
-        ports=[port],
-        pids=[],
         settings=[f"{name} {value or '(none)'}" for name, value in settings.items()],
-        text_bytes=text_bytes,
     )
-    place = {"bind": host, "port": str(port), "dir": str(folder)}
+    place = {"bind": process.HOST, "port": str(port), "dir": str(folder)}
     flags = [word for name, value in (place | settings).items() for word in (f"--{name}", value)]
     with process.serving(server, [program, *flags], folder, target) as served:
         yield served

@@ -27,6 +27,7 @@ class PubSubDialect:
     channels: tuple[int, ...] = (0,)
     acknowledges = True
     keepalive: tuple[Say, ...] = ()  # As it ships, the server waits for ever.
+    is_same_for_all = True
     ping_bytes = 0
 
     def __init__(self, target: Target) -> None:

@@ -64,6 +64,7 @@ class StreamsDialect:
     channels: tuple[int, ...] = (0,)
     acknowledges = True
     keepalive: tuple[Say, ...] = ()
+    is_same_for_all = False  # Each is told where it stands itself.
     ping_bytes = 0
 
     def __init__(self, target: Target) -> None:

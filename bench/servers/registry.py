@@ -30,7 +30,7 @@ def servers() -> tuple[str, ...]:
     return ("hubbub", *_PEERS)
 
 
-def server(name: str) -> Server:
+def load(name: str) -> Server:
     """Return a server by its name, which must be one of `servers()`."""
     # Imported late: whoever measures one server need not have what the others are made of.
     found: Server = importlib.import_module(f"bench.servers.{name}").SERVER

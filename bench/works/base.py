@@ -96,7 +96,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What every sub-command takes."""
 
     headlines: ClassVar[tuple[str, ...]] = ()  # What its comparisons and curves show.
-    ends_server: ClassVar[bool] = False  # So it is never run against somebody's broker.
 
     duration_s: Annotated[
         float, Meta(ge=0.1, le=RUN_S_MAX, description="length of the measured part")
@@ -216,26 +215,6 @@ class Replay(Options, frozen=True, kw_only=True):
     )
 
 
-class Rejoin(Options, frozen=True, kw_only=True):
-    """The broker ends and starts again: how long until every client is whole."""
-
-    headlines: ClassVar[tuple[str, ...]] = ("whole_s",)
-    ends_server: ClassVar[bool] = True
-    clients: Annotated[
-        int, Meta(ge=1, le=CLIENTS_MAX, description="clients in the room", extra=_sweep())
-    ] = 2_000
-    kill: Annotated[bool, Meta(description="end the broker by kill -9, not in order")] = True
-    storm: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=CLIENTS_MAX,
-            description="clients that read the history while live latency is measured",
-            extra=_sweep(),
-        ),
-    ] = 0
-
-
 class Soak(Options, frozen=True, kw_only=True):
     """Minutes of mixed traffic with clients that come, go and freeze: what grows meanwhile."""
 
@@ -271,8 +250,7 @@ class Soak(Options, frozen=True, kw_only=True):
 
 # Each sub-command and what it takes; its docstring is its help.
 WORKS: Final[dict[str, type[Options]]] = {
-    kind.__name__.lower(): kind
-    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Soak)
+    kind.__name__.lower(): kind for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Soak)
 }
 
 

@@ -1,10 +1,14 @@
-"""The named scenarios of `compare`: what is run, with which parameters, on which servers."""
+"""The named scenarios of `compare`: what is run, with which parameters, on which servers.
+
+The goals of docs/PERFORMANCE.md, a row each. Peers that hear everything everywhere, that drop
+beyond a thousand messages (the proxy) or that take minutes are left out where they can't take part.
+"""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from bench.works.base import Fanout, Options
+from bench.works.base import Connect, Fanout, Ingest, Latency, Options, Rooms
 
 
 class Scenario(NamedTuple):
@@ -16,7 +20,50 @@ class Scenario(NamedTuple):
     headlines: tuple[str, ...] = ()  # The figures to compare; () for those of the sub-command.
 
 
+FAST: Final = ("hubbub", "nats", "redis_pubsub", "ngircd")
+DURABLE: Final = ("hubbub", "jetstream", "redis_streams")
+QUIET: Final = ("hubbub", "nats", "redis_pubsub", "jetstream", "redis_streams")
+RESTING: Final = ("hubbub", "proxy", "nats", "redis_pubsub", "ngircd")
+SHORT_S: Final = 4.0
+WINDOW: Final = 8_192  # The same for all; a peer that can't take it shows losses.
+
 SCENARIOS: Final[dict[str, Scenario]] = {
-    "fanout-50": Scenario("fanout", Fanout(subscribers=50)),
-    "fanout-500": Scenario("fanout", Fanout(subscribers=500)),
+    "fanout-50": Scenario(
+        "fanout", Fanout(subscribers=50, window=WINDOW, duration_s=SHORT_S), FAST
+    ),
+    "fanout-500": Scenario(
+        "fanout", Fanout(subscribers=500, window=WINDOW, duration_s=SHORT_S), FAST
+    ),
+    "rooms-200x5": Scenario(
+        "rooms", Rooms(rooms=200, members=5, senders=64, duration_s=SHORT_S), QUIET
+    ),
+    "rooms-1000x2": Scenario(
+        "rooms", Rooms(rooms=1_000, members=2, senders=64, duration_s=SHORT_S), QUIET
+    ),
+    # Requests under way are the same for all; only Hubbub's carry several texts, as its client
+    # library's do. The next three are the same without that.
+    **{
+        f"ingest-{senders}{'' if coalesce > 1 else '-single'}": Scenario(
+            "ingest",
+            Ingest(senders=senders, coalesce=coalesce, duration_s=SHORT_S),
+            DURABLE if coalesce == 1 else ("hubbub",),
+        )
+        for coalesce in (256, 1)
+        for senders in (1, 16, 256)
+    },
+    "rest-2": Scenario("latency", Latency(subscribers=2, senders=1, duration_s=SHORT_S), RESTING),
+    "rest-500": Scenario(
+        "latency", Latency(subscribers=500, senders=1, duration_s=SHORT_S), RESTING
+    ),
+    "thousand": Scenario(
+        "latency",
+        Latency(subscribers=1_000, rooms=20, rate=1_000, senders=100, duration_s=SHORT_S),
+        ("hubbub", "ngircd", "nats"),
+        ("delivery.p50", "delivery.p99", "server_cpu_cores"),
+    ),
+    "connect-2000": Scenario(
+        "connect",
+        Connect(clients=2_000, concurrency=1_024, who=True, idle_s=10),
+        ("hubbub", "ngircd"),
+    ),
 }

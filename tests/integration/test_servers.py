@@ -6,7 +6,7 @@ import os
 import selectors
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +15,10 @@ from typing import Any, Self
 import pytest
 
 from bench import text
-from bench.dialect import Conversation, Dialect, Ear, Heard, Say, Voice
-from bench.servers import registry
+from bench.dialect import Conversation, Dialect, Ear, Heard, Say, Unexpected, Voice
+from bench.servers import process, registry
 from bench.servers.base import NotInstalled, Server
-from bench.servers.process import descendants
+from bench.servers.process import StartFailed, descendants
 from bench.target import Target
 from tests.waiting import DEADLINE_S, eventually
 
@@ -130,21 +130,28 @@ class Talker(Client):
 
 @pytest.fixture(params=registry.peers())
 def server(request: pytest.FixtureRequest) -> Server:
-    return registry.server(request.param)
+    return registry.load(request.param)
 
 
-@pytest.fixture
-def target(server: Server, tmp_path: Path) -> Iterator[Target]:
-    before = descendants(os.getpid())
+@contextmanager
+def start(server: Server, folder: Path) -> Iterator[Target]:
+    """Start a server, or skip the test where it is not installed."""
     try:
-        with server.start(tmp_path / "server", TEXT_BYTES) as target:
-            assert target.pids
+        with server.start(folder, TEXT_BYTES) as target:
             yield target
     except NotInstalled as reason:
         # In CI everything must be there, or the test would show nothing for ever.
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(reason))
+
+
+@pytest.fixture
+def target(server: Server, tmp_path: Path) -> Iterator[Target]:
+    before = descendants(os.getpid())
+    with start(server, tmp_path / "server") as target:
+        assert target.pids
+        yield target
     assert descendants(os.getpid()) == before
     for port in target.ports:
         with pytest.raises(ConnectionRefusedError):
@@ -162,13 +169,12 @@ def test_members_hear_their_room_and_nothing_else(server: Server, target: Target
             stack.enter_context(Member(target, dialect, 2, rooms[-1])),
         ]
         talker = stack.enter_context(Talker(target, dialect, 0, rooms))
-        # Whoever joined late may have made others hear of it.
-        for member in members:
-            member.listen()
-            member.heard_bytes = 0
         expected = [b""] * len(rooms)
         number = 0
         for count in [1] * ONE_BY_ONE + [AT_ONCE]:
+            # By the last turn the members have heard messages, and so, before these, all that
+            # the server says about others who joined.
+            before = [(member.count, member.heard_bytes) for member in members]
             for room in range(len(rooms)):
                 texts = maker.make(number, count)
                 number += count
@@ -184,7 +190,35 @@ def test_members_hear_their_room_and_nothing_else(server: Server, target: Target
         assert members[2].texts == expected[-1]
         if dialect.acknowledges:
             assert talker.settled == number
-        for member in members:
+        for member, (count, heard_bytes) in zip(members, before, strict=True):
             assert member.count * TEXT_BYTES == len(member.texts)
+            assert member.count - count == AT_ONCE
             if member.ear.stride is not None:
-                assert member.heard_bytes == member.count * member.ear.stride
+                assert member.heard_bytes - heard_bytes == AT_ONCE * member.ear.stride
+
+
+def test_a_server_that_does_not_come_up_tells_why_and_leaves_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = descendants(os.getpid())
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))  # Taken, but nobody answers there.
+        monkeypatch.setattr(process, "free_port", lambda: other.getsockname()[1])
+        with pytest.raises(StartFailed, match=r"(?i)address already in use|bind.*fail|in use"):
+            start(server, tmp_path / "server").__enter__()
+    assert descendants(os.getpid()) == before
+
+
+def test_a_talker_notices_that_nobody_stores_what_it_says(tmp_path: Path) -> None:
+    dialect_of = registry.load("jetstream").dialect
+    with start(registry.load("nats"), tmp_path / "server") as target:
+        dialect = dialect_of(target)
+        with Talker(target, dialect, 0, ["r0001"]) as talker:
+            talker.say(0, text.make(0, 0, 0, TEXT_BYTES), 1)
+            with pytest.raises(Unexpected, match="there is no stream"):
+                eventually(partial(talker.has_settled, 1), "a refusal")
+
+
+def test_a_missing_program_is_named_together_with_what_installs_it() -> None:
+    with pytest.raises(NotInstalled, match="no-such-server is not installed: `make peers`"):
+        process.program("no-such-server")

@@ -181,8 +181,7 @@ class MemoryLog:
             self._committed.append(Committed(each, prev, first, last, body))
             for sent in each.sends:
                 living = self.recall(sent.sender)
-                ts = each.posts[sent.post_index].ts
-                living[sent.number] = Mark(each.room, first + sent.offset, ts)
+                living[sent.number] = Mark(each.room, first + sent.offset, sent.ts)
                 for number in sorted(living)[:-SENDS_IN_FLIGHT_MAX]:
                     del living[number]
                 self._store.marks[sent.sender] = dict(living)

@@ -12,7 +12,7 @@ import pytest
 from bench import arguments
 from bench.plan import Plan, interleaved
 from bench.works import base
-from bench.works.base import WORKS, Fanout, Ingest, Latency, Options, OptionsError, Rejoin, Soak
+from bench.works.base import WORKS, Fanout, Ingest, Latency, Options, OptionsError, Soak
 from bench.works.scenarios import SCENARIOS
 from common.endpoints import Address
 
@@ -94,7 +94,6 @@ def test_flags_set_parameters() -> None:
     )
     assert expected == parse(line).runs[0].options
     assert type(parse("fanout --messages 1e6").runs[0].options.messages) is int
-    assert Rejoin(kill=False) == parse("rejoin --no-kill").runs[0].options
     assert 30.0 == Soak(duration_s=30.0).length_s
     assert 120.0 == Soak(minutes=2.0).length_s
 
@@ -148,7 +147,6 @@ def test_conditions_are_read_beforehand() -> None:
         ("fanout --sub 50", ["unrecognized", "--sub"]),
         ("fanout --server teapot", ["--server", "teapot", "nats"]),
         ("fanout --server nats --broker localhost", ["--broker", "--server"]),
-        ("rejoin --broker localhost", ["--broker"]),
         ("fanout --broker localhost:99999", ["--broker", "99999"]),
         ("fanout --fail-if p99=20ms", ["--fail-if", "not a condition"]),
         ("fanout --plot picture.gif", ["--plot", ".png", ".svg"]),

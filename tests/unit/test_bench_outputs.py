@@ -69,11 +69,21 @@ def test_the_comparison_has_a_row_per_server_and_hubbub_first() -> None:
     head, dashes, hubbub, nats = cells(markdown.table(runs))
     assert list(markdown.COLUMNS) == head
     assert {"---"} == set(dashes)
-    expected = "fanout-50|hubbub 1.0|yes|deliveries_per_s|2 M|1 M to 4 M|1.00|250 ns|64 MiB|-"
+    expected = "fanout-50|hubbub 1.0|yes|deliveries_per_s|2 M|1 M to 4 M|1.00|250 ns|64 MiB|-|-"
     assert expected.split("|") == hubbub
     assert ["nats 1.0", "no", "500 k", "300 k to 900 k", "0.25"] == [
         nats[i] for i in (1, 2, 4, 5, 6)
     ]
+
+
+def test_faults_stand_beside_the_figures() -> None:
+    runs = [compared("nats", 1e6, counts=Counts(lost=2, reordered=1)) for _ in range(2)]
+    assert "4 lost, 2 reordered" == cells(markdown.table(runs))[2][-1]
+
+
+def test_a_far_slower_server_has_a_ratio_too() -> None:
+    runs = [compared("hubbub", 1e7), compared("nats", 12_345)]
+    assert ["1.00", "0.0012"] == [row[6] for row in cells(markdown.table(runs))[2:]]
 
 
 def test_without_hubbub_there_is_no_ratio() -> None:

@@ -51,9 +51,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         yield made
 
 
-def sent(sender: bytes, number: int, post_index: int = 0, offset: int = 0) -> Sent:
+def sent(sender: bytes, number: int, offset: int = 0, ts: int = 1) -> Sent:
     """Return a SEND inside a proposal."""
-    return Sent(sender, number, post_index, offset, None)
+    return Sent(sender, number, offset, ts, None)
 
 
 def entries(page: list[bytes]) -> list[Entry]:
@@ -161,8 +161,8 @@ class TestMemoryOfSenders:
         """Each number has its place and time, also when several shared a batch."""
         log = store.open()
         posts = [said("a", "b", ts=5), said("c", ts=6)]
-        log.append([proposal("r", *posts, sends=[sent(ANN, 7), sent(BOB, 1, 1, 2)])])
-        log.append([proposal("s", said("d", ts=8), sends=[sent(ANN, 9)])])
+        log.append([proposal("r", *posts, sends=[sent(ANN, 7, 0, 5), sent(BOB, 1, 2, 6)])])
+        log.append([proposal("s", said("d", ts=8), sends=[sent(ANN, 9, 0, 8)])])
         assert {7: Mark("r", 1, 5), 9: Mark("s", 1, 8)} == log.recall(ANN)
         assert {1: Mark("r", 3, 6)} == log.recall(BOB)
         assert {} == log.recall(b"nobody")

@@ -21,6 +21,7 @@ from broker.log_sqlite import (
     SEQ_BITS,
     TRIM_BATCHES_MAX,
     TRIM_ROOMS_MAX,
+    WAL_BYTES,
     SqliteLog,
     prepare,
 )
@@ -246,8 +247,8 @@ def test_a_trim_of_many_rooms_waits_for_the_disk_once(store: SqliteStore) -> Non
 def test_old_senders_are_forgotten_and_young_ones_are_not(store: SqliteStore) -> None:
     """After as many days as a client may take to send again, its marks go from the file."""
     log = store.open()
-    log.append([proposal("r", said("a"), sends=[Sent(b"s" * 16, 1, 0, 0, None)])])
-    now_ms = store.database.execute("SELECT ts FROM senders").fetchone()[0]
+    now_ms = 10**12
+    log.append([proposal("r", said("a"), sends=[Sent(b"s" * 16, 1, 0, now_ms, None)])])
     log.trim(now_ms + SENDER_DAYS * DAY_MS)
     assert [1] == sorted(store.open().recall(b"s" * 16))
     store.open().trim(now_ms + SENDER_DAYS * DAY_MS + 1)
@@ -293,3 +294,34 @@ def test_a_reader_sees_one_moment(store: SqliteStore) -> None:
         seqs = [seq for body in page.batches for seq, _ in numbered(body)]
         assert list(range(page.record.first, page.record.head + 1)) == seqs
         assert number == page.record.head
+
+
+def test_a_reserve_leaves_space_and_nothing_else(store: SqliteStore) -> None:
+    """The write-ahead log is long, does not grow with commits, and reads as empty after a crash."""
+    log = store.open()
+    wal = store.path.with_name(f"{FILE_NAME}-wal")
+    log.reserve()
+    size_bytes = wal.stat().st_size
+    assert size_bytes > WAL_BYTES // 2
+    log.append([proposal("r", said("a"), sends=[Sent(b"s" * 16, 1, 0, 0, None)])])
+    assert size_bytes == wal.stat().st_size
+    crashed = store.path.parent / "crashed"
+    crashed.mkdir()
+    for path in (store.path, wal):
+        (crashed / path.name).write_bytes(path.read_bytes())
+    with closing(sqlite3.connect(crashed / FILE_NAME)) as database:
+        assert [(1,)] == database.execute("SELECT count(*) FROM batches").fetchall()
+        assert (
+            [] == database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'filler'").fetchall()
+        )
+        assert [("ok",)] == database.execute("PRAGMA integrity_check").fetchall()
+
+
+def test_a_reserve_without_space_is_no_failure(store: SqliteStore) -> None:
+    """A log that could not reserve works as long as it has space."""
+    log = store.open()
+    store.fill()
+    log.reserve()
+    store.free()
+    log.append([proposal("r", said("a"))])
+    assert 1 == len(log.follow())

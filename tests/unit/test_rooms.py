@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from broker import keys
 from broker.core import check_texts
 from broker.log import Proposal, RoomRecord
-from broker.rooms import BEACON_JOIN_S, BEACON_QUIETS_S, Room, Rooms
+from broker.rooms import BEACON_JOIN_S, BEACON_QUIETS_S, TOLD_MEMBER_S, Room, Rooms
 from broker.sessions import User
 from common import limits, wire
 from common.errors import Code, Refused
@@ -248,3 +248,18 @@ def test_a_member_of_a_forgotten_room_is_let_in_and_shown_an_empty_head() -> Non
 def test_any_bytes_may_ask_for_a_subscription(topic: bytes) -> None:
     """No topic raises, and none that was not handed out is let in."""
     assert rooms_with(RoomRecord("dev", 0, 1, 6, "")).admits(topic) is None
+
+
+def test_a_large_room_is_shown_to_newcomers_no_more_often_than_it_can_bear() -> None:
+    rooms = Rooms([], secret=b"s" * 32, epoch=EPOCH, version=0, rooms_max=10)
+    room = rooms.open("r")
+    members = 1_000
+    for index in range(members):
+        room.roster.add(User(f"n{index}", b"o" * 16))
+    rooms.subscribed("r", 1.0)
+    assert len(rooms.beacons(1.0 + BEACON_JOIN_S)) == 2  # Of the log and of presence.
+    rooms.subscribed("r", 1.0 + BEACON_JOIN_S)
+    free_s = 1.0 + BEACON_JOIN_S + members * TOLD_MEMBER_S
+    assert free_s == rooms.next_deadline_s()
+    assert [] == rooms.beacons(free_s - 0.001)
+    assert len(rooms.beacons(free_s)) == 2

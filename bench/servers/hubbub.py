@@ -1,0 +1,262 @@
+"""Hubbub itself: the broker as it ships, and its protocol by bytes. docs/PROTOCOL.md."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench import zmtp
+from bench.dialect import Conversation, Ear, Heard, Say, Unexpected, Voice
+from bench.target import Target
+from bench.text import framed
+from common import wire
+from common.errors import Malformed
+from common.limits import NUMBER_MAX, SEND_TEXTS_MAX, SENDS_IN_FLIGHT_MAX
+from common.version import VERSION
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+COMMANDS: Final = 0  # The channels: to ROUTER,
+ROOMS: Final = 1  # and to XPUB.
+STOP_S_MAX: Final = 15.0
+# What differs from how the broker ships; the banner says so.
+FLAGS: Final = {"--rate": "10000000", "--burst": "100000000", "--max-clients": "9000"}
+
+_encode = msgspec.msgpack.encode
+
+
+class HubbubEar:
+    """A subscriber of one room."""
+
+    channel = ROOMS
+    stride: int | None = None  # Batches carry several texts, and numbers of any size.
+
+    def __init__(self, frames: zmtp.Frames, topic_bytes: int) -> None:
+        self._frames = frames
+        self._topic_bytes = topic_bytes
+        self._texts: list[str] = []
+
+    def feed(self, data: bytes) -> int:
+        """Take bytes as they came; return how many more texts are whole now."""
+        count = 0
+        for (frame,) in self._frames.feed(data):
+            publication = wire.parse_publication(frame[self._topic_bytes :])
+            if type(publication) is wire.Batch:
+                for post in publication.posts:
+                    self._texts += post.texts
+                    count += len(post.texts)
+        return count
+
+    def take_texts(self) -> bytes:
+        """Return and forget the texts heard."""
+        texts, self._texts = self._texts, []
+        return "".join(texts).encode()
+
+    def take_says(self) -> list[Say]:
+        """Return the PONGs that are due."""
+        answers = self._frames.take_answers()
+        return [Say(ROOMS, answers)] if answers else []
+
+
+class HubbubVoice:
+    """A session that sends; coalesces as the client library does, with its window."""
+
+    def __init__(self, frames: dict[int, zmtp.Frames], token: bytes, rooms: list[str]) -> None:
+        self._frames = frames
+        head = wire.MAGIC + bytes([wire.Command.SEND]) + token
+        self._head = zmtp.head(len(head), more=True) + head
+        self._rooms = [_encode(room) + _encode(int(wire.Kind.TEXT)) for room in rooms]
+        self._counts: deque[int] = deque()  # Texts of each SEND under way.
+        self._number = 0  # Of the last SEND.
+
+    def free(self) -> int:
+        """Return how many more SENDs may be under way."""
+        return SENDS_IN_FLIGHT_MAX - len(self._counts)
+
+    def say(self, room: int, texts: bytes, count: int) -> list[Say]:
+        """Return one SEND: what a client's queue holds for a room goes at once."""
+        assert count <= SEND_TEXTS_MAX
+        self._number += 1
+        self._counts.append(count)
+        size = len(texts) // count
+        # What stands before a text of this size, and before a list of so many: MessagePack.
+        text_head = _encode("x" * size)[:-size]
+        list_head = _encode([None] * count)[:-count]
+        payload = b"\x94" + _encode(self._number) + self._rooms[room] + list_head
+        payload += framed(text_head, texts, count, b"")
+        return [Say(COMMANDS, self._head + zmtp.head(len(payload)) + payload)]
+
+    def feed(self, heard: Heard) -> list[int]:
+        """Take ACKs: ACKs come in the order of the log, which is that of sending per room."""
+        settled = []
+        for frames in self._frames[heard.channel].feed(heard.data):
+            if heard.channel == COMMANDS:
+                reply = _reply(frames)
+                if type(reply) is not wire.Ack:
+                    raise Unexpected(f"a SEND was answered with {reply}")
+                settled.append(self._counts.popleft())
+        return settled
+
+
+class HubbubDialect:
+    """ZMTP to ROUTER and XPUB, MessagePack inside."""
+
+    channels = (0, 1)
+    acknowledges = True
+    keepalive = (Say(ROOMS, zmtp.pong()),)
+    is_same_for_all = True
+    ping_bytes = 9
+
+    def __init__(self, text_bytes: int) -> None:
+        self.text_bytes = text_bytes
+        self.asks_who = False  # Whether each member asks for everybody's names too.
+
+    def join(self, index: int, room: str) -> Conversation[Ear]:
+        """Converse as a client does: HELLO, JOIN, subscribe, until the room's head is heard."""
+        token, links = yield from _enter(f"m{index:05d}")
+        joined = yield from _join(links, token, room)
+        if self.asks_who:
+            who = _command(token, wire.Who(3, joined.room))
+            yield from _ask(links, who, wire.Members)
+        says = [Say(ROOMS, zmtp.subscribe(joined.subscription))]
+        while True:
+            heard = yield says
+            says = []
+            messages = links[heard.channel].feed(heard.data)
+            if heard.channel == ROOMS and messages:
+                return HubbubEar(links[ROOMS], len(joined.subscription))
+
+    def speak(self, index: int, rooms: list[str]) -> Conversation[Voice]:
+        """Converse until every room is joined; nothing is subscribed but the inbox."""
+        token, links = yield from _enter(f"t{index:05d}")
+        for room in rooms:
+            yield from _join(links, token, room)
+        return HubbubVoice(links, token, rooms)
+
+
+Links = dict[int, zmtp.Frames]
+
+
+def _command(token: bytes, command: wire.Payload) -> Say:
+    return Say(COMMANDS, zmtp.message(*wire.command_frames(token, command)))
+
+
+def _reply(frames: list[bytes]) -> wire.Payload:
+    try:
+        return wire.parse_reply(frames)
+    except Malformed as error:
+        raise Unexpected(str(error)) from error
+
+
+def _enter(nick: str) -> Conversation[tuple[bytes, Links]]:
+    """Connect, open the inbox and say HELLO."""
+    links = yield from zmtp.shake_hands({COMMANDS: b"DEALER", ROOMS: b"SUB"})
+    token = secrets.token_bytes(16)
+    instance = int.from_bytes(secrets.token_bytes(7), "big") & NUMBER_MAX
+    hello = wire.Hello(1, nick, secrets.token_bytes(16), instance, 1)
+    inbox = Say(ROOMS, zmtp.subscribe(wire.INBOX + token))
+    yield from _ask(links, _command(token, hello), wire.Welcome, inbox)
+    return token, links
+
+
+def _join(links: Links, token: bytes, room: str) -> Conversation[wire.Joined]:
+    joined = yield from _ask(links, _command(token, wire.Join(2, room)), wire.Joined)
+    assert isinstance(joined, wire.Joined)
+    return joined
+
+
+def _ask(
+    links: Links, command: Say, kind: type[wire.Payload], *before: Say
+) -> Conversation[wire.Payload]:
+    """Say a command and return its answer. What comes on the other channel is not ours yet."""
+    says = [*before, command]
+    while True:
+        heard = yield says
+        says = []
+        messages = links[heard.channel].feed(heard.data)
+        if heard.channel == COMMANDS and messages:
+            reply = _reply(messages[0])
+            if type(reply) is not kind:
+                raise Unexpected(f"{kind.__name__} was expected, not {reply}")
+            return reply
+
+
+class Hubbub:
+    """The broker of this checkout."""
+
+    name = "hubbub"
+    is_durable = True
+    is_peer = False
+    has_rooms = True
+
+    @contextlib.contextmanager
+    def start(self, folder: Path, text_bytes: int) -> Iterator[Target]:
+        """Start a broker on free ports."""
+        process, port = launch(folder / "data")
+        try:
+            yield target("127.0.0.1", port, [process.pid], text_bytes)
+        finally:
+            end(process)
+
+    def dialect(self, target: Target) -> HubbubDialect:
+        """Return what it speaks."""
+        return HubbubDialect(target.text_bytes)
+
+
+def target(host: str, port: int, pids: list[int], text_bytes: int) -> Target:
+    """Return a broker that runs."""
+    return Target(
+        name="hubbub",
+        version=VERSION,
+        is_durable=True,
+        host=host,
+        ports=[port, port + 1],
+        pids=pids,
+        settings=[f"{flag} {value}" for flag, value in FLAGS.items()],
+        text_bytes=text_bytes,
+    )
+
+
+def launch(data: Path, port: int = 0, *flags: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a broker with its log in `data`; return its process and its base port."""
+    words = [word for flag in FLAGS.items() for word in flag]
+    command = [sys.executable, "-m", "broker"]
+    errors_path = data.with_name(data.name + ".stderr")
+    with errors_path.open("ab") as errors:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--data", str(data), *words, *flags],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,  # Ctrl+C is for the load tool, which ends the broker itself.
+        )
+    assert process.stdout is not None
+    line = process.stdout.readline().decode()
+    if not line.startswith("hubbub broker ready on tcp://"):
+        end(process)
+        raise Unexpected(f"the broker did not start: {errors_path.read_text(errors='replace')}")
+    return process, int(line.rsplit(":", 1)[1])
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a broker, in order if it still can."""
+    process.terminate()
+    try:
+        process.wait(STOP_S_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+SERVER = Hubbub()

@@ -1,0 +1,115 @@
+"""What the SQLite log remembers of senders: where their last SENDs went.
+
+Each commit adds one row to `sends`, with all that is new. From there it goes into `senders`, a
+row per sender, a few senders at a time and seldom: a row per sender with each commit would cost
+more than the messages when hundreds of people say something at once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+
+from broker.log import Mark
+from common.limits import SENDS_IN_FLIGHT_MAX
+from common.wire import encode
+
+# A fold takes so many senders, or such a part of those that wait: chat does not wait long for
+# it, and nobody waits for more than some twenty folds.
+FOLD_SENDERS = 256
+FOLD_PART = 8
+
+Marks = dict[int, Mark]  # By number.
+
+_decode_marks = msgspec.msgpack.Decoder(Marks).decode
+_decode_sends = msgspec.msgpack.Decoder(dict[bytes, Marks]).decode
+
+
+class _Unfolded(NamedTuple):
+    """A sender whose newest marks are not in `senders` yet."""
+
+    row: int  # The oldest row of `sends` that they are in.
+    marks: Marks
+
+
+class Senders:
+    """The memory of senders. Belongs to the log, and writes within the log's transactions."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """Take up what the last run had not folded."""
+        self._db = db
+        self._living: dict[bytes, Marks] = {}  # One per session: the core forgets them.
+        self._unfolded: dict[bytes, _Unfolded] = {}  # In the order of their rows.
+        self._row = 0
+        for self._row, sends in db.execute("SELECT id, marks FROM sends ORDER BY id"):
+            self._keep(_decode_sends(sends), self._row)
+        self._living.clear()
+
+    def write(self, fresh: Mapping[bytes, Marks]) -> None:
+        """Write what a commit brings, within its transaction; it is kept with `committed`."""
+        if fresh:
+            row = (self._row + 1, encode(fresh))
+            self._db.execute("INSERT INTO sends VALUES (?, ?)", row)
+
+    def committed(self, fresh: Mapping[bytes, Marks]) -> None:
+        """Remember what was written."""
+        if fresh:
+            self._row += 1
+            self._keep(fresh, self._row)
+
+    def _keep(self, fresh: Mapping[bytes, Marks], row: int) -> None:
+        for sender, marks in fresh.items():
+            living = self.recall(sender)
+            living.update(marks)
+            if len(living) > SENDS_IN_FLIGHT_MAX:
+                for number in sorted(living)[:-SENDS_IN_FLIGHT_MAX]:
+                    del living[number]
+            if sender not in self._unfolded:
+                self._unfolded[sender] = _Unfolded(row, living)
+
+    def recall(self, sender: bytes) -> Marks:
+        """Return the living memory of a sender's last SENDs: it changes with each commit."""
+        marks = self._living.get(sender)
+        if marks is None:
+            unfolded = self._unfolded.get(sender)
+            marks = unfolded.marks if unfolded else self._read(sender)
+            self._living[sender] = marks
+        return marks
+
+    def _read(self, sender: bytes) -> Marks:
+        row = self._db.execute("SELECT marks FROM senders WHERE sender = ?", (sender,)).fetchone()
+        return _decode_marks(row[0]) if row else {}
+
+    def forget(self, sender: bytes) -> None:
+        """Drop the sender from memory, not from the log."""
+        self._living.pop(sender, None)
+
+    def fold(self) -> None:
+        """Put the marks of those that wait longest into `senders`; raise `sqlite3.Error`."""
+        if not self._unfolded:
+            return
+        count = max(FOLD_SENDERS, len(self._unfolded) // FOLD_PART)
+        folded = dict(islice(self._unfolded.items(), count))
+        left = next(islice(self._unfolded.values(), count, None), None)
+        row_first = left.row if left else self._row + 1
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(
+            "INSERT INTO senders VALUES (?, ?, ?) ON CONFLICT (sender) "
+            "DO UPDATE SET ts = excluded.ts, marks = excluded.marks",
+            [
+                (sender, max(mark.ts for mark in each.marks.values()), encode(each.marks))
+                for sender, each in folded.items()
+            ],
+        )
+        self._db.execute("DELETE FROM sends WHERE id < ?", (row_first,))
+        self._db.execute("COMMIT")
+        for sender in folded:
+            del self._unfolded[sender]
+
+    def drop_older(self, ms: int) -> None:
+        """Drop those from the file who have sent nothing since a time; raise `sqlite3.Error`."""
+        self._db.execute("DELETE FROM senders WHERE ts < ?", (ms,))
