@@ -218,7 +218,7 @@ class Replay(Options, frozen=True, kw_only=True):
 class Soak(Options, frozen=True, kw_only=True):
     """Minutes of mixed traffic with clients that come, go and freeze: what grows meanwhile."""
 
-    headlines: ClassVar[tuple[str, ...]] = ("memory_bytes_per_min", "delivery.p99")
+    headlines: ClassVar[tuple[str, ...]] = ("memory_slope_bytes_per_s", "delivery.p99")
     minutes: Annotated[
         float,
         Meta(ge=0.01, le=RUN_S_MAX / 60, description="length", extra={GROUP: "length"}),

@@ -24,46 +24,50 @@ FAST: Final = ("hubbub", "nats", "redis_pubsub", "ngircd")
 DURABLE: Final = ("hubbub", "jetstream", "redis_streams")
 QUIET: Final = ("hubbub", "nats", "redis_pubsub", "jetstream", "redis_streams")
 RESTING: Final = ("hubbub", "proxy", "nats", "redis_pubsub", "ngircd")
-SHORT_S: Final = 4.0
+SHORT_S: Final = 3.0
 WINDOW: Final = 8_192  # The same for all; a peer that can't take it shows losses.
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     "fanout-50": Scenario(
-        "fanout", Fanout(subscribers=50, window=WINDOW, duration_s=SHORT_S), FAST
+        "fanout", Fanout(subscribers=50, window=WINDOW, duration_s=SHORT_S, warmup_s=1.0), FAST
     ),
     "fanout-500": Scenario(
-        "fanout", Fanout(subscribers=500, window=WINDOW, duration_s=SHORT_S), FAST
+        "fanout", Fanout(subscribers=500, window=WINDOW, duration_s=SHORT_S, warmup_s=1.0), FAST
     ),
     "rooms-200x5": Scenario(
-        "rooms", Rooms(rooms=200, members=5, senders=64, duration_s=SHORT_S), QUIET
+        "rooms", Rooms(rooms=200, members=5, senders=64, duration_s=SHORT_S, warmup_s=1.0), QUIET
     ),
     "rooms-1000x2": Scenario(
-        "rooms", Rooms(rooms=1_000, members=2, senders=64, duration_s=SHORT_S), QUIET
+        "rooms", Rooms(rooms=1_000, members=2, senders=64, duration_s=SHORT_S, warmup_s=1.0), QUIET
     ),
     # Requests under way are the same for all; only Hubbub's carry several texts, as its client
     # library's do. The next three are the same without that.
     **{
         f"ingest-{senders}{'' if coalesce > 1 else '-single'}": Scenario(
             "ingest",
-            Ingest(senders=senders, coalesce=coalesce, duration_s=SHORT_S),
+            Ingest(senders=senders, coalesce=coalesce, duration_s=SHORT_S, warmup_s=1.0),
             DURABLE if coalesce == 1 else ("hubbub",),
         )
         for coalesce in (256, 1)
         for senders in (1, 16, 256)
     },
-    "rest-2": Scenario("latency", Latency(subscribers=2, senders=1, duration_s=SHORT_S), RESTING),
+    "rest-2": Scenario(
+        "latency", Latency(subscribers=2, senders=1, duration_s=SHORT_S, warmup_s=1.0), RESTING
+    ),
     "rest-500": Scenario(
-        "latency", Latency(subscribers=500, senders=1, duration_s=SHORT_S), RESTING
+        "latency", Latency(subscribers=500, senders=1, duration_s=SHORT_S, warmup_s=1.0), RESTING
     ),
     "thousand": Scenario(
         "latency",
-        Latency(subscribers=1_000, rooms=20, rate=1_000, senders=100, duration_s=SHORT_S),
+        Latency(
+            subscribers=1_000, rooms=20, rate=1_000, senders=100, duration_s=SHORT_S, warmup_s=1.0
+        ),
         ("hubbub", "ngircd", "nats"),
         ("delivery.p50", "delivery.p99", "server_cpu_cores"),
     ),
     "connect-2000": Scenario(
         "connect",
-        Connect(clients=2_000, concurrency=1_024, who=True, idle_s=10),
+        Connect(clients=2_000, concurrency=1_024, who=True, idle_s=10.0),
         ("hubbub", "ngircd"),
     ),
 }
