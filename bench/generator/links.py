@@ -47,7 +47,7 @@ class Link:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the kernel has taken all that was written."""
+        """Whether something still waits for the kernel to take it."""
         return bool(self._waiting)
 
     def on_event(self, mask: int) -> None:

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from bench.dialect import Dialect, Ear
+from bench.dialect import Ear
 from bench.generator.ledger import Ledger
 from bench.generator.links import Link
 from bench.generator.newcomers import say_all
 
+PINGS_MAX: Final = 8  # By which two listeners may differ: smaller together than one text.
 BACKLOG_TEXTS_MAX: Final = 200_000  # Then the ledger takes them, which costs time.
 
 
@@ -138,27 +139,17 @@ class Sampled(_Marked):
         self.ledger.add(self._ear.take_texts())
 
 
-class Books:
-    """Compares what all listeners of a room have, in the end."""
+def missing_bytes(room: Room, listener: Drained, ping_bytes: int) -> int:
+    """Return how many bytes a drained listener lacks beside the sample (below 0: has too many).
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._ping_bytes = dialect.ping_bytes
-
-    def is_level(self, room: Room) -> bool:
-        """Tell whether every drained listener has as many bytes as the sample."""
-        return not any(self.missing_bytes(room, listener) for listener in room.drained)
-
-    def missing_bytes(self, room: Room, listener: Drained) -> int:
-        """Return how many bytes a drained listener lacks (below 0: has too many)."""
-        missing = room.samples[0].bytes_since_mark - listener.bytes_since_mark
-        # Each is pinged by a clock of its own; a text is far larger than a few pings.
-        if (
-            self._ping_bytes
-            and missing % self._ping_bytes == 0
-            and abs(missing) < PINGS_MAX * (self._ping_bytes)
-        ):
-            return 0
-        return missing
+    Each is pinged by a clock of its own, so a few pings more or less are nothing.
+    """
+    missing = room.samples[0].bytes_since_mark - listener.bytes_since_mark
+    if ping_bytes and missing % ping_bytes == 0 and abs(missing) < PINGS_MAX * ping_bytes:
+        return 0
+    return missing
 
 
-PINGS_MAX: Final = 8  # By which two listeners may differ: smaller together than one text.
+def is_level(room: Room, ping_bytes: int) -> bool:
+    """Tell whether every drained listener has what the sample has."""
+    return not any(missing_bytes(room, listener, ping_bytes) for listener in room.drained)

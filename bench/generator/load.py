@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.dialect import Conversation, Dialect, Ear, Unexpected, Voice
 from bench.generator.links import Net
-from bench.generator.listeners import Books, Drained, Room, Sampled
+from bench.generator.listeners import Drained, Room, Sampled, is_level, missing_bytes
 from bench.generator.newcomers import Arrived, bring_in, say_all
 from bench.generator.orders import Course, Done, Opened, Orders, Word
 from bench.generator.talkers import MARKER, AcknowledgedLoop, ClosedLoop, Loop, OpenLoop, Talker
@@ -242,11 +242,11 @@ class Load:
     def _settle(self, loop: Loop) -> int:
         """Wait for what is under way; return when the last text was heard."""
         give_up_s = time.monotonic() + self._orders.settle_s
-        books = Books(self._dialect)
+        ping_bytes = self._dialect.ping_bytes
         while time.monotonic() < give_up_s:
             is_heard = self._heard == loop.said
             is_settled = not self._dialect.acknowledges or self._acknowledged() >= loop.said
-            if is_heard and is_settled and all(map(books.is_level, self._rooms)):
+            if is_heard and is_settled and all(is_level(room, ping_bytes) for room in self._rooms):
                 break
             self._turn(0.001)
         return time.monotonic_ns()
@@ -254,7 +254,6 @@ class Load:
     # --- counting -----------------------------------------------------------
     def _count(self, counts: Counts) -> int:
         """Check the sample in full, and everybody's bytes; return how many orders are too many."""
-        books = Books(self._dialect)
         differing = 0
         for room in self._rooms:
             said = {talker.index: talker.said[room.index] for talker in self._talkers}
@@ -264,7 +263,7 @@ class Load:
             differing += len({sample.ledger.digest() for sample in room.samples}) - 1
             texts = sum(said.values())
             for listener in room.drained:
-                missing = books.missing_bytes(room, listener)
+                missing = missing_bytes(room, listener, self._dialect.ping_bytes)
                 text_bytes = max(1.0, room.samples[0].bytes_since_mark / max(1, texts))
                 if missing > 0:
                     counts.lost += max(1, round(missing / text_bytes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import Final
 
 import numpy as np
@@ -120,7 +121,7 @@ class FixedVoice:
         return []
 
 
-class AnsweredVoice(FixedVoice):
+class AnsweredVoice(FixedVoice, ABC):
     """A voice that hears acknowledgements or questions, cut by a pattern."""
 
     def __init__(self, channel: int, heads: list[bytes], tail: bytes, cut: Cut) -> None:
@@ -140,9 +141,9 @@ class AnsweredVoice(FixedVoice):
         """Take bytes that came; return how many texts each acknowledgement in them settles."""
         return [count for match in self._cut.feed(heard.data) if (count := self.settle(match))]
 
+    @abstractmethod
     def settle(self, match: re.Match[bytes]) -> int:
         """Return how many texts this settles; 0 when it is no acknowledgement."""
-        raise NotImplementedError
 
     def answer(self, data: bytes) -> None:
         """Have this said before the next texts."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from bench.dialect import Unexpected
 from bench.histogram import Histogram
 from bench.results import Counts
 from bench.servers import jetstream, redis_streams
-from bench.servers.base import NotInstalled, Server
+from bench.servers.base import Server
 from bench.target import Target
 from bench.works import replay
 from bench.works.base import Replay
@@ -21,6 +20,7 @@ from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME
 from client.events import Entry, Event, Missing
 from common import wire
+from tests.installed import started
 
 ENTRIES = 1_000
 OPTIONS = Replay(entries=ENTRIES, last=100)
@@ -80,13 +80,8 @@ def test_hubbub_is_read_in_full() -> None:
 @pytest.mark.parametrize("server", PEERS, ids=lambda server: server.name)
 def test_peers_are_read_in_full(server: Server, tmp_path: Path) -> None:
     """The same of the peers that keep a history."""
-    try:
-        with server.start(tmp_path, OPTIONS.size) as target:
-            result = replay.run(target, OPTIONS, Listener())
-    except NotInstalled as missing:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(missing))
+    with started(server, tmp_path, OPTIONS.size) as target:
+        result = replay.run(target, OPTIONS, Listener())
     assert Counts(sent=ENTRIES, acknowledged=ENTRIES, delivered=ENTRIES) == result.counts
     assert replay.NEWCOMERS == Histogram(result.histograms["last"]).count
     assert result.figures["entries_per_s"] > 0

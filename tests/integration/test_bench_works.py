@@ -16,6 +16,7 @@ from bench.target import Target
 from bench.works import connect, fanout, ingest, latency, rooms
 from bench.works.base import Connect, Fanout, Ingest, Latency, Rooms
 from common.limits import SENDS_IN_FLIGHT_MAX
+from tests.installed import started
 
 
 class Silent:
@@ -33,14 +34,14 @@ class Silent:
 
 @pytest.fixture(params=["hubbub", "nats", "redis_pubsub", "redis_streams", "jetstream"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
-    with registry.load(request.param).start(tmp_path, 64) as started:
-        yield started
+    with started(registry.load(request.param), tmp_path) as running:
+        yield running
 
 
 @pytest.fixture
 def hubbub(tmp_path: Path) -> Iterator[Target]:
-    with registry.load("hubbub").start(tmp_path, 64) as started:
-        yield started
+    with started(registry.load("hubbub"), tmp_path) as running:
+        yield running
 
 
 def expect_clean(result: Result, listeners: int) -> None:
@@ -109,7 +110,7 @@ def test_connect(hubbub: Target, who: bool) -> None:  # noqa: FBT001 - a paramet
 
 def test_what_a_server_drops_is_counted(tmp_path: Path) -> None:
     """The bare proxy drops beyond its high-water mark; far more than that is under way at once."""
-    with registry.load("proxy").start(tmp_path, 64) as proxy:
+    with started(registry.load("proxy"), tmp_path) as proxy:
         orders = Orders(
             target=proxy,
             rooms=["hot00"],

@@ -6,7 +6,7 @@ import os
 import selectors
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from bench.servers import process, registry
 from bench.servers.base import NotInstalled, Server
 from bench.servers.process import StartFailed, descendants
 from bench.target import Target
+from tests.installed import started
 from tests.waiting import DEADLINE_S, eventually
 
 TEXT_BYTES = 64
@@ -133,23 +134,10 @@ def server(request: pytest.FixtureRequest) -> Server:
     return registry.load(request.param)
 
 
-@contextmanager
-def start(server: Server, folder: Path) -> Iterator[Target]:
-    """Start a server, or skip the test where it is not installed."""
-    try:
-        with server.start(folder, TEXT_BYTES) as target:
-            yield target
-    except NotInstalled as reason:
-        # In CI everything must be there, or the test would show nothing for ever.
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(reason))
-
-
 @pytest.fixture
 def target(server: Server, tmp_path: Path) -> Iterator[Target]:
     before = descendants(os.getpid())
-    with start(server, tmp_path / "server") as target:
+    with started(server, tmp_path / "server", TEXT_BYTES) as target:
         assert target.pids
         yield target
     assert descendants(os.getpid()) == before
@@ -205,13 +193,13 @@ def test_a_server_that_does_not_come_up_tells_why_and_leaves_nothing(
         other.bind(("127.0.0.1", 0))  # Taken, but nobody answers there.
         monkeypatch.setattr(process, "free_port", lambda: other.getsockname()[1])
         with pytest.raises(StartFailed, match=r"(?i)address already in use|bind.*fail|in use"):
-            start(server, tmp_path / "server").__enter__()
+            started(server, tmp_path / "server", TEXT_BYTES).__enter__()
     assert descendants(os.getpid()) == before
 
 
 def test_a_talker_notices_that_nobody_stores_what_it_says(tmp_path: Path) -> None:
     dialect_of = registry.load("jetstream").dialect
-    with start(registry.load("nats"), tmp_path / "server") as target:
+    with started(registry.load("nats"), tmp_path / "server", TEXT_BYTES) as target:
         dialect = dialect_of(target)
         with Talker(target, dialect, 0, ["r0001"]) as talker:
             talker.say(0, text.make(0, 0, 0, TEXT_BYTES), 1)
