@@ -17,7 +17,7 @@ from bench.generator.links import Link
 from bench.generator.newcomers import say_all
 
 PINGS_MAX: Final = 8  # By which two listeners may differ: smaller together than one text.
-BACKLOG_TEXTS_MAX: Final = 200_000  # Then the ledger takes them, which costs time.
+BACKLOG_TEXTS_MAX: Final = 10_000  # Then the ledger takes them: a few milliseconds.
 
 
 class Room:

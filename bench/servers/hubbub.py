@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ import msgspec
 from bench import zmtp
 from bench.dialect import Conversation, Ear, Heard, Say, Unexpected, Voice
 from bench.target import Target
-from bench.text import framed
+from bench.text import framed, unframed
 from common import wire
 from common.errors import Malformed
 from common.limits import NUMBER_MAX, SEND_TEXTS_MAX, SENDS_IN_FLIGHT_MAX
@@ -32,37 +33,80 @@ FLAGS: Final = {"--rate": "10000000", "--burst": "100000000", "--max-clients": "
 _encode = msgspec.msgpack.encode
 
 
+class _Post(msgspec.Struct, array_like=True, gc=False):
+    """A `wire.Post` whose texts stay as they came: no string for each of a million a second."""
+
+    ts: int
+    nick: str
+    kind: int
+    texts: msgspec.Raw
+
+
+class _Batch(msgspec.Struct, array_like=True, gc=False, tag=1):
+    """A `wire.Batch` of such posts."""
+
+    room: str
+    epoch: int
+    prev: int
+    first: int
+    posts: list[_Post]
+
+
+_decode = msgspec.msgpack.Decoder(_Batch | wire.Presence).decode
+
+
 class HubbubEar:
     """A subscriber of one room."""
 
     channel = ROOMS
     stride: int | None = None  # Batches carry several texts, and numbers of any size.
 
-    def __init__(self, frames: zmtp.Frames, topic_bytes: int) -> None:
+    def __init__(self, frames: zmtp.Frames, topic_bytes: int, text_bytes: int) -> None:
         self._frames = frames
         self._topic_bytes = topic_bytes
-        self._texts: list[str] = []
+        self._text_head = _text_head(text_bytes)
+        self._stride = len(self._text_head) + text_bytes
+        self._texts: list[bytes] = []
 
     def feed(self, data: bytes) -> int:
         """Take bytes as they came; return how many more texts are whole now."""
         count = 0
         for (frame,) in self._frames.feed(data):
-            publication = wire.parse_publication(frame[self._topic_bytes :])
-            if type(publication) is wire.Batch:
+            publication = _decode(frame[self._topic_bytes :])
+            if type(publication) is _Batch:
                 for post in publication.posts:
-                    self._texts += post.texts
-                    count += len(post.texts)
+                    count += self._take(bytes(post.texts))
+        return count
+
+    def _take(self, texts: bytes) -> int:
+        """Take a MessagePack array of texts of one size; return how many there are."""
+        count = len(texts) // self._stride
+        list_head = _list_head(count)
+        if texts[: len(list_head)] != list_head:
+            raise Unexpected(f"a post whose {len(texts)} bytes are not {count} texts")
+        self._texts.append(unframed(texts[len(list_head) :], self._text_head, count))
         return count
 
     def take_texts(self) -> bytes:
         """Return and forget the texts heard."""
         texts, self._texts = self._texts, []
-        return "".join(texts).encode()
+        return b"".join(texts)
 
     def take_says(self) -> list[Say]:
         """Return the PONGs that are due."""
         answers = self._frames.take_answers()
         return [Say(ROOMS, answers)] if answers else []
+
+
+def _text_head(size: int) -> bytes:
+    """Return what stands before a text of this size: MessagePack."""
+    return _encode("x" * size)[:-size]
+
+
+@cache
+def _list_head(count: int) -> bytes:
+    """Return what stands before a list of so many items."""
+    return _encode([None] * count)[: -count or None]
 
 
 class HubbubVoice:
@@ -86,11 +130,8 @@ class HubbubVoice:
         self._number += 1
         self._counts.append(count)
         size = len(texts) // count
-        # What stands before a text of this size, and before a list of so many: MessagePack.
-        text_head = _encode("x" * size)[:-size]
-        list_head = _encode([None] * count)[:-count]
-        payload = b"\x94" + _encode(self._number) + self._rooms[room] + list_head
-        payload += framed(text_head, texts, count, b"")
+        payload = b"\x94" + _encode(self._number) + self._rooms[room] + _list_head(count)
+        payload += framed(_text_head(size), texts, count, b"")
         return [Say(COMMANDS, self._head + zmtp.head(len(payload)) + payload)]
 
     def feed(self, heard: Heard) -> list[int]:
@@ -131,7 +172,7 @@ class HubbubDialect:
             says = []
             messages = links[heard.channel].feed(heard.data)
             if heard.channel == ROOMS and messages:
-                return HubbubEar(links[ROOMS], len(joined.subscription))
+                return HubbubEar(links[ROOMS], len(joined.subscription), self.text_bytes)
 
     def speak(self, index: int, rooms: list[str]) -> Conversation[Voice]:
         """Converse until every room is joined; nothing is subscribed but the inbox."""
