@@ -106,7 +106,6 @@ class Worker:
             retain_days=settings.retain_days,
         )
         try:
-            self._log.reserve()
             clients_max, capacity = self._clients_max()
             self._core = Core(
                 Rules(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from broker.log_reader import SqliteReader
 from broker.log_sqlite import DAY_MS, SqliteLog, prepare
 from common.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, SENDS_IN_FLIGHT_MAX
 from common.wire import Batch, Mode, Post, decode_batch, encode, last_seq
+
+FILE_BYTES_MAX = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 
 
 def proposal(
@@ -76,6 +79,7 @@ class SqliteStore:
         self._log = SqliteLog(self.path, retain_messages=retain_messages, retain_days=retain_days)
         if self._is_quick:
             self.database.execute("PRAGMA synchronous = OFF")
+            self._log._segments._sync = lambda _: None
         return self._log
 
     @property
@@ -90,16 +94,16 @@ class SqliteStore:
         return self._readers[-1]
 
     def fill(self) -> None:
-        """Let the file not grow any more; pages that are free already count as space."""
-        pages = self.database.execute("PRAGMA page_count").fetchone()[0]
-        self.database.execute(f"PRAGMA max_page_count = {pages}")
+        """Let no file grow, nor be written anywhere but at its beginning."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, FILE_BYTES_MAX))
 
     def free(self) -> None:
-        """Let the file grow again."""
-        self.database.execute("PRAGMA max_page_count = 1000000000")
+        """Let files be written again."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, FILE_BYTES_MAX))
 
     def close(self) -> None:
         """Close the writer and all readers."""
+        self.free()
         for reader in self._readers:
             reader.close()
         if self._log is not None:

@@ -51,8 +51,9 @@ def test_a_fold_takes_some_and_keeps_the_rows_of_the_others(tmp_path: Path) -> N
     with closing(SqliteStore(tmp_path)) as store:
         log = store.open()
         senders = [b"%016d" % index for index in range(FOLD_SENDERS + 2)]
-        say(log, *senders[: FOLD_SENDERS - 1])
-        say(log, *senders[FOLD_SENDERS - 1 :])
+        for some in (senders[: FOLD_SENDERS - 1], senders[FOLD_SENDERS - 1 :]):
+            say(log, *some)
+            log._write_index()
         say(log, senders[0], number=2)
         log.trim(NOW_MS)
         assert (2, FOLD_SENDERS) == (rows(store, "sends"), rows(store, "senders"))
