@@ -136,8 +136,8 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
     if not needed <= there:
         missing = ", ".join(map(str, sorted(needed - there)))
         message = (
-            f"the log in {folder} lacks its segments {missing}: put back the hubbub-*.segment files "
-            "that belong to its hubbub.db, or choose another --data"
+            f"the log in {folder} lacks its segments {missing}: put back the hubbub-*.segment "
+            "files that belong to its hubbub.db, or choose another --data"
         )
         raise LogUnusable(message)
     end = position

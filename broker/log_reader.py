@@ -47,7 +47,7 @@ class _View(NamedTuple):
         """Yield the batches of the tail, oldest first."""
         for batch in self.tail:
             place = self.base | batch.last
-            yield place, batch.count, batch.ts, b"", batch.position, batch.size_bytes
+            yield place, batch.entries, batch.ts, b"", batch.position, batch.size_bytes
 
 
 class SqliteReader:

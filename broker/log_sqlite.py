@@ -17,6 +17,7 @@ from pathlib import Path
 from broker import progress
 from broker.keys import SECRET_BYTES
 from broker.log import Committed, LogFailed, LogUnusable, Mark, Proposal, RoomRecord
+from broker.log_compaction import Compaction
 from broker.log_index import (
     SEQ_BITS,
     SEQ_MASK,
@@ -37,7 +38,6 @@ from broker.segments import (
     HighWater,
     Record,
     SegmentWriter,
-    path_of,
 )
 from common.wire import Batch, encode
 
@@ -198,6 +198,7 @@ class SqliteLog:
         self._senders = Senders(self._db)
         self._segments = SegmentWriter(self._folder, end)
         self._high_water = HighWater(self._folder, is_writer=True)
+        self._compaction = Compaction(self._db, self._folder)
         self._waiting = Waiting()
         self._committed: list[Committed] = []
         self._total = sum(room.head for room in self._rooms.values())
@@ -312,11 +313,11 @@ class SqliteLog:
             self._write_index()
             self._senders.fold()
             self._forget_senders(now_ms)
+            self._compaction.step(self._segments.segment)
             cuts = self._cuts(oldest_ms)
             if cuts:
                 self._drop(cuts)
-                self._drop_segments()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._roll_back()
             message = f"the log cannot be trimmed: {error}"
             raise LogFailed(message) from error
@@ -357,9 +358,9 @@ class SqliteLog:
             room_id = self._rooms[name].id
             places = (room_id << SEQ_BITS, room_id << SEQ_BITS | cut)
             for segment, size_bytes in db.execute(
-                f"SELECT position >> {OFFSET_BITS}, sum(size_bytes) FROM batches "
+                "SELECT position >> ?, sum(size_bytes) FROM batches "
                 "WHERE place BETWEEN ? AND ? AND position > 0 GROUP BY 1",
-                places,
+                (OFFSET_BITS, *places),
             ):
                 freed[segment] -= size_bytes
             db.execute("DELETE FROM batches WHERE place BETWEEN ? AND ?", places)
@@ -368,25 +369,6 @@ class SqliteLog:
             )
         change_live(db, freed)
         db.execute("COMMIT")
-
-    def _drop_segments(self) -> None:
-        """Remove the files in which nothing is left that anybody may read."""
-        db = self._db
-        empty = [
-            segment
-            for (segment,) in db.execute("SELECT id FROM segments WHERE live_bytes = 0")
-            if segment < self._segments.segment
-        ]
-        if not empty:
-            return
-        # The files must not go before the index that does without them is on the disk.
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("BEGIN IMMEDIATE")
-        db.executemany("DELETE FROM segments WHERE id = ?", [(segment,) for segment in empty])
-        db.execute("COMMIT")
-        db.execute("PRAGMA synchronous = NORMAL")
-        for segment in empty:
-            path_of(self._folder, segment).unlink(missing_ok=True)
 
     def _forget_senders(self, now_ms: int) -> None:
         if 0 <= now_ms - self._senders_ms < SENDERS_EVERY_MS:
@@ -406,4 +388,5 @@ class SqliteLog:
             self._write_index()
         self._db.close()
         self._segments.close()
+        self._compaction.close()
         self._high_water.close()

@@ -13,7 +13,7 @@ class TailBatch(NamedTuple):
     """A batch that the index does not know yet, or did not when this was read."""
 
     last: int
-    count: int
+    entries: int
     ts: int
     position: int
     size_bytes: int

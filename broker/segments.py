@@ -16,13 +16,14 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from broker.log import LogUnusable
 from broker.log_senders import Marks
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024  # A record never spans two files; a larger one has its own.
@@ -31,7 +32,7 @@ AHEAD_BYTES = 8 * 1024 * 1024
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
 FIRST = 1 << OFFSET_BITS  # The position of the very first record.
-OPEN_FILES_MAX = 32  # Of a reader.
+OPEN_FILES_MAX = 8  # Of a reader: a file that was dropped takes space until it is closed.
 SCAN_BYTES = 64 * 1024
 
 _MAGIC = b"HUBR"
@@ -66,6 +67,10 @@ class Record(NamedTuple):
     contents: Contents
     start: int  # Position of its first body;
     end: int  # and of what follows it.
+
+
+class Damaged(LogUnusable):
+    """A segment is not what was written; the message says which, and where."""
 
 
 _decode = msgspec.msgpack.Decoder(Contents).decode
@@ -117,7 +122,7 @@ class SegmentWriter:
     def __init__(self, folder: Path, end: int) -> None:
         """Go on at a position: whatever lies behind it was never committed. Raises `OSError`."""
         self._folder = folder
-        self._sync = os.fdatasync
+        self._sync: Callable[[int], None] = os.fdatasync
         self._open(end)
 
     def _open(self, position: int) -> None:
@@ -240,7 +245,7 @@ class SegmentReader:
     def whole_records(self, position: int) -> Iterator[Record]:
         """Yield the records from a position on, as a crash may have left them: only whole ones.
 
-        Raises `OSError`.
+        Raises `OSError`; `Damaged` where a record is broken that others follow.
         """
         while True:
             record = self._whole_record(position)
@@ -248,9 +253,13 @@ class SegmentReader:
                 position = record.end
                 yield record
                 continue
-            position = (position >> OFFSET_BITS) + 1 << OFFSET_BITS
-            if not path_of(self._folder, position >> OFFSET_BITS).exists():
+            segment = position >> OFFSET_BITS
+            if not path_of(self._folder, segment + 1).exists():
                 return
+            if self.read(position, len(_MAGIC)) == _MAGIC:
+                message = f"{path_of(self._folder, segment)} is damaged at {position & OFFSET_MASK}"
+                raise Damaged(message)
+            position = segment + 1 << OFFSET_BITS
 
     def _whole_record(self, position: int) -> Record | None:
         head = self.read(position, _HEAD.size)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import resource
+import errno
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,6 @@ from broker.log_reader import SqliteReader
 from broker.log_sqlite import DAY_MS, SqliteLog, prepare
 from common.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, SENDS_IN_FLIGHT_MAX
 from common.wire import Batch, Mode, Post, decode_batch, encode, last_seq
-
-FILE_BYTES_MAX = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 
 
 def proposal(
@@ -63,6 +62,15 @@ class Store(Protocol):
         """Close whatever is open."""
 
 
+def _no_sync(_file: int) -> None:
+    """Do as if it was on the disk."""
+
+
+def _no_space(_file: int) -> None:
+    """Do as if the disk was full."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class SqliteStore:
     """The embedded log in a folder."""
 
@@ -79,7 +87,7 @@ class SqliteStore:
         self._log = SqliteLog(self.path, retain_messages=retain_messages, retain_days=retain_days)
         if self._is_quick:
             self.database.execute("PRAGMA synchronous = OFF")
-            self._log._segments._sync = lambda _: None
+            self._log._segments._sync = _no_sync
         return self._log
 
     @property
@@ -94,16 +102,17 @@ class SqliteStore:
         return self._readers[-1]
 
     def fill(self) -> None:
-        """Let no file grow, nor be written anywhere but at its beginning."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1, FILE_BYTES_MAX))
+        """Let no record be kept, at the last moment: all of it is in the file already."""
+        assert self._log is not None
+        self._log._segments._sync = _no_space
 
     def free(self) -> None:
-        """Let files be written again."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, FILE_BYTES_MAX))
+        """Let records be kept again."""
+        assert self._log is not None
+        self._log._segments._sync = _no_sync if self._is_quick else os.fdatasync
 
     def close(self) -> None:
         """Close the writer and all readers."""
-        self.free()
         for reader in self._readers:
             reader.close()
         if self._log is not None:

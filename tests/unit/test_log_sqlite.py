@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -138,16 +138,6 @@ def test_an_old_index_beside_all_segments_has_lost_nothing(tmp_path: Path) -> No
         assert expected == sorted(log.rooms())
         assert {1: Mark("new", 1, 5)} == log.recall(b"s" * 16)
         assert ["a", "b", "t"] == kept_texts(store.reader(), "r")
-
-
-def test_a_log_without_its_segments_is_refused(tmp_path: Path) -> None:
-    """Whoever copies the database alone is told so, and nothing is begun anew in silence."""
-    with closing(SqliteStore(tmp_path)) as store:
-        store.open().append([proposal("r", said("a"))])
-    for path in tmp_path.glob("*.segment"):
-        path.unlink()
-    with pytest.raises(LogUnusable, match="lacks its segments 1: put back"):
-        prepare(tmp_path)
 
 
 def test_a_copy_in_an_empty_folder_has_a_new_epoch(tmp_path: Path) -> None:
