@@ -10,11 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from broker.log import LogUnusable
 from broker.log_senders import Marks, add_marks
-from broker.segments import FIRST, OFFSET_BITS, HighWater, Record, SegmentReader, numbers
+from broker.segments import FIRST, OFFSET_BITS, HighWater, Record, SegmentReader, numbers, path_of
 from common.wire import encode
 
 SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.
@@ -128,11 +129,26 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
     Raises `LogUnusable` where segments are missing or do not fit together, `sqlite3.Error` and
     `OSError`. Does nothing after a clean stop.
     """
-    there = set(numbers(folder))
+    there = numbers(folder)
     position = read_indexed(connection)
-    needed = {row[0] for row in connection.execute("SELECT id FROM segments")}
-    if position != FIRST:
-        needed.add(position >> OFFSET_BITS)
+    if position == FIRST:
+        position = there[0] << OFFSET_BITS if there else FIRST  # All there is, or an error.
+    else:
+        _check_segments(connection, folder, position >> OFFSET_BITS)
+    end = position
+    if there:
+        with closing(SegmentReader(folder)) as reader:
+            end = _replay(connection, reader, position)
+    high_water = HighWater(folder, is_writer=True)
+    high_water.set(end)
+    high_water.close()
+    return end
+
+
+def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) -> None:
+    """See that the segments which the index needs are there, and remove those before them."""
+    needed = {row[0] for row in connection.execute("SELECT id FROM segments")} | {growing}
+    there = set(numbers(folder))
     if not needed <= there:
         missing = ", ".join(map(str, sorted(needed - there)))
         message = (
@@ -140,17 +156,9 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
             "files that belong to its hubbub.db, or choose another --data"
         )
         raise LogUnusable(message)
-    end = position
-    if there:
-        reader = SegmentReader(folder)
-        try:
-            end = _replay(connection, reader, position)
-        finally:
-            reader.close()
-    high_water = HighWater(folder, is_writer=True)
-    high_water.set(end)
-    high_water.close()
-    return end
+    for segment in there - needed:
+        if segment < growing:  # A crash came between the index and the file.
+            path_of(folder, segment).unlink()
 
 
 def _replay(connection: sqlite3.Connection, reader: SegmentReader, position: int) -> int:

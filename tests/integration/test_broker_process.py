@@ -322,11 +322,13 @@ def test_ipv6(tmp_path: Path) -> None:
             assert [post.texts for batch in batches for post in batch.posts] == [["six"]]
 
 
-def test_a_clean_stop_leaves_one_file(tmp_path: Path) -> None:
-    """The write-ahead log is folded into the database, so that a copy of one file is whole."""
+def test_a_clean_stop_leaves_no_loose_ends(tmp_path: Path) -> None:
+    """SQLite's write-ahead log is folded into its file, and no segment has unused space."""
     with BrokerProcess(tmp_path / "data") as broker, RawPeer(broker.port) as peer:
         peer.hello("anna")
         peer.join("lobby")
         peer.ask(wire.Send(1, "lobby", wire.Kind.TEXT, ["kept"]), wire.Ack)
         assert broker.stop() == 0
     assert not (tmp_path / "data" / "hubbub.db-wal").exists()
+    (segment,) = (tmp_path / "data").glob("*.segment")
+    assert 0 < segment.stat().st_size < 1_000

@@ -113,28 +113,18 @@ def test_a_record_with_any_byte_changed_never_was(tmp_path: Path, store: SqliteS
         assert ["a"] == after_crash(folder)[1]
 
 
-def test_a_text_that_looks_like_a_record_is_a_text(tmp_path: Path) -> None:
-    """Left behind by a record that was cut short, it is gone before the next one is written."""
+def test_what_lies_behind_the_end_is_never_read_as_a_record(tmp_path: Path) -> None:
+    """Neither what a crash left, nor a text made to look like a record where the next one ends."""
     writer = SegmentWriter(tmp_path, FIRST)
-    writer.append(EMPTY, [b"first"])
-    forged_at = writer.end
-    writer.append(EMPTY, [b"forged"])
-    forged = path_of(tmp_path, 1).read_bytes()[forged_at & OFFSET_MASK : writer.end & OFFSET_MASK]
+    ends = []
+    for body in (b"first", b"never", b"forged"):
+        writer.append(EMPTY, [body])
+        ends.append(writer.end)
     writer.close()
-    writer = SegmentWriter(tmp_path, forged_at)
-    record_bytes = len(forged)
-    writer.append(EMPTY, [b"x" * 5 + forged])  # So that the forged one follows a record of 5.
-    whole = path_of(tmp_path, 1).read_bytes()
-    torn = forged_at & OFFSET_MASK
-    damaged = whole[:torn] + bytes(record_bytes) + whole[torn + record_bytes :]
-    writer.close()
-    path_of(tmp_path, 1).write_bytes(damaged)
-    writer = SegmentWriter(tmp_path, forged_at)
-    writer.append(EMPTY, [b"12345"])
-    with closing(SegmentReader(tmp_path)) as reader:
-        ends = [record.end for record in reader.whole_records(FIRST)]
-    assert [forged_at, writer.end] == ends
-    writer.close()
+    with closing(SegmentWriter(tmp_path, ends[0])) as again:
+        again.append(EMPTY, [b"other"])  # As long as what was there: the forged one comes next.
+        with closing(SegmentReader(tmp_path)) as reader:
+            assert ends[:2] == [record.end for record in reader.whole_records(FIRST)]
 
 
 def test_a_refused_record_stays_refused_after_a_crash(tmp_path: Path, store: SqliteStore) -> None:
@@ -191,8 +181,10 @@ def test_segments_go_when_nothing_is_left_in_them(tmp_path: Path, store: SqliteS
         log.trim(0)
         assert min(3, number + 1) == len(kept_texts(reader, "r"))
     assert len(numbers(tmp_path)) <= 2
-    log.trim(0)
-    after_crash(crashed(tmp_path, tmp_path / "crashed"))
+    folder = crashed(tmp_path, tmp_path / "crashed")
+    path_of(folder, 1).write_bytes(b"left by a crash between the index and the file")
+    assert 3 == len(after_crash(folder)[1])
+    assert numbers(tmp_path) == numbers(folder)
 
 
 @pytest.mark.usefixtures("small_segments")
@@ -278,3 +270,21 @@ def test_a_folder_with_the_database_alone_says_what_is_missing(tmp_path: Path) -
     shutil.copyfile(tmp_path / FILE_NAME, other / FILE_NAME)
     with pytest.raises(LogUnusable, match=r"put back the hubbub-\*\.segment files"):
         prepare(other)
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_segments_alone_are_a_log_if_they_are_all_there(tmp_path: Path, store: SqliteStore) -> None:
+    """A lost index is made again; from segments that begin too late nothing is guessed."""
+    log = store.open()
+    for number in range(20):
+        log.append([proposal("r", said(f"{number}".rjust(100, ".")))])
+    for missing in (0, 1):
+        folder = crashed(tmp_path, tmp_path / f"crashed{missing}")
+        (folder / FILE_NAME).unlink()
+        (folder / f"{FILE_NAME}-wal").unlink()
+        if missing:
+            path_of(folder, 1).unlink()
+            with pytest.raises(LogUnusable, match="does not follow what is before it"):
+                prepare(folder)
+        else:
+            assert 20 == len(after_crash(folder)[1])
