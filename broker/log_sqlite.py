@@ -15,8 +15,8 @@ from pathlib import Path
 
 from broker import progress
 from broker.keys import SECRET_BYTES
-from broker.log import Committed, LogFailed, LogUnusable, Mark, Proposal, RoomRecord
-from broker.log_senders import Marks, Senders
+from broker.log import Committed, LogFailed, LogUnusable, Marks, Proposal, RoomRecord, marks_of
+from broker.log_senders import Senders
 from common.wire import Batch, encode
 
 FILE_NAME = "hubbub.db"
@@ -53,13 +53,13 @@ CREATE TABLE batches (
 CREATE TABLE senders (
     sender BLOB PRIMARY KEY,
     ts INTEGER NOT NULL,
-    marks BLOB NOT NULL  -- MessagePack: {number: [room, first, ts]} of the last SENDs.
+    marks BLOB NOT NULL  -- MessagePack: {number: payload of its ACK} of the last SENDs.
 ) WITHOUT ROWID;
 """
 SCHEMA_SENDS = """
 CREATE TABLE sends (
     id INTEGER PRIMARY KEY,  -- One per commit, until it is in `senders`.
-    marks BLOB NOT NULL  -- MessagePack: {sender: {number: [room, first, ts]}}
+    marks BLOB NOT NULL  -- MessagePack: {sender: {number: payload of its ACK}}
 );
 """
 
@@ -235,7 +235,6 @@ class SqliteLog:
         made: dict[str, _Room] = {}
         rows: list[tuple[int, int, int, bytes]] = []
         committed: list[Committed] = []
-        fresh: dict[bytes, Marks] = {}
         for proposal in proposals:
             name = proposal.room
             room = self._rooms.get(name) or made.get(name)
@@ -247,10 +246,8 @@ class SqliteLog:
             rows.append((room.id << SEQ_BITS | last, proposal.count, ts, body))
             committed.append(Committed(proposal, prev, first, last, body))
             tails[name] = last, ts
-            for sent in proposal.sends:
-                mark = Mark(name, first + sent.offset, sent.ts)
-                fresh.setdefault(sent.sender, {})[sent.number] = mark
         topics = {each.room: each.topic for each in proposals if each.topic is not None}
+        fresh = marks_of(proposals, [batch.first for batch in committed])
         self._commit(rows, made, topics, fresh)
         self._rooms.update(made)
         self._room_id_last += len(made)
@@ -298,7 +295,7 @@ class SqliteLog:
         committed, self._committed = self._committed, []
         return committed
 
-    def recall(self, sender: bytes) -> Mapping[int, Mark]:
+    def recall(self, sender: bytes) -> Mapping[int, bytes]:
         """Return the living memory of a sender's last SENDs: it changes with each commit."""
         return self._senders.recall(sender)
 
