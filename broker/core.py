@@ -70,6 +70,7 @@ class Effects(NamedTuple):
 
 
 SEND = int(Command.SEND)
+TOPIC = Kind.TOPIC
 ACK_HEAD = wire.REPLY_HEADS[wire.Ack]
 
 Handler = Callable[..., None]  # (session, command), or (route, token, command) without one.
@@ -480,10 +481,8 @@ def check_texts(drafts: Iterable[wire.Draft], texts: Iterable[str]) -> int:
     joined = "".join(texts)
     if "\0" in joined:
         raise Refused(Code.TEXT_INVALID, "a text has no NUL")
-    for draft in drafts:
-        if draft.kind is Kind.TOPIC and (
-            len(draft.texts) > 1 or len(draft.texts[0]) > TOPIC_CHARS_MAX
-        ):
+    for draft in [draft for draft in drafts if draft.kind is TOPIC]:
+        if len(draft.texts) > 1 or len(draft.texts[0]) > TOPIC_CHARS_MAX:
             detail = f"a topic is one text of {TOPIC_CHARS_MAX} characters"
             raise Refused(Code.TEXT_INVALID, detail)
     return 1 if joined.isascii() else 4

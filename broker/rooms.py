@@ -28,6 +28,7 @@ TOLD_S_MAX = 1.0  # A client gives up on its subscription after twice this.
 BEACON_QUIETS_S = (0.25, 1.0, 4.0, 15.0, 30.0)
 # A batch without posts, at most: its room's name takes 4 bytes a character, a number 9.
 BATCH_HEAD_BYTES = 4 * ROOM_CHARS_MAX + 64
+TOPIC = Kind.TOPIC
 # A post beside the characters of its texts: a nick, a time, and MessagePack's 5 bytes a text.
 POST_HEAD_BYTES = 200
 TEXT_HEAD_BYTES = 5
@@ -156,14 +157,17 @@ class Rooms:
                 proposal = room.proposal = Proposal(name, len(proposals))
                 proposal.size_bytes = BATCH_HEAD_BYTES
                 proposals.append(proposal)
-            ts = room.ts = max(room.ts, now_ms)
-            spots.append((proposal.index, proposal.count, ts))
-            proposal.posts.append(Post(ts, nick, int(draft.kind), texts))
+            if room.ts < now_ms:
+                room.ts = now_ms
+            ts, kind, index = room.ts, draft.kind, proposal.index
+            spots.append((index, proposal.count, ts))
+            proposal.posts.append(Post(ts, nick, kind, texts))
             proposal.count += count
             proposal.size_bytes += size_bytes
-            if draft.kind is Kind.TOPIC:
+            if kind is TOPIC:
                 proposal.topic = texts[0]
-            last = max(last, proposal.index)
+            if index > last:
+                last = index
         return spots, proposals[last] if last >= 0 else None
 
     def take_proposals(self) -> list[Proposal]:
