@@ -34,6 +34,7 @@ from common.version import VERSION
 # two (heartbeats): a few threads divide that, and let fan-out use every core. ADR 0014.
 IO_THREADS = 4
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
+DRAIN_POSTS_MAX = 16_384  # Likewise: a SEND has up to 256 of them.
 DRAIN_ANSWERS_BYTES_MAX = 8 * 1024 * 1024  # A thousand who ask for everybody's nicks.
 SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
@@ -199,11 +200,14 @@ class Worker:
         return max(0, int(wait_s * 1_000) + 1)
 
     def _drain_commands(self) -> None:
-        router, handle = self._router, self._core.receive
+        router, core, handle = self._router, self._core, self._core.receive
         try:
             for _ in range(DRAIN_MESSAGES_MAX):
                 handle(*receive_message(router))
-                if self._core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX:
+                if (
+                    core.posts_count >= DRAIN_POSTS_MAX
+                    or core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX
+                ):
                     break
         except zmq.Again:
             pass

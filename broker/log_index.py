@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from broker.log import LogUnusable
-from broker.log_senders import Marks, add_marks
+from broker.log import LogUnusable, Marks
+from broker.log_senders import add_marks
 from broker.segments import FIRST, OFFSET_BITS, HighWater, Record, SegmentReader, numbers, path_of
 from common.wire import encode
 

@@ -15,19 +15,42 @@ from typing import NamedTuple
 
 import msgspec
 
-from broker.log import Mark
+from broker.log import Marks
 from common.limits import SENDS_IN_FLIGHT_MAX
-from common.wire import encode
+from common.wire import Ack, Place, encode
 
 # A fold takes so many senders, or such a part of those that wait: chat does not wait long for
 # it, and nobody waits for more than some twenty folds.
 FOLD_SENDERS = 256
 FOLD_PART = 8
 
-Marks = dict[int, Mark]  # By number.
 
-_decode_marks = msgspec.msgpack.Decoder(Marks).decode
-_decode_sends = msgspec.msgpack.Decoder(dict[bytes, Marks]).decode
+class _OldMark(msgspec.Struct, array_like=True):
+    """A mark of the time when a SEND was for one room."""
+
+    room: str
+    first: int
+    ts: int
+
+
+_decode_marks = msgspec.msgpack.Decoder(dict[int, bytes | _OldMark]).decode
+_decode_sends = msgspec.msgpack.Decoder(dict[bytes, dict[int, bytes | _OldMark]]).decode
+_decode_ack = msgspec.msgpack.Decoder(Ack).decode
+
+
+def _today(marks: Mapping[int, bytes | _OldMark]) -> Marks:
+    """Return marks in today's form."""
+    return {
+        number: encode(Ack(number, [Place(mark.first, mark.ts)]))
+        if isinstance(mark, _OldMark)
+        else mark
+        for number, mark in marks.items()
+    }
+
+
+def _newest_ms(marks: Marks) -> int:
+    """Return when the SEND with the highest number was kept."""
+    return max(place.ts for place in _decode_ack(marks[max(marks)]).kept)
 
 
 class _Unfolded(NamedTuple):
@@ -65,7 +88,8 @@ class Senders:
         self._unwritten: dict[bytes, Marks] = {}
         self._row = 0  # The last one of `sends`.
         for self._row, sends in db.execute("SELECT id, marks FROM sends ORDER BY id"):
-            self._keep(_decode_sends(sends), self._row)
+            fresh = {sender: _today(marks) for sender, marks in _decode_sends(sends).items()}
+            self._keep(fresh, self._row)
         self._living.clear()
 
     def committed(self, fresh: Mapping[bytes, Marks]) -> None:
@@ -105,7 +129,7 @@ class Senders:
 
     def _read(self, sender: bytes) -> Marks:
         row = self._db.execute("SELECT marks FROM senders WHERE sender = ?", (sender,)).fetchone()
-        return _decode_marks(row[0]) if row else {}
+        return _today(_decode_marks(row[0])) if row else {}
 
     def forget(self, sender: bytes) -> None:
         """Drop the sender from memory, not from the log."""
@@ -127,7 +151,7 @@ class Senders:
             "INSERT INTO senders VALUES (?, ?, ?) ON CONFLICT (sender) "
             "DO UPDATE SET ts = excluded.ts, marks = excluded.marks",
             [
-                (sender, max(mark.ts for mark in each.marks.values()), encode(each.marks))
+                (sender, _newest_ms(each.marks), encode(each.marks))
                 for sender, each in folded.items()
             ],
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from broker import progress
 from broker.keys import SECRET_BYTES
-from broker.log import Committed, LogFailed, LogUnusable, Mark, Proposal, RoomRecord
+from broker.log import Committed, LogFailed, LogUnusable, Proposal, RoomRecord, marks_of
 from broker.log_compaction import Compaction
 from broker.log_index import (
     SEQ_BITS,
@@ -30,7 +30,7 @@ from broker.log_index import (
     recover,
     set_meta,
 )
-from broker.log_senders import Marks, Senders
+from broker.log_senders import Senders
 from broker.segments import (
     OFFSET_BITS,
     BatchPlace,
@@ -70,13 +70,13 @@ CREATE TABLE batches (
 CREATE TABLE senders (
     sender BLOB PRIMARY KEY,
     ts INTEGER NOT NULL,
-    marks BLOB NOT NULL  -- MessagePack: {number: [room, first, ts]} of the last SENDs.
+    marks BLOB NOT NULL  -- MessagePack: {number: payload of its ACK} of the last SENDs.
 ) WITHOUT ROWID;
 """
 SCHEMA_SENDS = """
 CREATE TABLE sends (
     id INTEGER PRIMARY KEY,  -- One per writing of the index, until it is in `senders`.
-    marks BLOB NOT NULL  -- MessagePack: {sender: {number: [room, first, ts]}}
+    marks BLOB NOT NULL  -- MessagePack: {sender: {number: payload of its ACK}}
 );
 """
 SCHEMA_SEGMENTS = """
@@ -224,7 +224,6 @@ class SqliteLog:
         made: dict[str, _Room] = {}
         batches: list[BatchPlace] = []
         committed: list[Committed] = []
-        fresh: dict[bytes, Marks] = {}
         for proposal in proposals:
             name = proposal.room
             room = self._rooms.get(name) or made.get(name)
@@ -236,10 +235,8 @@ class SqliteLog:
             batches.append(BatchPlace(room.id, last, proposal.count, ts, len(body)))
             committed.append(Committed(proposal, prev, first, last, body))
             heads[name] = last
-            for sent in proposal.sends:
-                mark = Mark(name, first + sent.offset, sent.ts)
-                fresh.setdefault(sent.sender, {})[sent.number] = mark
         topics = {each.room: each.topic for each in proposals if each.topic is not None}
+        fresh = marks_of(proposals, [batch.first for batch in committed])
         rooms = self._rooms | made if made else self._rooms
         contents = Contents(
             [(room.id, name) for name, room in made.items()],
@@ -293,7 +290,7 @@ class SqliteLog:
         committed, self._committed = self._committed, []
         return committed
 
-    def recall(self, sender: bytes) -> Mapping[int, Mark]:
+    def recall(self, sender: bytes) -> Mapping[int, bytes]:
         """Return the living memory of a sender's last SENDs: it changes with each commit."""
         return self._senders.recall(sender)
 

@@ -23,8 +23,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from broker.log import LogUnusable
-from broker.log_senders import Marks
+from broker.log import LogUnusable, Marks
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024  # A record never spans two files; a larger one has its own.
 # Space taken ahead: a commit that need not make the file longer waits a third less for the disk.

@@ -256,7 +256,7 @@ class Load:
         """Check the sample in full, and everybody's bytes; return how many orders are too many."""
         differing = 0
         for room in self._rooms:
-            said = {talker.index: talker.said[room.index] for talker in self._talkers}
+            said = {talker.index: int(talker.said[room.index]) for talker in self._talkers}
             for sample in room.samples:
                 sample.book()
                 sample.ledger.close(counts, said)

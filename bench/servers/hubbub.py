@@ -6,8 +6,7 @@ import contextlib
 import secrets
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from typing import Final
 import msgspec
 
 from bench import zmtp
-from bench.dialect import Conversation, Ear, Heard, Say, Unexpected, Voice
+from bench.dialect import Conversation, Ear, Heard, Post, Say, Unexpected, Voice
 from bench.target import Target
 from bench.text import framed, unframed
 from common import wire
@@ -52,7 +51,16 @@ class _Batch(msgspec.Struct, array_like=True, gc=False, tag=1):
     posts: list[_Post]
 
 
+class _Ack(msgspec.Struct, array_like=True, gc=False):
+    """A `wire.Ack` whose places stay as they came."""
+
+    number: int
+    kept: msgspec.Raw
+
+
 _decode = msgspec.msgpack.Decoder(_Batch | wire.Presence).decode
+_decode_ack = msgspec.msgpack.Decoder(_Ack).decode
+_ACK_HEAD: Final = wire.REPLY_HEADS[wire.Ack]
 
 
 class HubbubEar:
@@ -65,6 +73,7 @@ class HubbubEar:
         self._frames = frames
         self._topic_bytes = topic_bytes
         self._text_head = _text_head(text_bytes)
+        self._lone_head = _list_head(1) + self._text_head
         self._stride = len(self._text_head) + text_bytes
         self._texts: list[bytes] = []
 
@@ -80,6 +89,9 @@ class HubbubEar:
 
     def _take(self, texts: bytes) -> int:
         """Take a MessagePack array of texts of one size; return how many there are."""
+        if texts.startswith(self._lone_head):
+            self._texts.append(texts[len(self._lone_head) :])
+            return 1
         count = len(texts) // self._stride
         list_head = _list_head(count)
         if texts[: len(list_head)] != list_head:
@@ -98,6 +110,7 @@ class HubbubEar:
         return [Say(ROOMS, answers)] if answers else []
 
 
+@cache
 def _text_head(size: int) -> bytes:
     """Return what stands before a text of this size: MessagePack."""
     return _encode("x" * size)[:-size]
@@ -116,33 +129,40 @@ class HubbubVoice:
         self._frames = frames
         head = wire.MAGIC + bytes([wire.Command.SEND]) + token
         self._head = zmtp.head(len(head), more=True) + head
-        self._rooms = [_encode(room) + _encode(int(wire.Kind.TEXT)) for room in rooms]
-        self._counts: deque[int] = deque()  # Texts of each SEND under way.
+        kind = _encode(int(wire.Kind.TEXT))
+        self._post_heads = [_list_head(3) + _encode(room) + kind for room in rooms]
+        self._counts: dict[int, int] = {}  # Texts of each SEND under way, by its number.
         self._number = 0  # Of the last SEND.
 
     def free(self) -> int:
-        """Return how many more SENDs may be under way."""
-        return SENDS_IN_FLIGHT_MAX - len(self._counts)
+        """Return how many texts fit the SENDs that may still be under way."""
+        return (SENDS_IN_FLIGHT_MAX - len(self._counts)) * SEND_TEXTS_MAX
 
-    def say(self, room: int, texts: bytes, count: int) -> list[Say]:
-        """Return one SEND: what a client's queue holds for a room goes at once."""
-        assert count <= SEND_TEXTS_MAX
+    def say(self, posts: Sequence[Post]) -> list[Say]:
+        """Return one SEND: what a client's queue holds goes at once."""
         self._number += 1
-        self._counts.append(count)
-        size = len(texts) // count
-        payload = b"\x94" + _encode(self._number) + self._rooms[room] + _list_head(count)
-        payload += framed(_text_head(size), texts, count, b"")
+        self._counts[self._number] = sum(count for _, _, count in posts)
+        assert self._counts[self._number] <= SEND_TEXTS_MAX
+        _, texts, count = posts[0]
+        text_head = _text_head(len(texts) // count)
+        parts = [_list_head(2), _encode(self._number), _list_head(len(posts))]
+        for room, texts, count in posts:
+            parts += (
+                self._post_heads[room],
+                _list_head(count),
+                framed(text_head, texts, count, b""),
+            )
+        payload = b"".join(parts)
         return [Say(COMMANDS, self._head + zmtp.head(len(payload)) + payload)]
 
     def feed(self, heard: Heard) -> list[int]:
-        """Take ACKs: ACKs come in the order of the log, which is that of sending per room."""
+        """Take ACKs. Those of one drain may come in any order, but then all at once."""
         settled = []
         for frames in self._frames[heard.channel].feed(heard.data):
             if heard.channel == COMMANDS:
-                reply = _reply(frames)
-                if type(reply) is not wire.Ack:
-                    raise Unexpected(f"a SEND was answered with {reply}")
-                settled.append(self._counts.popleft())
+                if frames[0] != _ACK_HEAD:
+                    raise Unexpected(f"a SEND was answered with {_reply(frames)}")
+                settled.append(self._counts.pop(_decode_ack(frames[1]).number))
         return settled
 
 

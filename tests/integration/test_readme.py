@@ -211,7 +211,9 @@ def test_a_restored_backup_is_told_to_clients(tmp_path: Path) -> None:
                 break
         assert epoch != bob.status().epoch
     after = events[events.index(Reset("lobby")) :]
-    assert ["in the backup", "between"] == [event.text for event in after if isinstance(event, Entry)]
+    assert ["in the backup", "between"] == [
+        event.text for event in after if isinstance(event, Entry)
+    ]
 
 
 def test_copying_the_whole_stopped_folder_keeps_everything(tmp_path: Path) -> None:

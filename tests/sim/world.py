@@ -275,12 +275,13 @@ class World:
             joining = client.session.join(room, history_count, None, "join", self.now_s)
             self._do(client, joining)
 
-    def say(self, client: SimClient, room: str) -> None:
-        """Let the program say some texts."""
+    def say(self, client: SimClient, *rooms: str) -> None:
+        """Let the program say some texts, each in one of these rooms."""
         lines = []
         for _ in range(self.chance.randint(1, 5)):
             client.said += 1
             text = f"{client.name} {client.said}"
+            room = self.chance.choice(rooms)
             lines.append(Line(room, Kind.TEXT, text, len(text), text))
         self._do(client, client.session.say(lines, self.now_s))
 
@@ -329,7 +330,7 @@ class World:
 
     def _say_somewhere(self, client: SimClient) -> None:
         if client.rooms:
-            self.say(client, self.chance.choice(sorted(client.rooms)))
+            self.say(client, *sorted(client.rooms))
 
     def _lose_command(self, client: SimClient) -> None:
         """Lose one, as a reconnect that nobody noticed does."""

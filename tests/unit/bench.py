@@ -10,6 +10,7 @@ from broker.sessions import Rate
 from common import wire
 from common.limits import KEY_BYTES
 from common.wire import Batch, Kind, Notice, Payload, Presence, Publication
+from tests import saying
 from tests.unit.logs import MemoryStore, Store
 
 P = TypeVar("P", bound=Payload)
@@ -171,7 +172,7 @@ class Peer:
     def next_send(self, room: str, *texts: str, kind: Kind = Kind.TEXT) -> wire.Send:
         """Return the next SEND."""
         self.number += 1
-        return wire.Send(self.number - 1, room, kind, list(texts))
+        return saying.send(self.number - 1, room, texts, kind)
 
     def send(self, room: str, *texts: str, kind: Kind = Kind.TEXT) -> wire.Ack:
         """Say texts and return their ACK."""

@@ -11,6 +11,7 @@ from common import wire
 from common.errors import Code
 from common.limits import PRESENCE_NAMES_MAX
 from common.wire import Changes, Presence
+from tests import saying
 from tests.unit.bench import RULES, Bench, Peer
 from tests.unit.logs import proposal, said
 
@@ -233,7 +234,7 @@ def test_a_closing_broker_tells_everybody_and_takes_nothing(bench: Bench) -> Non
     bench.start()
     ann.ask(ann.hello(number=2), wire.Welcome)
     ann.join("r")
-    assert 2 == ann.ask(wire.Send(2, "r", wire.Kind.TEXT, ["too late"]), wire.Ack).first
+    assert 2 == ann.ask(saying.send(2, "r", ["too late"]), wire.Ack).kept[0].first
 
 
 def test_the_oldest_entry_kept_is_told(bench: Bench) -> None:

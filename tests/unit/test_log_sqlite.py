@@ -13,7 +13,7 @@ import pytest
 
 import broker.log_sqlite
 import tests
-from broker.log import LogFailed, LogUnusable, Mark, RoomRecord, Sent
+from broker.log import LogFailed, LogUnusable, RoomRecord
 from broker.log_sqlite import (
     APPLICATION_ID,
     DAY_MS,
@@ -27,7 +27,7 @@ from broker.log_sqlite import (
 )
 from common.limits import SENDS_IN_FLIGHT_MAX
 from common.wire import Mode
-from tests.unit.logs import SqliteStore, kept_texts, numbered, proposal, said
+from tests.unit.logs import SqliteStore, kept_texts, mark, numbered, proposal, said, sent
 
 GOLDEN = Path(tests.__file__).parent / "golden" / "schema-1.sql"
 
@@ -127,7 +127,7 @@ def test_an_old_index_beside_all_segments_has_lost_nothing(tmp_path: Path) -> No
         log.append([proposal("r", said("a"))])
     copy_log(data, backup)
     with closing(SqliteStore(data)) as store:
-        sends = [Sent(b"s" * 16, 1, 0, 5, None)]
+        sends = [sent(b"s" * 16, 1, (1, 0, 5))]
         store.open().append([proposal("r", said("b")), proposal("new", said("n"), sends=sends)])
         store.open().append([proposal("r", said("t"), topic="t")])
     shutil.copyfile(backup / FILE_NAME, data / FILE_NAME)
@@ -136,7 +136,7 @@ def test_an_old_index_beside_all_segments_has_lost_nothing(tmp_path: Path) -> No
         assert epoch == log.epoch
         expected = [RoomRecord("new", 0, 1, 1, "", 1), RoomRecord("r", 0, 1, 3, "t", 1)]
         assert expected == sorted(log.rooms())
-        assert {1: Mark("new", 1, 5)} == log.recall(b"s" * 16)
+        assert {1: mark(1, (1, 5))} == log.recall(b"s" * 16)
         assert ["a", "b", "t"] == kept_texts(store.reader(), "r")
 
 
@@ -245,11 +245,11 @@ def test_a_log_of_schema_1_is_opened_and_read(tmp_path: Path) -> None:
         assert 2 == reader.generation("café")
         sender = bytes(range(16))
         marks = {
-            4: Mark("lobby", 3, 1_700_000_002_000),
-            5: Mark("café", 1, 1_700_000_004_000),
+            4: mark(4, (3, 1_700_000_002_000)),
+            5: mark(5, (1, 1_700_000_004_000)),
         }
         assert marks == log.recall(sender)
-        log.append([proposal("lobby", said("new"), sends=[Sent(sender, 6, 0, 0, None)])])
+        log.append([proposal("lobby", said("new"), sends=[sent(sender, 6)])])
         assert [(6, 7, 7)] == [(each.prev, each.first, each.last) for each in log.follow()]
         assert [4, 5, 6] == sorted(log.recall(sender))
 
@@ -292,7 +292,7 @@ def test_old_senders_are_forgotten_and_young_ones_are_not(store: SqliteStore) ->
     """After as many days as a client may take to send again, its marks go from the file."""
     log = store.open()
     now_ms = 10**12
-    log.append([proposal("r", said("a"), sends=[Sent(b"s" * 16, 1, 0, now_ms, None)])])
+    log.append([proposal("r", said("a"), sends=[sent(b"s" * 16, 1, (0, 0, now_ms))])])
     log.trim(now_ms + SENDER_DAYS * DAY_MS)
     assert [1] == sorted(store.open().recall(b"s" * 16))
     store.open().trim(now_ms + SENDER_DAYS * DAY_MS + 1)
@@ -306,7 +306,7 @@ def test_a_trim_on_a_full_disk_fails_as_the_log_does(
     """Whatever of it cannot be written, it is LogFailed, and works again afterwards."""
     log = store.open(retain_messages=retain_messages)
     for number in range(3):
-        log.append([proposal("r", said("a"), sends=[Sent(b"s" * 16, number, 0, 0, None)])])
+        log.append([proposal("r", said("a"), sends=[sent(b"s" * 16, number)])])
     store.database.execute("PRAGMA query_only = 1")  # Refuses writes as a full disk does.
     with pytest.raises(LogFailed, match="cannot be trimmed"):
         log.trim(10**15)

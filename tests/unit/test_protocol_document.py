@@ -45,7 +45,10 @@ SECTIONS: dict[str, type[Payload]] = {
     **{f"{code.name}, {code.value}": wire.COMMANDS[code] for code in Command},
     **{f"{code.name}, {code.value}": wire.REPLIES[code] for code in Reply},
     **{f"{n}, tag {s.__struct_config__.tag}": s for n, s in PUBLICATIONS.items()},
-    **{schema.__name__: schema for schema in (wire.Post, wire.Changes, wire.RoomInfo)},
+    **{
+        schema.__name__: schema
+        for schema in (wire.Draft, wire.Place, wire.Post, wire.Changes, wire.RoomInfo)
+    },
 }
 ANNA = bytes(range(0xA0, 0xB0))
 THE_SESSION = list(VECTORS)[: list(VECTORS).index("goodbye") + 1]
@@ -213,7 +216,8 @@ def test_the_sections_that_the_code_cites_are_there() -> None:
 
 def test_types_are_written_the_documents_way() -> None:
     """The comparison of the tables relies on this."""
-    assert fields_of(wire.Send)[-1] == ["texts", "array 1..256 of str 0..4000"]
+    assert fields_of(wire.Send)[-1] == ["posts", "array 1..256 of Draft"]
+    assert fields_of(wire.Draft)[-1] == ["texts", "array 1..256 of str 0..4000"]
     assert fields_of(wire.Join)[-1] == ["resume", "bool, default false"]
     assert fields_of(wire.Changes)[2] == ["renamed", "array of (str, str)"]
     assert fields_of(wire.Hello)[2] == ["owner", "bin 16..64"]

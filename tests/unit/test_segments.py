@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker import log_compaction, segments
-from broker.log import LogFailed, LogUnusable, RoomRecord, Sent
+from broker.log import LogFailed, LogUnusable, RoomRecord
 from broker.log_sqlite import FILE_NAME, prepare
 from broker.segments import (
     FIRST,
@@ -26,7 +26,7 @@ from broker.segments import (
     path_of,
 )
 from common.wire import Mode, encode
-from tests.unit.logs import SqliteStore, kept_texts, proposal, said
+from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
 
 EMPTY = encode(Contents([], [], {}, []))
 
@@ -67,7 +67,7 @@ def test_what_was_committed_survives_a_crash_and_nothing_is_told_twice(
     log = store.open()
     log.append([proposal("r", said("a"))])
     log.trim(0)
-    log.append([proposal("r", said("b"), sends=[Sent(b"s" * 16, 1, 0, 1, None)])])
+    log.append([proposal("r", said("b"), sends=[sent(b"s" * 16, 1)])])
     log.append([proposal("q", said("new"), topic="t"), proposal("r", said("c"))])
     folder = crashed(tmp_path, tmp_path / "crashed")
     rooms, texts = after_crash(folder)
