@@ -39,7 +39,6 @@ class Book:
 
     __slots__ = ("_log", "_missing", "duplicated", "heard", "last", "reordered")
 
-
     def __init__(self, log: Log, head: int) -> None:
         self.last = head  # The highest seq heard.
         self.heard = 0

@@ -18,7 +18,7 @@ from bench.generator.links import Net
 from bench.generator.sockets import LightSocket, Messages, Timetable
 from bench.results import Counts
 from client import effects
-from client.events import Entry, Event, Reset, State
+from client.events import Entry, Reset, State
 from client.outbox import Line
 from client.session import Phase, Session
 from common import wire
@@ -65,7 +65,20 @@ class Member:
         self._req: LightSocket | None = None
         self._question = b""  # Waits for the REQ to be connected.
         self._history_port = 0
-        now = time.monotonic()
+        self._perform = {
+            effects.Transmit: self._transmit,
+            effects.Connect: self._connect,
+            effects.Subscribe: self._subscribe,
+            effects.Unsubscribe: self._unsubscribe,
+            effects.AskHistory: self._ask,
+            effects.DropHistory: self._drop_history,
+            effects.Emit: self._hear,
+            effects.Kept: self._keep,
+            effects.Failed: self._refuse,
+            effects.Resolve: self._resolve,
+            effects.Reject: self._refuse,
+            effects.Stop: self._refuse,
+        }
         self._session = Session(
             nick=f"m{index:05d}",
             owner=secrets.token_bytes(16),
@@ -73,7 +86,7 @@ class Member:
             instance=int.from_bytes(secrets.token_bytes(7), "big") & NUMBER_MAX,
             ready=None,
         )
-        self._do(self._session.join(place.room, 0, None, None, now))
+        self._do(self._session.join(place.room, 0, None, None, time.monotonic()))
         self._dealer = LightSocket(
             b"DEALER",
             place.net,
@@ -173,35 +186,36 @@ class Member:
     # --- what is to be done -------------------------------------------------
     def _do(self, wanted: list[effects.Effect]) -> None:
         for effect in wanted:
-            match effect:
-                case effects.Emit(events=events):
-                    self._hear(events)
-                case effects.Transmit(command=command):
-                    self._dealer.send(zmtp.message(*wire.command_frames(self._token, command)))
-                case effects.Kept(tickets=tickets, first=first):
-                    self.kept += [(seq, str(text)) for seq, text in enumerate(tickets, first)]
-                case effects.Subscribe(topic=topic):
-                    self._topics.append(topic)
-                    if self._sub is not None:
-                        self._sub.send(zmtp.subscribe(topic))
-                case effects.Unsubscribe(topic=topic):
-                    self._topics.remove(topic)
-                    if self._sub is not None:
-                        self._sub.send(zmtp.unsubscribe(topic))
-                case effects.Connect(rooms_port=rooms_port, history_port=history_port):
-                    self._connect(rooms_port, history_port)
-                case effects.AskHistory(question=question):
-                    self._ask(question)
-                case effects.DropHistory():
-                    self._drop_history()
-                case effects.Failed() | effects.Reject() | effects.Stop():
-                    raise Unexpected(f"a member of the room met {effect}")
+            self._perform[type(effect)](effect)  # type: ignore[operator]  # The table pairs them.
 
-    def _connect(self, rooms_port: int, history_port: int) -> None:
-        self._history_port = history_port
+    def _transmit(self, effect: effects.Transmit) -> None:
+        self._dealer.send(zmtp.message(*wire.command_frames(self._token, effect.command)))
+
+    def _keep(self, effect: effects.Kept) -> None:
+        # The session hands tickets back as they were given: here they are the texts.
+        self.kept += [(seq, str(text)) for seq, text in enumerate(effect.tickets, effect.first)]
+
+    def _subscribe(self, effect: effects.Subscribe) -> None:
+        self._topics.append(effect.topic)
+        if self._sub is not None:
+            self._sub.send(zmtp.subscribe(effect.topic))
+
+    def _unsubscribe(self, effect: effects.Unsubscribe) -> None:
+        self._topics.remove(effect.topic)
+        if self._sub is not None:
+            self._sub.send(zmtp.unsubscribe(effect.topic))
+
+    def _resolve(self, _effect: effects.Resolve) -> None:
+        """Take no notice: whether it has joined shows in `_take_replies`."""
+
+    def _refuse(self, effect: effects.Effect) -> None:
+        raise Unexpected(f"a member of the room met {effect}")
+
+    def _connect(self, effect: effects.Connect) -> None:
+        self._history_port = effect.history_port
         self._drop_history()
         if self._sub is not None:
-            if self._sub.port == rooms_port:
+            if self._sub.port == effect.rooms_port:
                 return
             self._sub.close()
             self._unsubscribed()
@@ -209,15 +223,15 @@ class Member:
             b"SUB",
             self._place.net,
             self._place.timetable,
-            rooms_port,
+            effect.rooms_port,
             heard=self._take_publications,
             up=self._subscribe_all,
             down=self._unsubscribed,
         )
 
-    def _ask(self, question: wire.History) -> None:
+    def _ask(self, effect: effects.AskHistory) -> None:
         self.questions += 1
-        frames = wire.command_frames(wire.NO_TOKEN, question)
+        frames = wire.command_frames(wire.NO_TOKEN, effect.question)
         self._question = zmtp.message(b"", *frames)
         if self._req is None:
             self._req = LightSocket(
@@ -231,14 +245,14 @@ class Member:
         elif self._req.is_up:
             self._req_up()
 
-    def _drop_history(self) -> None:
+    def _drop_history(self, _effect: effects.DropHistory | None = None) -> None:
         self._question = b""
         if self._req is not None:
             self._req.close()
             self._req = None
 
-    def _hear(self, events: list[Event]) -> None:
-        for event in events:
+    def _hear(self, effect: effects.Emit) -> None:
+        for event in effect.events:
             if type(event) is Entry:
                 assert self._book is not None
                 if not self._book.add(event):

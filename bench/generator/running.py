@@ -1,4 +1,4 @@
-"""How a generator's process begins, and how it speaks: JSON lines. See `bench.generator.process`."""
+"""How a generator's process begins and speaks: JSON lines, for `bench.generator.process`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import msgspec
 
-O = TypeVar("O", bound=msgspec.Struct)
+T = TypeVar("T", bound=msgspec.Struct)
 
 
-def ready(kind: type[O]) -> O:
+def ready(kind: type[T]) -> T:
     """Read the orders from standard input, and prepare the process for thousands of clients."""
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=kind)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

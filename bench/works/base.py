@@ -217,10 +217,9 @@ class Replay(Options, frozen=True, kw_only=True):
 
 
 class Rejoin(Options, frozen=True, kw_only=True):
-    """One room; the broker is killed (kill -9) and started again: when has everybody everything?
+    """One room whose broker is killed (kill -9) and started again: time until everybody is whole.
 
-    Before, there are a quiet part and a storm of readers of history, afterwards another quiet
-    part, each of --duration: what does a live message take meanwhile?
+    And what live messages take: quiet, in a storm of readers of history, in the break, and after.
     """
 
     headlines: ClassVar[tuple[str, ...]] = ("whole_s", "storm_p99_ratio")
@@ -235,9 +234,9 @@ class Rejoin(Options, frozen=True, kw_only=True):
     rate: Annotated[
         float, Meta(ge=0.1, le=10_000, description="messages per second of all senders together")
     ] = 20.0
-    down_s: Annotated[
-        float, Meta(ge=0, le=60, description="leave the broker dead for so long")
-    ] = 0.0
+    down_s: Annotated[float, Meta(ge=0, le=60, description="leave the broker dead for so long")] = (
+        0.0
+    )
     storm: Annotated[
         int, Meta(ge=0, le=2_000, description="clients that read history at once; 0: no storm")
     ] = 50
@@ -281,7 +280,8 @@ class Soak(Options, frozen=True, kw_only=True):
 
 # Each sub-command and what it takes; its docstring is its help.
 WORKS: Final[dict[str, type[Options]]] = {
-    kind.__name__.lower(): kind for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Soak)
+    kind.__name__.lower(): kind
+    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Soak)
 }
 
 

@@ -7,12 +7,9 @@ of their own (`bench.generator.rejoin`), and another one makes the storm (`bench
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +31,7 @@ from bench.generator.rejoin_orders import (
 )
 from bench.histogram import Histogram
 from bench.meter import Meter
-from bench.results import Counts, Moment, Result
+from bench.results import Counts, Result
 from bench.servers.hubbub import end, kill, launch
 from bench.target import Target
 from bench.works.base import Rejoin, Watch
@@ -87,8 +84,6 @@ class Gathered:
         self._process = process
         self._watch = watch
         self._decode = msgspec.json.Decoder(Word).decode
-        self._begun_s = 0.0
-        self.course: list[Moment] = []
 
     def begin(self, part: Part) -> None:
         """Tell it what comes next."""
@@ -100,7 +95,7 @@ class Gathered:
         """Return its next word that is more than progress; raise `Unexpected` for bad news."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            word = self._decode(line)
+            word: Word = self._decode(line)
             if isinstance(word, Trouble):
                 raise Unexpected(word.words)
             if not isinstance(word, Course):
@@ -118,3 +113,134 @@ class Gathered:
         word = self.hear()
         assert isinstance(word, Over), word
         return word
+
+
+def run(target: Target, options: Rejoin, watch: Watch) -> Result:
+    """Gather, listen, storm, kill, and count. Raises `Unexpected`."""
+    if target.name != "hubbub":
+        raise Unexpected("only Hubbub can be rejoined: its own client library is part of it")
+    result = Result(
+        work="rejoin",
+        server=target.name,
+        version=target.version,
+        is_durable=target.is_durable,
+        parameters={},
+        figures={},
+        counts=Counts(),
+    )
+    with tempfile.TemporaryDirectory(prefix="hubbub-rejoin-") as folder:
+        data = Path(folder) / "data"
+        if options.storm:
+            _fill(data, options)
+        broker = Broker(data)
+        try:
+            _run(broker, options, watch, result)
+        finally:
+            broker.end()
+    return result
+
+
+def _fill(data: Path, options: Rejoin) -> None:
+    filler = Filler(data, options.size)
+    try:
+        filler.fill(options.entries)
+    finally:
+        filler.close()
+
+
+def _run(broker: Broker, options: Rejoin, watch: Watch, result: Result) -> None:
+    gathering = Gathering(
+        host=HOST,
+        commands_port=broker.port,
+        room=ROOM,
+        clients=options.clients,
+        senders=options.senders,
+        rate=options.rate,
+        size=options.size,
+    )
+    figures = result.figures
+    overs: list[Over] = []
+    with started("bench.generator.rejoin", gathering) as process:
+        gathered = Gathered(process, watch)
+        watch.begin("gather", "hubbub", options.clients, "whole")
+        opened = gathered.hear()
+        assert isinstance(opened, Opened), opened
+        watch.end()
+        figures["connect_s"] = opened.seconds
+        for name, seconds in ((WARMUP, options.warmup_s), (QUIET, options.duration_s)):
+            if seconds:
+                watch.begin(name, "hubbub", seconds, "s")
+                overs.append(gathered.over(Part(name, seconds)))
+                watch.end()
+        if options.storm:
+            watch.begin(STORM, "hubbub", options.duration_s, "s")
+            overs.append(_storm(gathered, broker, opened.ticket, options, result))
+            watch.end()
+        watch.begin(REJOIN, "hubbub", options.clients, "whole")
+        _break(gathered, broker, options, result)
+        watch.end()
+        watch.begin(AFTER, "hubbub", options.duration_s, "s")
+        overs.append(gathered.over(Part(AFTER, options.duration_s)))
+        gathered.begin(Part(""))
+        done = gathered.hear()
+        assert isinstance(done, Done), done
+        watch.end()
+    figures["peak_memory_bytes"] = broker.peak_bytes()
+    lost_in_storm = result.counts.lost
+    result.counts = done.counts
+    result.counts.lost += lost_in_storm
+    result.histograms |= {name: each for name, each in done.latencies.items() if name != WARMUP}
+    if options.storm:
+        p99s_us = [Histogram(result.histograms[name]).percentile_us(99) for name in (STORM, QUIET)]
+        figures["storm_p99_ratio"] = p99s_us[0] / p99s_us[1] if p99s_us[1] else 0.0
+    busy = [over.name for over in overs if over.generator_cpu_s > BUSY * over.seconds]
+    if busy:
+        result.limited_by = "generator"
+        result.notes.append(f"the generator was busy all the time: {', '.join(busy)}")
+
+
+def _storm(
+    gathered: Gathered, broker: Broker, ticket: bytes, options: Rejoin, result: Result
+) -> Over:
+    """Let readers of history loose while the others go on."""
+    orders = Storm(
+        host=HOST,
+        history_port=broker.port + HISTORY_PORT,
+        room=ROOM,
+        ticket=ticket,
+        readers=options.storm,
+        entries=options.entries,
+        seconds=options.duration_s,
+    )
+    with started("bench.generator.storm", orders) as process:
+        over = gathered.over(Part(STORM, options.duration_s))
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise Unexpected("the storm ended without a result")
+        word: Calm | Trouble = msgspec.json.decode(line, type=StormWord)
+    if isinstance(word, Trouble):
+        raise Unexpected(word.words)
+    result.figures["storm_entries_per_s"] = word.entries / word.seconds
+    result.counts.lost += word.lost
+    if word.generator_cpu_s > BUSY * word.seconds:
+        result.notes.append("the storm's readers were busy all the time: it could not be stronger")
+    return over
+
+
+def _break(gathered: Gathered, broker: Broker, options: Rejoin, result: Result) -> None:
+    """Kill the broker, start it again, and wait until everybody has everything."""
+    killed_ns = broker.kill()
+    gathered.begin(Part(REJOIN, begun_ns=killed_ns))
+    cpu_s = broker.cpu_s()
+    time.sleep(options.down_s)
+    ready_ns = broker.start_again()
+    over = gathered.until_over()
+    result.histograms["whole"] = over.whole
+    result.figures |= {
+        "down_s": (ready_ns - killed_ns) / 1e9,
+        "whole_s": (over.whole_ns - killed_ns) / 1e9,
+        "whole_after_ready_s": (over.whole_ns - ready_ns) / 1e9,
+        "rejoin_questions": float(over.questions),
+        "rejoin_cpu_s": broker.cpu_s() - cpu_s,
+    }
