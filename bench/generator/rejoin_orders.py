@@ -22,11 +22,11 @@ class Gathering(msgspec.Struct):
     senders: int  # So many of the clients speak, and are timed.
     rate: float  # Texts a second, of all senders together.
     size: int  # Bytes of a text.
-    connecting: int = 64  # Clients that are on their way in at once, the first time.
+    connecting: int = 256  # Clients that are on their way in at once, the first time.
 
 
 class Part(msgspec.Struct):
-    """A part of the run; texts count to that in which they were meant to be said."""
+    """A part of the run; a text counts to the part that began last before it was meant."""
 
     name: str  # "": the end.
     seconds: float = 0.0  # 0: until everybody is whole again.

@@ -217,13 +217,14 @@ class Replay(Options, frozen=True, kw_only=True):
 
 
 class Rejoin(Options, frozen=True, kw_only=True):
-    """One room whose broker is killed (kill -9) and started again: time until everybody is whole.
-
-    And what live messages take: quiet, in a storm of readers of history, in the break, and after.
-    """
+    """One room whose broker is killed and started again: until all are whole, and live latency."""
 
     headlines: ClassVar[tuple[str, ...]] = ("whole_s", "storm_p99_ratio")
     kills: ClassVar[bool] = True
+    duration_s: Annotated[
+        float,
+        Meta(ge=0.1, le=3_600, description="length of each part: quiet, storm, after the break"),
+    ] = 10.0
     # Three connections each: a machine has 28,000 ports to connect from.
     clients: Annotated[
         int, Meta(ge=1, le=8_000, description="clients in the room", extra=_sweep())
@@ -233,7 +234,7 @@ class Rejoin(Options, frozen=True, kw_only=True):
     ] = 8
     rate: Annotated[
         float, Meta(ge=0.1, le=10_000, description="messages per second of all senders together")
-    ] = 20.0
+    ] = 10.0
     down_s: Annotated[float, Meta(ge=0, le=60, description="leave the broker dead for so long")] = (
         0.0
     )

@@ -40,7 +40,10 @@ from bench.works.filled_log import ROOM, Filler
 HOST: Final = "127.0.0.1"
 HISTORY_PORT: Final = 2  # Above the base port.
 BUSY: Final = 0.9  # Of a core: then the generator is what limits.
-WARMUP, QUIET, STORM, REJOIN, AFTER = "warmup", "quiet", "storm", "rejoin", "after"
+WARMUP, QUIET, STORM, CALM, REJOIN, AFTER = "warmup", "quiet", "storm", "calm", "rejoin", "after"
+# Between quiet or storm and the break: what was said last is heard before, and not after it.
+CALM_S: Final = 1.0
+UNTOLD: Final = {WARMUP, CALM}  # Parts whose latencies are nobody's question.
 
 
 class Broker:
@@ -176,6 +179,7 @@ def _run(broker: Broker, options: Rejoin, watch: Watch, result: Result) -> None:
             watch.begin(STORM, "hubbub", options.duration_s, "s")
             overs.append(_storm(gathered, broker, opened.ticket, options, result))
             watch.end()
+        gathered.over(Part(CALM, CALM_S))
         watch.begin(REJOIN, "hubbub", options.clients, "whole")
         _break(gathered, broker, options, result)
         watch.end()
@@ -189,7 +193,7 @@ def _run(broker: Broker, options: Rejoin, watch: Watch, result: Result) -> None:
     lost_in_storm = result.counts.lost
     result.counts = done.counts
     result.counts.lost += lost_in_storm
-    result.histograms |= {name: each for name, each in done.latencies.items() if name != WARMUP}
+    result.histograms |= {name: each for name, each in done.latencies.items() if name not in UNTOLD}
     if options.storm:
         p99s_us = [Histogram(result.histograms[name]).percentile_us(99) for name in (STORM, QUIET)]
         figures["storm_p99_ratio"] = p99s_us[0] / p99s_us[1] if p99s_us[1] else 0.0
