@@ -73,6 +73,10 @@ EXAMPLES: Final = {
     ],
     "ingest": ["ingest", "ingest --senders 16 --coalesce 1 --json - | jq .results[0].figures"],
     "replay": ["replay --entries 1000,1000000"],
+    "rejoin": [
+        "rejoin --fail-if 'whole_s>10s' --fail-if 'storm_p99_ratio>2'",
+        "rejoin --clients 500,1000,2000 --storm 0 --plot rejoin.svg",
+    ],
     "soak": ["soak --minutes 30 --churn 5 --freeze 3 --plot soak.svg"],
     COMPARE: [
         "compare --repeat 5 --markdown table.md --plot bars.svg",
@@ -304,6 +308,8 @@ def _points(kind: type[Options], given: argparse.Namespace) -> list[Options]:
 def _measured(given: argparse.Namespace) -> list[Run]:
     """Return the runs of one sub-command: the points in turn, again for each repeat."""
     kind = WORKS[given.command]
+    if given.broker and kind.kills:
+        raise OptionsError(f"{given.command} kills the broker, so it takes none of yours: --broker")
     if given.broker and given.server != HOME_SERVER:
         raise OptionsError("--broker is a Hubbub; it does not go with --server")
     points = _points(kind, given)

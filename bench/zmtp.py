@@ -24,7 +24,7 @@ _GREETING: Final = (_SIGNATURE + b"\x03\x00" + _NULL).ljust(_GREETING_BYTES, b"\
 _PING_CONTEXT_AT: Final = 7  # After the name and two bytes of time to live.
 
 FRAME_BYTES_MAX: Final = 1 << 24  # Far above what any server here sends at once.
-PARTS_MAX: Final = 64
+PARTS_MAX: Final = 8_192  # A page of history has a frame for each batch, 4,096 at most.
 
 
 def head(size: int, *, more: bool = False, flags: int = 0) -> bytes:
@@ -44,6 +44,11 @@ def message(*parts: bytes) -> bytes:
 def subscribe(topic: bytes) -> bytes:
     """Return what a SUB socket says to hear every message that begins with `topic`."""
     return message(b"\1" + topic)
+
+
+def unsubscribe(topic: bytes) -> bytes:
+    """Return what a SUB socket says to undo a `subscribe`."""
+    return message(b"\0" + topic)
 
 
 def ping(context: bytes = b"") -> bytes:

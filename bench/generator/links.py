@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import socket
 from collections import deque
@@ -18,15 +20,26 @@ class Lost(Exception):
 
 
 class Link:
-    """One connection. `take` is called with what comes, or, when draining, with its size."""
+    """One connection. `take` is called with what comes, or, when draining, with its size.
 
-    __slots__ = ("_net", "_waiting", "drained_bytes", "fd", "take", "tcp")
+    `lost` is called from `Net.poll` when the connection has ended or was refused, after it was
+    closed. A link without it is one that must not end: `Lost` is raised instead.
+    """
 
-    def __init__(self, net: Net, tcp: socket.socket, take: Callable[[bytes], None] | None) -> None:
+    __slots__ = ("_net", "_waiting", "drained_bytes", "fd", "lost", "take", "tcp")
+
+    def __init__(
+        self,
+        net: Net,
+        tcp: socket.socket,
+        take: Callable[[bytes], None] | None,
+        lost: Callable[[], None] | None = None,
+    ) -> None:
         self._net = net
         self.tcp = tcp
         self.fd = tcp.fileno()
         self.take = take  # None: bytes are dropped by the kernel and only counted.
+        self.lost = lost
         self.drained_bytes = 0
         self._waiting: deque[bytes] = deque()
 
@@ -40,6 +53,8 @@ class Link:
         except BlockingIOError:
             sent = 0
         except OSError as error:
+            if self.lost is not None:
+                return  # The next poll tells it.
             raise Lost(f"the server closed a connection: {error}") from error
         if sent < len(data):
             self._waiting.append(data[sent:])
@@ -64,6 +79,8 @@ class Link:
                 sent = self.tcp.send(data)
             except BlockingIOError:
                 return
+            except OSError as error:
+                raise Lost(f"the server closed a connection: {error}") from error
             if sent < len(data):
                 self._waiting[0] = data[sent:]
                 return
@@ -97,18 +114,29 @@ class Net:
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
 
-    def open(self, port: int, take: Callable[[bytes], None] | None) -> Link:
-        """Connect to the server; loopback answers at once."""
+    def open(
+        self,
+        port: int,
+        take: Callable[[bytes], None] | None,
+        lost: Callable[[], None] | None = None,
+    ) -> Link:
+        """Connect to the server; loopback answers at once. Raises `Lost`.
+
+        With `lost` it does not wait: what is written meanwhile goes when the connection stands.
+        """
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         tcp = socket.socket(family, socket.SOCK_STREAM)
         try:
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            tcp.connect((self._host, port))
+            tcp.setblocking(lost is None)
+            error_number = tcp.connect_ex((self._host, port))
+            if error_number not in {0, errno.EINPROGRESS}:
+                raise OSError(error_number, os.strerror(error_number))
         except OSError as error:
             tcp.close()
             raise Lost(f"no connection to port {port}: {error}") from error
         tcp.setblocking(False)
-        link = Link(self, tcp, take)
+        link = Link(self, tcp, take, lost)
         self._links[link.fd] = link
         self._epoll.register(link.fd, select.EPOLLIN)
         return link
@@ -117,15 +145,31 @@ class Net:
         """Say whether the link waits to write."""
         self._epoll.modify(link.fd, select.EPOLLIN | (select.EPOLLOUT if is_writing else 0))
 
-    def poll(self, timeout_s: float) -> int:
-        """Serve every link that is ready, once; return how many were. Raises `Lost`."""
+    def wake_for(self, other: Net) -> None:
+        """Let `poll` return when a link of another one is ready, too; that one serves it."""
+        self._epoll.register(other._epoll.fileno(), select.EPOLLIN)
+
+    def poll(self, timeout_s: float, links_max: int = 0) -> int:
+        """Serve every link that is ready, once; return how many were. Raises `Lost`.
+
+        With `links_max` it serves so many at most; the others come first the next time.
+        """
         links = self._links
-        events = self._epoll.poll(timeout_s, len(links) or 1)
+        events = self._epoll.poll(timeout_s, links_max or len(links) or 1)
         for fd, mask in events:
             link = links.get(fd)
             if link is not None:
-                link.on_event(mask)
+                self._serve(link, mask)
         return len(events)
+
+    def _serve(self, link: Link, mask: int) -> None:
+        try:
+            link.on_event(mask)
+        except Lost:
+            self.close_link(link)
+            if link.lost is None:
+                raise
+            link.lost()
 
     def close_link(self, link: Link) -> None:
         """Close one connection without a word."""

@@ -17,22 +17,29 @@ _decode = msgspec.json.Decoder(Word).decode
 
 
 @contextmanager
-def words(orders: Orders) -> Iterator[Iterator[Word]]:
-    """Start a generator; give what it says, word by word. It ends with the context."""
+def started(module: str, orders: msgspec.Struct) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a generator's module and give it its orders. It ends with the context."""
     with subprocess.Popen(
-        [sys.executable, "-m", "bench.generator"],
+        [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl+C is for the load tool, which ends it.
     ) as process:
         assert process.stdin is not None
-        assert process.stdout is not None
         try:
             process.stdin.write(msgspec.json.encode(orders) + b"\n")
             process.stdin.flush()
-            yield (_decode(line) for line in process.stdout)
+            yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def words(orders: Orders) -> Iterator[Iterator[Word]]:
+    """Start the generator of a load; give what it says, word by word."""
+    with started("bench.generator", orders) as process:
+        assert process.stdout is not None
+        yield (_decode(line) for line in process.stdout)
 
 
 def carry_out(orders: Orders, watch: Watch) -> tuple[Opened, Done, list[Course]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +18,7 @@ import msgspec
 
 from bench import zmtp
 from bench.dialect import Conversation, Ear, Heard, Post, Say, Unexpected, Voice
+from bench.servers.process import descendants
 from bench.target import Target
 from bench.text import framed, unframed
 from common import wire
@@ -305,6 +309,25 @@ def launch(data: Path, port: int = 0, *flags: str) -> tuple[subprocess.Popen[byt
         end(process)
         raise Unexpected(f"the broker did not start: {errors_path.read_text(errors='replace')}")
     return process, int(line.rsplit(":", 1)[1])
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a broker with all its processes at once (kill -9), and wait until they are gone.
+
+    Raises `Unexpected` when one stays; `end` is still to be called.
+    """
+    # The supervisor first: it would start the others again. A descriptor stays with its process,
+    # while the number of one that has ended may become somebody else's.
+    descriptors = [os.pidfd_open(pid) for pid in descendants(process.pid)]
+    try:
+        for descriptor in descriptors:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        for descriptor in descriptors:
+            if not select.select([descriptor], [], [], STOP_S_MAX)[0]:
+                raise Unexpected("a process of the broker outlives kill -9")
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

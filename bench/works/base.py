@@ -96,6 +96,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What every sub-command takes."""
 
     headlines: ClassVar[tuple[str, ...]] = ()  # What its comparisons and curves show.
+    kills: ClassVar[bool] = False  # It kills the broker, so it takes nobody else's.
 
     duration_s: Annotated[
         float, Meta(ge=0.1, le=RUN_S_MAX, description="length of the measured part")
@@ -215,6 +216,36 @@ class Replay(Options, frozen=True, kw_only=True):
     )
 
 
+class Rejoin(Options, frozen=True, kw_only=True):
+    """One room whose broker is killed and started again: until all are whole, and live latency."""
+
+    headlines: ClassVar[tuple[str, ...]] = ("whole_s", "storm_p99_ratio")
+    kills: ClassVar[bool] = True
+    duration_s: Annotated[
+        float,
+        Meta(ge=0.1, le=3_600, description="length of each part: quiet, storm, after the break"),
+    ] = 10.0
+    # Three connections each: a machine has 28,000 ports to connect from.
+    clients: Annotated[
+        int, Meta(ge=1, le=8_000, description="clients in the room", extra=_sweep())
+    ] = 2_000
+    senders: Annotated[
+        int, Meta(ge=1, le=1_024, description="so many of them speak, and are timed")
+    ] = 8
+    rate: Annotated[
+        float, Meta(ge=0.1, le=10_000, description="messages per second of all senders together")
+    ] = 10.0
+    down_s: Annotated[float, Meta(ge=0, le=60, description="leave the broker dead for so long")] = (
+        0.0
+    )
+    storm: Annotated[
+        int, Meta(ge=0, le=2_000, description="clients that read history at once; 0: no storm")
+    ] = 50
+    entries: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="entries of the history that they read")
+    ] = 100_000
+
+
 class Soak(Options, frozen=True, kw_only=True):
     """Minutes of mixed traffic with clients that come, go and freeze: what grows meanwhile."""
 
@@ -250,7 +281,8 @@ class Soak(Options, frozen=True, kw_only=True):
 
 # Each sub-command and what it takes; its docstring is its help.
 WORKS: Final[dict[str, type[Options]]] = {
-    kind.__name__.lower(): kind for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Soak)
+    kind.__name__.lower(): kind
+    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Soak)
 }
 
 
@@ -308,7 +340,7 @@ def check(options: Options) -> None:
         if parameter.kind is not bool and not parameter.low <= value <= parameter.high:
             raise OptionsError(f"{parameter.flag} {value} is not from {parameter.bounds}")
     names = set(options.__struct_fields__)
-    for low, high in (("sample", "subscribers"), ("freeze", "clients")):
+    for low, high in (("sample", "subscribers"), ("freeze", "clients"), ("senders", "clients")):
         if {low, high} <= names:
             _check_order(options, low, high)
     if isinstance(options, Rooms) and options.rooms * options.members > CLIENTS_MAX:

@@ -142,6 +142,8 @@ def test_conditions_are_read_beforehand() -> None:
         ("fanout --sample 60", ["--sample 60 is more than --subscribers 50"]),
         ("fanout --rate 5 --window 5", ["--window", "not allowed with", "--rate"]),
         ("soak --minutes 5 --duration 5", ["not allowed with"]),
+        ("rejoin --broker localhost", ["--broker", "rejoin kills the broker"]),
+        ("rejoin --clients 4", ["--senders 8 is more than --clients 4"]),
         ("fanout --repeat 0", ["--repeat", "1 to 1,000"]),
         ("fanout --repeat 1,2", ["--repeat"]),
         ("fanout --sub 50", ["unrecognized", "--sub"]),
