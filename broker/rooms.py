@@ -157,7 +157,8 @@ class Rooms:
                 proposal = room.proposal = Proposal(name, len(proposals))
                 proposal.size_bytes = BATCH_HEAD_BYTES
                 proposals.append(proposal)
-            room.ts = max(room.ts, now_ms)
+            if room.ts < now_ms:  # noqa: PLR1730 - max() is a call, for each post
+                room.ts = now_ms
             ts, kind, index = room.ts, draft.kind, proposal.index
             spots.append((index, proposal.count, ts))
             proposal.posts.append(Post(ts, nick, kind, texts))
@@ -165,7 +166,8 @@ class Rooms:
             proposal.size_bytes += size_bytes
             if kind is TOPIC:
                 proposal.topic = texts[0]
-            last = max(last, index)
+            if index > last:  # noqa: PLR1730 - likewise
+                last = index
         return spots, proposals[last] if last >= 0 else None
 
     def take_proposals(self) -> list[Proposal]:

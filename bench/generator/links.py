@@ -13,6 +13,7 @@ from typing import Final
 READ_BYTES: Final = 256 * 1024
 DRAIN_BYTES: Final = 4 * 1024 * 1024
 _SCRATCH: Final = bytearray(DRAIN_BYTES)
+_VIEW: Final = memoryview(_SCRATCH)
 
 
 class Lost(Exception):
@@ -94,10 +95,10 @@ class Link:
                 size = self.tcp.recv_into(_SCRATCH, DRAIN_BYTES, socket.MSG_TRUNC)
                 self.drained_bytes += size
             else:
-                data = self.tcp.recv(READ_BYTES)
-                size = len(data)
-                if data:
-                    self.take(data)
+                # Not recv(): it would ask the kernel for memory of this size each time.
+                size = self.tcp.recv_into(_SCRATCH, READ_BYTES)
+                if size:
+                    self.take(bytes(_VIEW[:size]))
         except BlockingIOError:
             return
         except OSError as error:

@@ -201,8 +201,7 @@ class HubbubDialect:
     def speak(self, index: int, rooms: list[str]) -> Conversation[Voice]:
         """Converse until every room is joined; nothing is subscribed but the inbox."""
         token, links = yield from _enter(f"t{index:05d}")
-        for room in rooms:
-            yield from _join(links, token, room)
+        yield from _join_all(links, token, rooms)
         return HubbubVoice(links, token, rooms)
 
 
@@ -235,6 +234,21 @@ def _join(links: Links, token: bytes, room: str) -> Conversation[wire.Joined]:
     joined = yield from _ask(links, _command(token, wire.Join(2, room)), wire.Joined)
     assert isinstance(joined, wire.Joined)
     return joined
+
+
+def _join_all(links: Links, token: bytes, rooms: list[str]) -> Conversation[None]:
+    """Say all JOINs at once; every room would cost a round trip otherwise."""
+    joins = [_command(token, wire.Join(2, room)) for room in rooms]
+    says = [Say(COMMANDS, b"".join(join.data for join in joins))]
+    left = len(rooms)
+    while left:
+        heard = yield says
+        says = []
+        for frames in links[heard.channel].feed(heard.data):
+            if heard.channel == COMMANDS:
+                if type(reply := _reply(frames)) is not wire.Joined:
+                    raise Unexpected(f"Joined was expected, not {reply}")
+                left -= 1
 
 
 def _ask(
