@@ -98,16 +98,22 @@ class Net:
         self._links: dict[int, Link] = {}
 
     def open(self, port: int, take: Callable[[bytes], None] | None) -> Link:
-        """Connect to the server; loopback answers at once."""
+        """Begin to connect; what is written before the server accepts waits for it.
+
+        A server whose listen queue is full drops who comes, and TCP tries again after a second:
+        nobody else shall wait for that.
+        """
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         tcp = socket.socket(family, socket.SOCK_STREAM)
+        tcp.setblocking(False)
         try:
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             tcp.connect((self._host, port))
+        except BlockingIOError:
+            pass  # On its way.
         except OSError as error:
             tcp.close()
             raise Lost(f"no connection to port {port}: {error}") from error
-        tcp.setblocking(False)
         link = Link(self, tcp, take)
         self._links[link.fd] = link
         self._epoll.register(link.fd, select.EPOLLIN)
