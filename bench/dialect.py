@@ -86,8 +86,10 @@ class Dialect(Protocol):
     # Whether all members of a room are sent the same bytes, whatever they say (but for pings): then
     # a sample of them is read, and the others' bytes are compared with it.
     is_same_for_all: bool
-    keepalive: tuple[Say, ...]  # What an idle or drained client says every few seconds.
-    ping_bytes: int  # Size of what the server sends on the ear's channel unasked; 0 for nothing.
+    # What a drained client says every few seconds, and others in answer to a ping; on the ear's
+    # channel, as the ping.
+    keepalive: tuple[Say, ...]
+    ping: bytes  # What the server asks of a client that is silent; b"" for nothing.
 
     def join(self, index: int, room: str) -> Conversation[Ear]:
         """Converse until client `index` hears the room."""

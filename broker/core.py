@@ -198,17 +198,20 @@ class Core:
         self.answered_bytes += len(frames[1])
         self._effects.replies.append((route, frames))
 
-    def subscribed(self, topic: bytes) -> bool:
-        """Take a subscription; return whether it is admitted."""
+    def subscribed(self, topic: bytes) -> list[bytes] | None:
+        """Take a subscription; return what to publish to this subscriber alone, None to refuse.
+
+        That is the head of a room, which proves the subscription, and nothing for an inbox.
+        """
         if topic[:1] == INBOX and len(topic) == 1 + TOKEN_BYTES:
             self.sessions.inbox_opened(topic[1:], self._now_s)
-            return True
+            return []
         name = self.rooms.admits(topic)
         if name is None:
             self.refusals["bad_subscription"] += 1
-            return False
+            return None
         self.rooms.subscribed(name, self._now_s)
-        return True
+        return [self.rooms.head(name)]
 
     def unsubscribed(self, topic: bytes) -> None:
         """Take the end of a subscription, or of the connection that held it."""

@@ -121,22 +121,22 @@ class Net:
         take: Callable[[bytes], None] | None,
         lost: Callable[[], None] | None = None,
     ) -> Link:
-        """Connect to the server; loopback answers at once. Raises `Lost`.
+        """Begin to connect; what is written before the server accepts waits for it.
 
-        With `lost` it does not wait: what is written meanwhile goes when the connection stands.
+        A server whose listen queue is full drops who comes, and TCP tries again after a second:
+        nobody else shall wait for that. Raises `Lost`.
         """
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         tcp = socket.socket(family, socket.SOCK_STREAM)
+        tcp.setblocking(False)
         try:
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            tcp.setblocking(lost is None)
             error_number = tcp.connect_ex((self._host, port))
             if error_number not in {0, errno.EINPROGRESS}:
                 raise OSError(error_number, os.strerror(error_number))
         except OSError as error:
             tcp.close()
             raise Lost(f"no connection to port {port}: {error}") from error
-        tcp.setblocking(False)
         link = Link(self, tcp, take, lost)
         self._links[link.fd] = link
         self._epoll.register(link.fd, select.EPOLLIN)

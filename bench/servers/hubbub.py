@@ -177,7 +177,7 @@ class HubbubDialect:
     acknowledges = True
     keepalive = (Say(ROOMS, zmtp.pong()),)
     is_same_for_all = True
-    ping_bytes = 9
+    ping = zmtp.ping()
 
     def __init__(self, text_bytes: int) -> None:
         self.text_bytes = text_bytes

@@ -95,7 +95,7 @@ class JetStreamDialect:
     acknowledges = True
     keepalive: tuple[Say, ...] = (Say(0, PONG),)
     is_same_for_all = False  # Each is told where it stands itself.
-    ping_bytes = len(PING)
+    ping = PING
 
     def __init__(self, target: Target) -> None:
         self.text_bytes = target.text_bytes

@@ -180,18 +180,24 @@ class World:
         if not is_on:
             client.admitted.discard(topic)
             self.core.unsubscribed(topic)
-        elif self.core.subscribed(topic):
+            return
+        greetings = self.core.subscribed(topic)
+        if greetings is not None:
             client.admitted.add(topic)
+            for greeting in greetings:
+                self._tell(client, greeting)
 
     def _publish(self, publication: bytes) -> None:
         topic, _ = wire.split_publication(publication)
         for client in self.clients:
-            if topic not in client.admitted:
-                continue
-            if self.loss and self.chance.random() < self.loss:  # A full queue: dropped silently.
-                self.lost_publications += 1
-            else:
-                client.publications.append(publication)
+            if topic in client.admitted:
+                self._tell(client, publication)
+
+    def _tell(self, client: SimClient, publication: bytes) -> None:
+        if self.loss and self.chance.random() < self.loss:  # A full queue: dropped silently.
+            self.lost_publications += 1
+        else:
+            client.publications.append(publication)
 
     # --- the network --------------------------------------------------------
     def connect(self, client: SimClient) -> None:

@@ -132,7 +132,7 @@ class Peer:
     def open_inbox(self) -> None:
         """Subscribe to the inbox."""
         self.bench.set_clock()
-        assert self.bench.core.subscribed(self.inbox)
+        assert self.bench.core.subscribed(self.inbox) is not None
 
     def close_inbox(self) -> None:
         """Vanish."""

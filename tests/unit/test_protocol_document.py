@@ -140,7 +140,9 @@ def test_the_session_in_bytes_is_what_a_broker_says() -> None:
         elif vector.receiver == "history":
             told += ask(Shelf(2, batches), vector.frames)
         elif vector.message == "SUBSCRIBE":
-            assert core.subscribed(vector.frames[0])
+            greetings = core.subscribed(vector.frames[0])
+            assert greetings is not None
+            told += greetings
         else:
             core.receive(b"route", vector.frames)
         if vector.message == "SEND":
@@ -148,13 +150,13 @@ def test_the_session_in_bytes_is_what_a_broker_says() -> None:
         effects = core.take_effects()
         told += effects.publications
         told += [frame for _, frames in effects.replies for frame in frames]
-        # The beacon and the version of presence are due; then the change of presence is.
-        if vector.name in ("subscribe-room", "presence-head"):
-            wait_s = {"subscribe-room": 0.02, "presence-head": 0.1}[vector.name]
+        # The change of presence is due; then what shows the heads to all is.
+        if vector.name in ("beacon", "presence"):
+            wait_s = {"beacon": 0.1, "presence": 0.15}[vector.name]
             core.clock(now_ms, now_s := now_s + wait_s)
             core.tick()
             told += core.take_effects().publications
-        if vector.name == "presence":
+        if vector.name == "presence-head":
             core.clock(now_ms + 500, now_s)
 
     assert [frame.hex() for frame in told] == [frame.hex() for frame in expected]
