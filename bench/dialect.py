@@ -8,7 +8,7 @@ A text is `text.TEXT_BYTES_MIN` bytes of ASCII or more, and in one run all have 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -27,6 +27,10 @@ class Heard(NamedTuple):
     channel: int
     data: bytes
 
+
+# Texts of one size, one after the other, for one room: its index in `Dialect.speak`, the texts, and
+# how many there are.
+Post = tuple[int, bytes, int]
 
 # A client's way from fresh TCP connections to its place, written as a generator: it yields what
 # to say (perhaps nothing), is sent what was heard next, and returns what it has become. It raises
@@ -59,13 +63,13 @@ class Ear(Protocol):
 
 
 class Voice(Protocol):
-    """A client that sends to one or more rooms, given by their index in `Dialect.speak`."""
+    """A client that sends to one or more rooms."""
 
     def free(self) -> int:
         """Return how many texts the protocol's own window lets out now; a large number if any."""
 
-    def say(self, room: int, texts: bytes, count: int) -> list[Say]:
-        """Return what sends `count` texts of one size, given one after the other."""
+    def say(self, posts: Sequence[Post]) -> list[Say]:
+        """Return what sends these texts, all of one size, in one go."""
 
     def feed(self, heard: Heard) -> list[int]:
         """Take bytes that came; return how many texts each acknowledgement in them settles.
@@ -82,8 +86,10 @@ class Dialect(Protocol):
     # Whether all members of a room are sent the same bytes, whatever they say (but for pings): then
     # a sample of them is read, and the others' bytes are compared with it.
     is_same_for_all: bool
-    keepalive: tuple[Say, ...]  # What an idle or drained client says every few seconds.
-    ping_bytes: int  # Size of what the server sends on the ear's channel unasked; 0 for nothing.
+    # What a drained client says every few seconds, and others in answer to a ping; on the ear's
+    # channel, as the ping.
+    keepalive: tuple[Say, ...]
+    ping: bytes  # What the server asks of a client that is silent; b"" for nothing.
 
     def join(self, index: int, room: str) -> Conversation[Ear]:
         """Converse until client `index` hears the room."""

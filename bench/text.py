@@ -33,18 +33,27 @@ class Maker:
     def __init__(self, sender: int, size: int, count_max: int) -> None:
         row = np.frombuffer(make(sender, 0, 0, size), np.uint8)
         self._rows = np.tile(row, (count_max, 1))
+        self._size = size
         self._steps = np.arange(count_max, dtype=np.int64)
         self._shifts = 4 * np.arange(NUMBER_DIGITS - 1, -1, -1, dtype=np.int64)
 
     def make(self, number: int, count: int, time_ns: int = 0) -> bytes:
         """Return the texts number, number + 1, ... of one time, one after the other."""
-        rows = self._rows[:count]
-        numbers = number + self._steps[:count]
+        return self._rows_of(number + self._steps[:count], time_ns).tobytes()
+
+    def make_each(self, numbers: Numbers, time_ns: int) -> list[bytes]:
+        """Return the text of each number, all of one time."""
+        rows = self._rows_of(numbers, time_ns)
+        found: list[bytes] = rows.view(f"V{self._size}").reshape(-1).tolist()
+        return found
+
+    def _rows_of(self, numbers: Numbers, time_ns: int) -> NDArray[np.uint8]:
+        rows = self._rows[: len(numbers)]
         digits = (numbers[:, None] >> self._shifts) & 15
         rows[:, _NUMBER_AT:_TIME_AT] = _HEX[digits]
         stamp = np.frombuffer(f"{time_ns:016x}".encode(), np.uint8)
         rows[:, _TIME_AT:TEXT_BYTES_MIN] = stamp
-        return rows.tobytes()
+        return rows
 
 
 def _bytes(texts: bytes, size: int, start: int, digits: int) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from broker.log import Committed, Mark, Proposal, RoomRecord, Sent
+from broker.log import Committed, Proposal, RoomRecord, Sent
 from broker.rooms import Room, Rooms, telling_s
 from broker.sessions import Rate, Session, Sessions
 from common import wire
@@ -27,10 +27,11 @@ from common.limits import (
     ROOMS_BYTES_MAX,
     ROOMS_PAGE_MAX,
     ROOMS_PER_SESSION_MAX,
+    SEND_TEXTS_MAX,
     TOKEN_BYTES,
     TOPIC_CHARS_MAX,
 )
-from common.wire import INBOX, Command, Kind, Post
+from common.wire import INBOX, Command, Kind
 
 NAMES_PER_COST = 64  # So many nicks or rooms in an answer cost as much as a text.
 PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
@@ -69,6 +70,8 @@ class Effects(NamedTuple):
 
 
 SEND = int(Command.SEND)
+TOPIC = Kind.TOPIC
+ACK_HEAD = wire.REPLY_HEADS[wire.Ack]
 
 Handler = Callable[..., None]  # (session, command), or (route, token, command) without one.
 
@@ -84,7 +87,7 @@ class Core:
         *,
         secret: bytes,
         epoch: int,
-        recall: Callable[[bytes], Mapping[int, Mark]],
+        recall: Callable[[bytes], Mapping[int, bytes]],
         now_ms: int,
         now_s: float,
     ) -> None:
@@ -110,7 +113,8 @@ class Core:
         self._presence_at_s = float("inf")
         self._presence_told_until_s = 0.0
         self.entries_count = 0
-        self.answered_bytes = 0  # In the effects that wait to be taken, but for ACKs.
+        self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
+        self.posts_count = 0  # Of all SENDs since proposals were taken.
         self.refusals: Counter[str] = Counter()
         self._effects = Effects([], [], [])
         self._commands = self._command_table()
@@ -188,21 +192,26 @@ class Core:
             raise Refused(Code.SLOW_DOWN, value=wait_ms)
 
     def _reply(self, route: bytes, reply: wire.Payload) -> None:
-        frames = wire.reply_frames(reply)
+        self._answer(route, wire.reply_frames(reply))
+
+    def _answer(self, route: bytes, frames: list[bytes]) -> None:
         self.answered_bytes += len(frames[1])
         self._effects.replies.append((route, frames))
 
-    def subscribed(self, topic: bytes) -> bool:
-        """Take a subscription; return whether it is admitted."""
+    def subscribed(self, topic: bytes) -> list[bytes] | None:
+        """Take a subscription; return what to publish to this subscriber alone, None to refuse.
+
+        That is the head of a room, which proves the subscription, and nothing for an inbox.
+        """
         if topic[:1] == INBOX and len(topic) == 1 + TOKEN_BYTES:
             self.sessions.inbox_opened(topic[1:], self._now_s)
-            return True
+            return []
         name = self.rooms.admits(topic)
         if name is None:
             self.refusals["bad_subscription"] += 1
-            return False
+            return None
         self.rooms.subscribed(name, self._now_s)
-        return True
+        return [self.rooms.head(name)]
 
     def unsubscribed(self, topic: bytes) -> None:
         """Take the end of a subscription, or of the connection that held it."""
@@ -311,34 +320,31 @@ class Core:
         self._reply(session.route, wire.Parted(command.id, room.name))
 
     def _send(self, session: Session, command: wire.Send) -> None:
+        drafts = command.posts
+        texts = [text for draft in drafts for text in draft.texts]
+        if len(texts) > SEND_TEXTS_MAX:
+            raise Refused(Code.BAD_PAYLOAD, f"a SEND has at most {SEND_TEXTS_MAX} texts")
         if command.number != session.expected:
-            self._send_out_of_turn(session, command)
+            self._send_out_of_turn(session, command.number)
             return
-        count = len(command.texts)
-        self._charge(session, count)
+        self._charge(session, len(texts))
         session.expected += 1  # Also when it is refused: the next one is not out of turn.
-        if command.room not in session.rooms:
+        wide = check_texts(drafts, texts)
+        self.posts_count += len(drafts)
+        spots, last = self.rooms.propose(
+            drafts, session.rooms, session.user.nick, self._now_ms, wide=wide
+        )
+        if last is None:
             raise Refused(Code.NOT_MEMBER)
-        size_bytes = check_texts(command)
-        room = self._room(command.room)
-        ts = room.ts = max(room.ts, self._now_ms)
-        proposal = self.rooms.proposal(room, count, size_bytes)
-        sent = Sent(session.sender, command.number, proposal.count, ts, session)
-        proposal.sends.append(sent)
-        proposal.posts.append(Post(ts, session.user.nick, int(command.kind), command.texts))
-        if command.kind is Kind.TOPIC:
-            proposal.topic = command.texts[0]
-        proposal.count += count
-        proposal.size_bytes += size_bytes
+        last.sends.append(Sent(session.sender, command.number, spots, session))
 
-    def _send_out_of_turn(self, session: Session, command: wire.Send) -> None:
+    def _send_out_of_turn(self, session: Session, number: int) -> None:
         """Answer a SEND that came before, or one that came too early."""
-        number = command.number
         if number > session.expected:
             raise Refused(Code.GAP, f"{session.expected} comes first", session.expected)
         mark = session.kept.get(number)
         if mark is not None:
-            self._reply(session.route, wire.Ack(number, mark.room, mark.first, mark.ts))
+            self._answer(session.route, [ACK_HEAD, mark])
         elif all(sent.number != number for sent in self._on_their_way(session.sender)):
             raise Refused(Code.NOT_KEPT)  # But what is on its way gets its ACK from the log.
 
@@ -368,6 +374,7 @@ class Core:
     # --- the log ------------------------------------------------------------
     def take_proposals(self) -> list[Proposal]:
         """Return what this drain wants to have in the log."""
+        self.posts_count = 0
         return self.rooms.take_proposals()
 
     def committed(self, batches: Iterable[Committed]) -> None:
@@ -383,8 +390,7 @@ class Core:
             effects.publications.append(room.subscription + batch.body)
             self.rooms.published(room, self._now_s)
             for sent in proposal.sends:
-                ack = wire.Ack(sent.number, room.name, batch.first + sent.offset, sent.ts)
-                effects.replies.append((sent.session.route, wire.reply_frames(ack)))
+                effects.replies.append((sent.session.route, [ACK_HEAD, sent.ack]))
 
     def failed(self, proposals: Iterable[Proposal]) -> None:
         """Tell the senders that the log could not be written."""
@@ -470,14 +476,16 @@ class Core:
         self._effects.publications.append(INBOX + token + body)
 
 
-def check_texts(command: wire.Send) -> int:
-    """Return the size of the texts in bytes, about; raise `Refused(text_invalid)`."""
-    joined = "".join(command.texts)
+def check_texts(drafts: Iterable[wire.Draft], texts: Iterable[str]) -> int:
+    """Check all texts of a SEND, in posts and in a row; raise `Refused(text_invalid)`.
+
+    Returns how many bytes a character of them takes in UTF-8, at most.
+    """
+    joined = "".join(texts)
     if "\0" in joined:
         raise Refused(Code.TEXT_INVALID, "a text has no NUL")
-    if command.kind is Kind.TOPIC and (len(command.texts) > 1 or len(joined) > TOPIC_CHARS_MAX):
-        raise Refused(Code.TEXT_INVALID, f"a topic is one text of {TOPIC_CHARS_MAX} characters")
-    # UTF-8 takes at most four bytes a character, MessagePack five a text; the post itself has
-    # a nick and a time.
-    chars_bytes = len(joined) if joined.isascii() else 4 * len(joined)
-    return chars_bytes + 5 * len(command.texts) + 200
+    for draft in [draft for draft in drafts if draft.kind is TOPIC]:
+        if len(draft.texts) > 1 or len(draft.texts[0]) > TOPIC_CHARS_MAX:
+            detail = f"a topic is one text of {TOPIC_CHARS_MAX} characters"
+            raise Refused(Code.TEXT_INVALID, detail)
+    return 1 if joined.isascii() else 4

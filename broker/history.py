@@ -23,7 +23,7 @@ import zmq
 
 from broker import keys
 from broker.child import Report, await_stop, begin, raise_descriptor_limit, report
-from broker.log import Reader
+from broker.log import LogFailed, Reader
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME
 from broker.sockets import bound_socket
@@ -89,7 +89,7 @@ def work(context: zmq.Context[Socket], path: Path, desk: Desk, logger: logging.L
             start = message.index(b"") + 1
             try:
                 reply = answer(reader, message[start:])
-            except sqlite3.Error as error:
+            except (sqlite3.Error, LogFailed) as error:
                 logger.error("the log cannot be read: %s", error)  # noqa: TRY400
                 refusal = Refused(Code.LOG_FAILED, "the broker could not read its log")
                 reply = wire.refusal_frames(0, refusal)

@@ -6,6 +6,7 @@ touches sockets, the log and the clock. Run by the supervisor as `python -m brok
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -34,7 +35,8 @@ from common.version import VERSION
 # two (heartbeats): a few threads divide that, and let fan-out use every core. ADR 0014.
 IO_THREADS = 4
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
-DRAIN_ANSWERS_BYTES_MAX = 8 * 1024 * 1024  # A thousand who ask for everybody's nicks.
+DRAIN_POSTS_MAX = 16_384  # Likewise: a SEND has up to 256 of them.
+DRAIN_ANSWERS_BYTES_MAX = 1024 * 1024  # A thousand who ask for everybody's nicks.
 SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
 DESCRIPTORS_PER_CLIENT = 2
@@ -42,10 +44,15 @@ DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
 # Answers that wait for one client; whatever is beyond is lost, and asked for again. A client
 # that joins all its rooms in one go must not lose any.
 REPLIES_WAITING_MAX = 2 * ROOMS_PER_SESSION_MAX
-HEARTBEATS_MISSED = 2  # So many intervals of silence, and a client is taken for dead.
+# A client that leaves a PING unanswered for two intervals, or for so long, is taken for dead.
+HEARTBEAT_ANSWER_S_MAX = 10.0
 TRIM_EVERY_S = 1.0
 TRIM_ON_S = 0.1  # After a trim that found something: a busy room grows faster than one drops.
+TRIM_IDLE_S = 5.0  # While nobody says anything: time alone makes few entries too old.
 REFUSALS_EVERY_S = 60.0
+# Python looks for cycles after so many new objects that are still alive. There are none to find;
+# with its 700 the look took a fifth of the worker's time when SENDs have many posts.
+GC_OBJECTS = 100_000
 FAREWELL_S_MAX = 2.0  # Longer than the sockets' linger, shorter than the supervisor's patience.
 
 
@@ -74,14 +81,29 @@ class Subscriptions:
                     core.refusals["bad_subscription"] += 1
                     self._is_paired = False
                 elif frame[0]:
-                    if core.subscribed(frame[1:]) and self._is_paired:
+                    greetings = core.subscribed(frame[1:])
+                    if greetings is not None and self._is_paired:
                         xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
+                        for greeting in greetings:
+                            self._tell_last(greeting)
                 else:
                     if self._is_paired:
                         xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
                     core.unsubscribed(frame[1:])
         except zmq.Again:
             self._is_paired = True
+
+    def _tell_last(self, publication: bytes) -> None:
+        """Publish to the pipe just heard alone, so that a newcomer costs nobody else anything.
+
+        Before anything else is published the mode is as it was: it lasts until a message goes,
+        and would hide the next one from everybody else. xpub.cpp, xsend.
+        """
+        xpub = self._xpub
+        xpub.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
+        xpub.send(publication, zmq.NOBLOCK)
+        xpub.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 0)  # Ends the manual mode too.
+        xpub.setsockopt(zmq.XPUB_MANUAL, 1)
 
 
 class Worker:
@@ -106,7 +128,6 @@ class Worker:
             retain_days=settings.retain_days,
         )
         try:
-            self._log.reserve()
             clients_max, capacity = self._clients_max()
             self._core = Core(
                 Rules(
@@ -157,9 +178,9 @@ class Worker:
         self._xpub = bound_socket(self._context, zmq.XPUB, orders.address, SUBSCRIPTION_BYTES_MAX)
         self._xpub.setsockopt(zmq.XPUB_MANUAL, 1)
         self._xpub.setsockopt(zmq.SNDHWM, settings.publish_queue)
-        heartbeat_ms = int(settings.heartbeat * 1_000)
-        self._xpub.setsockopt(zmq.HEARTBEAT_IVL, heartbeat_ms)
-        self._xpub.setsockopt(zmq.HEARTBEAT_TIMEOUT, heartbeat_ms * HEARTBEATS_MISSED)
+        answer_s = min(2 * settings.heartbeat, HEARTBEAT_ANSWER_S_MAX)
+        self._xpub.setsockopt(zmq.HEARTBEAT_IVL, int(settings.heartbeat * 1_000))
+        self._xpub.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(answer_s * 1_000))
         for socket, port in ((self._router, orders.commands_port), (self._xpub, orders.rooms_port)):
             self._binding = Address(orders.address, port).url()
             socket.bind(self._binding)
@@ -184,6 +205,7 @@ class Worker:
                 is_stopping = True
             proposals = core.take_proposals()
             if proposals:
+                self._trim_at_s = min(self._trim_at_s, time.monotonic() + TRIM_EVERY_S)
                 try:
                     log.append(proposals)
                 except LogFailed as error:
@@ -200,11 +222,14 @@ class Worker:
         return max(0, int(wait_s * 1_000) + 1)
 
     def _drain_commands(self) -> None:
-        router, handle = self._router, self._core.receive
+        router, core, handle = self._router, self._core, self._core.receive
         try:
             for _ in range(DRAIN_MESSAGES_MAX):
                 handle(*receive_message(router))
-                if self._core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX:
+                if (
+                    core.posts_count >= DRAIN_POSTS_MAX
+                    or core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX
+                ):
                     break
         except zmq.Again:
             pass
@@ -228,7 +253,7 @@ class Worker:
     def _keep_house(self) -> None:
         now_s = time.monotonic()
         if now_s >= self._trim_at_s:
-            self._trim_at_s = now_s + TRIM_EVERY_S
+            self._trim_at_s = now_s + TRIM_IDLE_S
             try:
                 firsts = self._log.trim(time.time_ns() // 1_000_000)
                 self._core.trimmed(firsts)
@@ -247,6 +272,7 @@ class Worker:
 def main() -> int:
     """Run the worker on a thread of its own until the supervisor says stop."""
     orders, logger = begin("live")
+    gc.set_threshold(GC_OBJECTS)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
     failures: list[BaseException] = []
 

@@ -11,13 +11,13 @@ What is made for every SEND or batch is a `Struct`: made in half the time of a `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from common.errors import HubbubError
-from common.wire import Mode, Post
+from common.errors import Code, HubbubError
+from common.wire import Ack, Mode, Place, Post, encode
 
 
 class LogFailed(HubbubError):
@@ -28,30 +28,34 @@ class LogUnusable(HubbubError):
     """The log cannot be opened; the message says what is wrong and what to do."""
 
 
-class Mark(Struct, array_like=True, frozen=True, gc=False):
-    """Where a SEND was kept: what its ACK says, and says again when it is sent again."""
+# What the log remembers of a sender: the payload of each ACK, by the SEND's number. When the SEND
+# comes again, that is the answer, byte for byte.
+Marks = dict[int, bytes]
 
-    room: str
-    first: int
-    ts: int
+# A post of a SEND: its proposal, as an index into the append; how many of the proposal's entries
+# come before it; its time. One that cannot be kept has no proposal.
+Spot = tuple[int, int, int]
+NOWHERE: Spot = (-1, 0, 0)
+_NOT_MEMBER = Place(0, 0, Code.NOT_MEMBER)
 
 
 class Sent(Struct, gc=False):
-    """One SEND inside a proposal."""
+    """One SEND, whose posts may be in several proposals of one append."""
 
     sender: bytes  # broker.keys.sender
     number: int
-    offset: int  # How many entries of the proposal come before it.
-    ts: int  # Of its post.
+    spots: list[Spot]  # One for each post of the SEND.
     session: Any  # The core's own, to which the ACK goes; nothing to the log.
+    ack: bytes = b""  # The payload of its ACK, as soon as `marks_of` has made it.
 
 
 class Proposal(Struct, eq=False):
     """Posts for one room, in order, that shall become one batch. Compared by identity."""
 
     room: str
+    index: int = 0  # In the append.
     posts: list[Post] = []
-    sends: list[Sent] = []
+    sends: list[Sent] = []  # Those whose posts are in this proposal and earlier ones only.
     count: int = 0
     size_bytes: int = 0
     topic: str | None = None  # The room's topic from here on, where a post sets it.
@@ -86,6 +90,24 @@ class PageRead(NamedTuple):
     more: bool
 
 
+def marks_of(proposals: Iterable[Proposal], firsts: Sequence[int]) -> dict[bytes, Marks]:
+    """Return what to remember of the SENDs that end in these proposals, by sender.
+
+    firsts: the seq that each proposal of the append begins with, by its index; known up to the
+    last of `proposals`. Also gives each `Sent` its `ack`.
+    """
+    marks: dict[bytes, Marks] = {}
+    for proposal in proposals:
+        for sent in proposal.sends:
+            kept = [
+                Place(firsts[index] + offset, ts) if index >= 0 else _NOT_MEMBER
+                for index, offset, ts in sent.spots
+            ]
+            sent.ack = encode(Ack(sent.number, kept))
+            marks.setdefault(sent.sender, {})[sent.number] = sent.ack
+    return marks
+
+
 class Log(Protocol):
     """The write side; one owner, one thread."""
 
@@ -96,12 +118,15 @@ class Log(Protocol):
         """Return every room that has entries, or had."""
 
     def append(self, proposals: Sequence[Proposal]) -> None:
-        """Commit the proposals together, durably; raise `LogFailed` and keep nothing."""
+        """Commit the proposals together, durably; raise `LogFailed` and keep nothing.
+
+        `follow` returns them in the order in which they are given here.
+        """
 
     def follow(self) -> list[Committed]:
         """Return what was committed since the last call, in the order of the log."""
 
-    def recall(self, sender: bytes) -> Mapping[int, Mark]:
+    def recall(self, sender: bytes) -> Mapping[int, bytes]:
         """Return the log's own, living memory of a sender's last SENDs, by number."""
 
     def forget(self, sender: bytes) -> None:

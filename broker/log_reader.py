@@ -1,15 +1,53 @@
-"""Reading the embedded log: pages of a room's history. Writes nothing."""
+"""Reading the embedded log: pages of a room's history. Writes nothing.
+
+What the index knows comes from there, and what was committed since from the tail of the
+segments: the snapshot of the index says where the one ends and the other begins.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
-from broker.log import PageRead, RoomRecord
-from broker.log_sqlite import SEQ_BITS, SEQ_MASK, connect, read_identity, read_tail
+from broker.log import LogFailed, PageRead, RoomRecord
+from broker.log_index import (
+    SEQ_BITS,
+    SEQ_MASK,
+    connect,
+    read_identity,
+    read_indexed,
+    read_tail,
+)
+from broker.log_tail import Tail, TailBatch
+from broker.segments import SegmentReader
 from common.limits import HISTORY_BYTES_MAX
 from common.wire import Mode
 
-CACHE_KIB = 16 * 1024  # Hot tails stay in memory; the operating system caches the rest.
+CACHE_KIB = 16 * 1024  # Hot parts of the index; the operating system caches the segments.
+READS_MAX = 3  # A segment may be dropped between the look into the index and the read.
+
+# Of a batch: place, count, ts, body, position, size_bytes. As in the index; a batch of the tail
+# has its place made up.
+Row = tuple[int, int, int, bytes, int, int]
+COLUMNS = "place, count, ts, body, position, size_bytes"
+
+
+class _View(NamedTuple):
+    """A room at one moment."""
+
+    base: int  # Of the places of its batches.
+    record: RoomRecord
+    indexed_head: int  # The last seq that the index knows; the tail has the rest.
+    tail: list[TailBatch]
+
+    def tail_rows(self) -> Iterator[Row]:
+        """Yield the batches of the tail, oldest first."""
+        for batch in self.tail:
+            place = self.base | batch.last
+            yield place, batch.entries, batch.ts, b"", batch.position, batch.size_bytes
 
 
 class SqliteReader:
@@ -20,101 +58,167 @@ class SqliteReader:
         self._db = connect(path, read_only=True)
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self.epoch, self.secret = read_identity(self._db)
+        self._segments = SegmentReader(path.parent)
+        self._tail = Tail(path.parent, self._segments)
+
+    def rooms(self) -> list[str]:
+        """Return the names of the rooms that have entries, or had; raise `sqlite3.Error`."""
+        self._db.execute("BEGIN")
+        try:
+            self._tail.catch_up(read_indexed(self._db))
+            indexed = [name for (name,) in self._db.execute("SELECT name FROM rooms")]
+        finally:
+            self._db.execute("COMMIT")
+        return indexed + self._tail.new_rooms()
 
     def generation(self, room: str) -> int:
-        """Return the room's generation; 0 for a room that the log does not know yet."""
+        """Return the room's generation; 0 for a room that the index does not know yet."""
         row = self._db.execute("SELECT generation FROM rooms WHERE name = ?", (room,)).fetchone()
         return int(row[0]) if row else 0
 
     def read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
-        """Read a page; an unknown room is an empty one. One snapshot for all of it."""
-        self._db.execute("BEGIN")
-        try:
-            row = self._db.execute(
-                "SELECT id, generation, first, trimmed, topic FROM rooms WHERE name = ?", (room,)
-            ).fetchone()
-            if row is None:
-                return PageRead(RoomRecord(room, 0, 1, 0, ""), [], more=False)
-            room_id, generation, first, trimmed, topic = row
-            head, ts = read_tail(self._db, room_id, trimmed)
-            record = RoomRecord(room, generation, first, head, topic, ts)
-            base = room_id << SEQ_BITS
-            if mode == Mode.BEFORE:
-                batches, more = self._before(base, record, at, limit)
-            else:
-                if mode == Mode.SINCE:
-                    at = self._seq_before(base, record, at)
-                batches, more = self._after(base, record, at, limit)
-            return PageRead(record, batches, more)
-        finally:
-            self._db.execute("COMMIT")
+        """Read a page; an unknown room is an empty one. One snapshot for all of it.
 
-    def _after(
-        self, base: int, record: RoomRecord, seq: int, limit: int
-    ) -> tuple[list[bytes], bool]:
+        Raises `LogFailed`, `sqlite3.Error`.
+        """
+        for _ in range(READS_MAX):
+            self._db.execute("BEGIN")
+            try:
+                return self._read(room, mode, at, limit)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                message = f"a segment of the log cannot be read: {error.strerror}"
+                raise LogFailed(message) from error
+            finally:
+                self._db.execute("COMMIT")
+        message = "the log has lost a segment"
+        raise LogFailed(message)
+
+    def _read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
+        view = self._view(room)
+        if view is None:
+            return PageRead(RoomRecord(room, 0, 1, 0, ""), [], more=False)
+        if mode == Mode.BEFORE:
+            batches, more = self._before(view, at, limit)
+        else:
+            if mode == Mode.SINCE:
+                at = self._seq_before(view, at)
+            batches, more = self._after(view, at, limit)
+        return PageRead(view.record, batches, more)
+
+    def _view(self, name: str) -> _View | None:
+        """Return the room as index and tail show it together."""
+        row = self._db.execute(
+            "SELECT id, generation, first, trimmed, topic FROM rooms WHERE name = ?", (name,)
+        ).fetchone()
+        tail = self._tail
+        tail.catch_up(read_indexed(self._db))
+        if row is None:
+            room_id = tail.room_id(name)
+            if room_id is None:
+                return None
+            row = (room_id, 0, 1, 0, "")
+        room_id, generation, first, trimmed, topic = row
+        head, ts = indexed_head, _ = read_tail(self._db, room_id, trimmed)
+        newer = tail.batches(room_id, indexed_head)
+        if newer:
+            head, ts = newer[-1].last, newer[-1].ts
+        newer_topic = tail.topic(room_id)
+        record = RoomRecord(
+            name, generation, first, head, topic if newer_topic is None else newer_topic, ts
+        )
+        return _View(room_id << SEQ_BITS, record, indexed_head, newer)
+
+    def _body(self, row: Row) -> bytes:
+        """Return a batch's body: in the row as long ago, or where its segment has it."""
+        _, _, _, body, position, size_bytes = row
+        return body or self._segments.read(position, size_bytes)
+
+    def _rows_after(self, view: _View, seq: int) -> Iterator[Row]:
+        """Yield the batches whose last seq comes after another seq, oldest first."""
+        indexed = self._db.execute(
+            f"SELECT {COLUMNS} FROM batches WHERE place > ? AND place <= ? ORDER BY place",  # noqa: S608
+            (view.base | seq, view.base | view.indexed_head),
+        )
+        newer = (row for row in view.tail_rows() if row[0] & SEQ_MASK > seq)
+        return chain(indexed, newer)
+
+    def _after(self, view: _View, seq: int, limit: int) -> tuple[list[bytes], bool]:
         """Read batches from the one with seq + 1 on."""
+        record = view.record
         batches: list[bytes] = []
         seq = max(seq, record.first - 1)  # What lies before is gone, and no reason to read on.
         last, count, size_bytes = seq, 0, 0
         if seq < record.head:
-            for place, in_batch_count, body in self._db.execute(
-                "SELECT place, count, body FROM batches WHERE place > ? AND place <= ? "
-                "ORDER BY place",
-                (base | seq, base | record.head),
-            ):
+            for row in self._rows_after(view, seq):
+                body = self._body(row)
                 batches.append(body)
-                last = place & SEQ_MASK
-                count += min(in_batch_count, last - seq)  # The first may begin before seq.
+                last = row[0] & SEQ_MASK
+                count += min(row[1], last - seq)  # The first may begin before seq.
                 size_bytes += len(body)
                 if count >= limit or size_bytes >= HISTORY_BYTES_MAX:
                     break
         # What was trimmed is not to come: a page without batches must not promise more.
         return batches, max(last, record.first - 1) < record.head
 
-    def _before(
-        self, base: int, record: RoomRecord, seq: int, limit: int
-    ) -> tuple[list[bytes], bool]:
+    def _rows_before(self, view: _View, newest: int) -> Iterator[Row]:
+        """Yield the batches that begin before the entry after `newest`, newest first."""
+        newer = [row for row in view.tail_rows() if (row[0] & SEQ_MASK) - row[1] < newest]
+        yield from reversed(newer)
+        base = view.base
+        row = self._db.execute(
+            "SELECT min(place) FROM batches WHERE place >= ? AND place <= ?",
+            (base | min(newest, view.indexed_head), base | view.indexed_head),
+        ).fetchone()
+        if row[0] is not None:
+            yield from self._db.execute(
+                f"SELECT {COLUMNS} FROM batches WHERE place > ? AND place <= ? "  # noqa: S608
+                "ORDER BY place DESC",
+                (base, row[0]),
+            )
+
+    def _before(self, view: _View, seq: int, limit: int) -> tuple[list[bytes], bool]:
         """Read backwards from the batch with seq - 1, as many as hold `limit` entries."""
+        record = view.record
         newest = min(seq - 1, record.head)
         batches: list[bytes] = []
         first, size_bytes = record.head + 1, 0
-        row = self._db.execute(
-            "SELECT min(place) FROM batches WHERE place >= ? AND place <= ?",
-            (base | max(newest, 0), base | record.head),
-        ).fetchone()
-        if newest >= record.first and row[0] is not None:
-            for place, count, body in self._db.execute(
-                "SELECT place, count, body FROM batches WHERE place > ? AND place <= ? "
-                "ORDER BY place DESC",
-                (base, row[0]),
-            ):
+        if newest >= record.first:
+            for row in self._rows_before(view, newest):
+                body = self._body(row)
                 batches.append(body)
-                first = (place & SEQ_MASK) - count + 1
+                first = (row[0] & SEQ_MASK) - row[1] + 1
                 size_bytes += len(body)
                 if newest - first + 1 >= limit or size_bytes >= HISTORY_BYTES_MAX:
                     break
             batches.reverse()
         return batches, bool(batches) and first > record.first
 
-    def _seq_before(self, base: int, record: RoomRecord, since_ms: int) -> int:
+    def _seq_before(self, view: _View, since_ms: int) -> int:
         """Return the seq after which the first batch with a post at or after a time begins.
 
         Times rise within a room, so halving finds it: some 40 look-ups in 10^12 entries.
         """
-        low, high = record.first - 1, record.head
+        low, high = view.record.first - 1, view.indexed_head
         while low < high:
             middle = (low + high) // 2
             place, ts = self._db.execute(
                 "SELECT place, ts FROM batches WHERE place > ? AND place <= ? "
                 "ORDER BY place LIMIT 1",
-                (base | middle, base | record.head),
+                (view.base | middle, view.base | view.indexed_head),
             ).fetchone()
             if ts < since_ms:
                 low = place & SEQ_MASK
             else:
                 high = middle
+        if low == view.indexed_head:
+            older = bisect_left(view.tail, since_ms, key=lambda batch: batch.ts)
+            low = view.tail[older - 1].last if older else low
         return low
 
     def close(self) -> None:
-        """Release the file."""
+        """Release the files."""
         self._db.close()
+        self._segments.close()
+        self._tail.close()

@@ -1,8 +1,9 @@
-"""What the SQLite log remembers of senders: where their last SENDs went.
+"""What the log's index remembers of senders: where their last SENDs went.
 
-Each commit adds one row to `sends`, with all that is new. From there it goes into `senders`, a
-row per sender, a few senders at a time and seldom: a row per sender with each commit would cost
-more than the messages when hundreds of people say something at once.
+Each commit's record has what is new. When the index is written, it gets that as one row of
+`sends`; from there it goes into `senders`, a row per sender, a few senders at a time and seldom:
+a row per sender each time would cost more than the messages when hundreds of people say
+something at once.
 """
 
 from __future__ import annotations
@@ -14,19 +15,42 @@ from typing import NamedTuple
 
 import msgspec
 
-from broker.log import Mark
+from broker.log import Marks
 from common.limits import SENDS_IN_FLIGHT_MAX
-from common.wire import encode
+from common.wire import Ack, Place, encode
 
 # A fold takes so many senders, or such a part of those that wait: chat does not wait long for
 # it, and nobody waits for more than some twenty folds.
 FOLD_SENDERS = 256
 FOLD_PART = 8
 
-Marks = dict[int, Mark]  # By number.
 
-_decode_marks = msgspec.msgpack.Decoder(Marks).decode
-_decode_sends = msgspec.msgpack.Decoder(dict[bytes, Marks]).decode
+class _OldMark(msgspec.Struct, array_like=True):
+    """A mark of the time when a SEND was for one room."""
+
+    room: str
+    first: int
+    ts: int
+
+
+_decode_marks = msgspec.msgpack.Decoder(dict[int, bytes | _OldMark]).decode
+_decode_sends = msgspec.msgpack.Decoder(dict[bytes, dict[int, bytes | _OldMark]]).decode
+_decode_ack = msgspec.msgpack.Decoder(Ack).decode
+
+
+def _today(marks: Mapping[int, bytes | _OldMark]) -> Marks:
+    """Return marks in today's form."""
+    return {
+        number: encode(Ack(number, [Place(mark.first, mark.ts)]))
+        if isinstance(mark, _OldMark)
+        else mark
+        for number, mark in marks.items()
+    }
+
+
+def _newest_ms(marks: Marks) -> int:
+    """Return when the SEND with the highest number was kept."""
+    return max(place.ts for place in _decode_ack(marks[max(marks)]).kept)
 
 
 class _Unfolded(NamedTuple):
@@ -36,38 +60,61 @@ class _Unfolded(NamedTuple):
     marks: Marks
 
 
+def add_marks(marks: dict[bytes, Marks], fresh: Mapping[bytes, Marks]) -> None:
+    """Take the marks of one more commit into those of the commits before it."""
+    for sender, newer in fresh.items():
+        older = marks.get(sender)
+        if older is None:
+            marks[sender] = dict(newer)
+        else:
+            older.update(newer)
+            _bound(older)
+
+
+def _bound(marks: Marks) -> None:
+    if len(marks) > SENDS_IN_FLIGHT_MAX:
+        for number in sorted(marks)[:-SENDS_IN_FLIGHT_MAX]:
+            del marks[number]
+
+
 class Senders:
-    """The memory of senders. Belongs to the log, and writes within the log's transactions."""
+    """The memory of senders. Belongs to the log."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         """Take up what the last run had not folded."""
         self._db = db
         self._living: dict[bytes, Marks] = {}  # One per session: the core forgets them.
         self._unfolded: dict[bytes, _Unfolded] = {}  # In the order of their rows.
-        self._row = 0
+        self._unwritten: dict[bytes, Marks] = {}
+        self._row = 0  # The last one of `sends`.
         for self._row, sends in db.execute("SELECT id, marks FROM sends ORDER BY id"):
-            self._keep(_decode_sends(sends), self._row)
+            fresh = {sender: _today(marks) for sender, marks in _decode_sends(sends).items()}
+            self._keep(fresh, self._row)
         self._living.clear()
 
-    def write(self, fresh: Mapping[bytes, Marks]) -> None:
-        """Write what a commit brings, within its transaction; it is kept with `committed`."""
+    def committed(self, fresh: Mapping[bytes, Marks]) -> None:
+        """Remember what a record holds; the next row of `sends` will have it."""
         if fresh:
-            row = (self._row + 1, encode(fresh))
+            add_marks(self._unwritten, fresh)
+            self._keep(fresh, self._row + 1)
+
+    def write(self) -> None:
+        """Write what is new within the index's transaction; raise `sqlite3.Error`."""
+        if self._unwritten:
+            row = (self._row + 1, encode(self._unwritten))
             self._db.execute("INSERT INTO sends VALUES (?, ?)", row)
 
-    def committed(self, fresh: Mapping[bytes, Marks]) -> None:
-        """Remember what was written."""
-        if fresh:
+    def written(self) -> None:
+        """Note that the transaction of `write` was committed."""
+        if self._unwritten:
             self._row += 1
-            self._keep(fresh, self._row)
+            self._unwritten = {}
 
     def _keep(self, fresh: Mapping[bytes, Marks], row: int) -> None:
         for sender, marks in fresh.items():
             living = self.recall(sender)
             living.update(marks)
-            if len(living) > SENDS_IN_FLIGHT_MAX:
-                for number in sorted(living)[:-SENDS_IN_FLIGHT_MAX]:
-                    del living[number]
+            _bound(living)
             if sender not in self._unfolded:
                 self._unfolded[sender] = _Unfolded(row, living)
 
@@ -82,14 +129,17 @@ class Senders:
 
     def _read(self, sender: bytes) -> Marks:
         row = self._db.execute("SELECT marks FROM senders WHERE sender = ?", (sender,)).fetchone()
-        return _decode_marks(row[0]) if row else {}
+        return _today(_decode_marks(row[0])) if row else {}
 
     def forget(self, sender: bytes) -> None:
         """Drop the sender from memory, not from the log."""
         self._living.pop(sender, None)
 
     def fold(self) -> None:
-        """Put the marks of those that wait longest into `senders`; raise `sqlite3.Error`."""
+        """Put the marks of those that wait longest into `senders`; raise `sqlite3.Error`.
+
+        What was committed must have been written.
+        """
         if not self._unfolded:
             return
         count = max(FOLD_SENDERS, len(self._unfolded) // FOLD_PART)
@@ -101,7 +151,7 @@ class Senders:
             "INSERT INTO senders VALUES (?, ?, ?) ON CONFLICT (sender) "
             "DO UPDATE SET ts = excluded.ts, marks = excluded.marks",
             [
-                (sender, max(mark.ts for mark in each.marks.values()), encode(each.marks))
+                (sender, _newest_ms(each.marks), encode(each.marks))
                 for sender, each in folded.items()
             ],
         )

@@ -1,8 +1,8 @@
-"""The embedded log: one SQLite file, WAL, synchronous=FULL. Opens, migrates, appends, trims.
+"""The embedded log's write side: segments that grow, and an index over them in SQLite.
 
-A batch is one row whose key is the room's number and the batch's last seq in one integer, so
-rows of a room lie together, a page of history is one range scan, and an append touches one
-B-tree. https://sqlite.org/wal.html, https://sqlite.org/rowidtable.html
+A commit is one record in a segment and one fsync (`broker.segments`); the index learns of it
+about once a second, or after so many batches (`broker.log_index`). Readers look into both. Opens,
+migrates, appends, trims. ADR 0002 and 0017.
 """
 
 from __future__ import annotations
@@ -10,27 +10,44 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from broker import progress
 from broker.keys import SECRET_BYTES
-from broker.log import Committed, LogFailed, LogUnusable, Mark, Proposal, RoomRecord
-from broker.log_senders import Marks, Senders
+from broker.log import Committed, LogFailed, LogUnusable, Proposal, RoomRecord, marks_of
+from broker.log_compaction import Compaction
+from broker.log_index import (
+    SEQ_BITS,
+    SEQ_MASK,
+    WAITING_MAX,
+    Waiting,
+    change_live,
+    connect,
+    read_identity,
+    read_tail,
+    recover,
+    set_meta,
+)
+from broker.log_senders import Senders
+from broker.segments import (
+    OFFSET_BITS,
+    BatchPlace,
+    Contents,
+    HighWater,
+    Record,
+    SegmentWriter,
+)
 from common.wire import Batch, encode
 
 FILE_NAME = "hubbub.db"
 APPLICATION_ID = 0x48554242  # "HUBB": file(1) and we can tell whose database it is.
-SCHEMA_VERSION = 2  # 1 had no `sends`.
-
-SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.
-SEQ_MASK = (1 << SEQ_BITS) - 1
+SCHEMA_VERSION = 3  # 1 had no `sends`; 2 had every body in `batches`, as old rows still have.
 
 TRIM_ROOMS_MAX = 64  # A trim looks at so many rooms and drops so many batches of each,
 TRIM_BATCHES_MAX = 512  # so that chat never waits long for it.
 SENDER_DAYS = 7  # How long a client may take to send again what was not acknowledged.
-WAL_PAGES_MAX = 4_000  # A checkpoint every 16 MiB: rarer pauses than the default's 4 MiB.
-WAL_BYTES = WAL_PAGES_MAX * 4_096
 DAY_MS = 86_400_000
 SENDERS_EVERY_MS = 3_600_000  # They have no order by time: a look is a look at all of them.
 
@@ -48,18 +65,26 @@ CREATE TABLE batches (
     place INTEGER PRIMARY KEY,  -- rooms.id << 40 | last seq
     count INTEGER NOT NULL,
     ts INTEGER NOT NULL,  -- Of the last post, milliseconds since 1970; rises within a room.
-    body BLOB NOT NULL
+    body BLOB NOT NULL  -- Empty where it lies in a segment.
 );
 CREATE TABLE senders (
     sender BLOB PRIMARY KEY,
     ts INTEGER NOT NULL,
-    marks BLOB NOT NULL  -- MessagePack: {number: [room, first, ts]} of the last SENDs.
+    marks BLOB NOT NULL  -- MessagePack: {number: payload of its ACK} of the last SENDs.
 ) WITHOUT ROWID;
 """
 SCHEMA_SENDS = """
 CREATE TABLE sends (
-    id INTEGER PRIMARY KEY,  -- One per commit, until it is in `senders`.
-    marks BLOB NOT NULL  -- MessagePack: {sender: {number: [room, first, ts]}}
+    id INTEGER PRIMARY KEY,  -- One per writing of the index, until it is in `senders`.
+    marks BLOB NOT NULL  -- MessagePack: {sender: {number: payload of its ACK}}
+);
+"""
+SCHEMA_SEGMENTS = """
+ALTER TABLE batches ADD COLUMN position INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE batches ADD COLUMN size_bytes INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE segments (
+    id INTEGER PRIMARY KEY,
+    live_bytes INTEGER NOT NULL  -- Of the batches that are not dropped yet.
 );
 """
 
@@ -79,14 +104,6 @@ class _Room:
         self.head, self.ts = tail
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open the file with the settings that every connection shares."""
-    uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
-    connection.execute("PRAGMA busy_timeout = 5000")
-    return connection
-
-
 def prepare(folder: Path) -> Path:
     """Make or check the log in a folder and return its file; raise `LogUnusable`.
 
@@ -100,14 +117,14 @@ def prepare(folder: Path) -> Path:
             _prepare(connection, path)
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         message = f"the log {path} cannot be used: {error}; restore it or choose another --data"
         raise LogUnusable(message) from error
     return path
 
 
 def fold(folder: Path) -> None:
-    """Fold the write-ahead log into the file, when nobody has it open: one file is a backup."""
+    """Fold SQLite's write-ahead log into its file, when nobody has it open."""
     with contextlib.suppress(sqlite3.Error):  # What is in the write-ahead log is safe there.
         connection = connect(folder / FILE_NAME)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -133,13 +150,22 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         for statement in SCHEMA.split(";\n"):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        _set_meta(connection, "secret", secrets.token_bytes(SECRET_BYTES))
-    if version < SCHEMA_VERSION:
+        set_meta(connection, "secret", secrets.token_bytes(SECRET_BYTES))
+        _set_epoch(connection)
+    if version < 2:  # noqa: PLR2004 - the schema that brought them
         connection.execute(SCHEMA_SENDS)
+    if version < SCHEMA_VERSION:
+        for statement in SCHEMA_SEGMENTS.split(";\n"):
+            connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    if is_empty or not _is_continued(connection, path.parent):
-        _set_meta(connection, "epoch", secrets.randbelow(2**32 - 1) + 1)
     connection.execute("COMMIT")
+    recover(connection, path.parent)
+    if not _is_continued(connection, path.parent):
+        _set_epoch(connection)
+
+
+def _set_epoch(connection: sqlite3.Connection) -> None:
+    set_meta(connection, "epoch", secrets.randbelow(2**32 - 1) + 1)
 
 
 def _is_continued(connection: sqlite3.Connection, folder: Path) -> bool:
@@ -150,42 +176,17 @@ def _is_continued(connection: sqlite3.Connection, folder: Path) -> bool:
     return progress.is_continued(folder, epoch, total)
 
 
-def _meta(connection: sqlite3.Connection, key: str) -> object:
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return row[0] if row else None
-
-
-def _set_meta(connection: sqlite3.Connection, key: str, value: object) -> None:
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-
-def read_identity(connection: sqlite3.Connection) -> tuple[int, bytes]:
-    """Return the log's epoch and secret."""
-    epoch, secret = _meta(connection, "epoch"), _meta(connection, "secret")
-    assert isinstance(epoch, int)
-    assert isinstance(secret, bytes)
-    return epoch, secret
-
-
-def read_tail(connection: sqlite3.Connection, room_id: int, trimmed: int) -> tuple[int, int]:
-    """Return a room's last seq and its time; without rows the last seq dropped, and 0."""
-    row = connection.execute(
-        "SELECT place, ts FROM batches WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
-        (room_id << SEQ_BITS, room_id << SEQ_BITS | SEQ_MASK),
-    ).fetchone()
-    return (row[0] & SEQ_MASK, row[1]) if row else (trimmed, 0)
-
-
 class SqliteLog:
     """The write side. Belongs to the one thread that makes it."""
 
     def __init__(self, path: Path, *, retain_messages: int, retain_days: int) -> None:
-        """Open a log that `prepare` has made."""
+        """Open a log that `prepare` has made; raise `LogUnusable`, `sqlite3.Error`, `OSError`."""
         self._retain_messages = retain_messages
         self._retain_ms = retain_days * DAY_MS
+        self._folder = path.parent
         self._db = connect(path)
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+        self._db.execute("PRAGMA synchronous = NORMAL")  # The segments are what must not be lost.
+        end = recover(self._db, self._folder)
         self.epoch, self.secret = read_identity(self._db)
         self._rooms = {
             name: _Room(room_id, generation, first, topic, read_tail(self._db, room_id, trimmed))
@@ -195,29 +196,16 @@ class SqliteLog:
         }
         self._room_id_last = max((room.id for room in self._rooms.values()), default=0)
         self._senders = Senders(self._db)
+        self._segments = SegmentWriter(self._folder, end)
+        self._high_water = HighWater(self._folder, is_writer=True)
+        self._compaction = Compaction(self._db, self._folder)
+        self._waiting = Waiting()
         self._committed: list[Committed] = []
-        self._folder = path.parent
         self._total = sum(room.head for room in self._rooms.values())
         self._noted_total = -1
         self._note_progress()
         self._trim_queue: list[str] = []
         self._senders_ms = 0  # When senders of long ago were last looked for.
-
-    def reserve(self) -> None:
-        """Let the write-ahead log have its full size at once, if the disk has the space.
-
-        To make a file longer the file system writes its own journal with each fsync; in one that
-        is long enough a commit takes a third less. SQLite has no setting for it, but what a
-        transaction wrote before it was undone stays there as space.
-        """
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("CREATE TABLE filler (body BLOB)")
-            self._db.execute("INSERT INTO filler VALUES (zeroblob(?))", (WAL_BYTES,))
-        except sqlite3.Error:
-            pass  # Full: appends will say so, in words, when it matters.
-        finally:
-            self._roll_back()
 
     def rooms(self) -> list[RoomRecord]:
         """Return every room that has entries, or had."""
@@ -227,67 +215,71 @@ class SqliteLog:
         ]
 
     def append(self, proposals: Sequence[Proposal]) -> None:
-        """Commit the proposals in one transaction; raise `LogFailed` and keep nothing.
+        """Commit the proposals as one record; raise `LogFailed` and keep nothing.
 
-        Nothing of this object changes before the commit, so a failure needs no undoing.
+        Nothing of this object changes before the record is on the disk, so a failure needs no
+        undoing.
         """
-        tails: dict[str, tuple[int, int]] = {}
+        heads: dict[str, int] = {}
         made: dict[str, _Room] = {}
-        rows: list[tuple[int, int, int, bytes]] = []
+        batches: list[BatchPlace] = []
         committed: list[Committed] = []
-        fresh: dict[bytes, Marks] = {}
         for proposal in proposals:
             name = proposal.room
             room = self._rooms.get(name) or made.get(name)
             if room is None:
                 room = made[name] = _Room(self._room_id_last + len(made) + 1, 0, 1, "", (0, 0))
-            prev, _ = tails.get(name, (room.head, 0))
+            prev = heads.get(name, room.head)
             first, last, ts = prev + 1, prev + proposal.count, proposal.posts[-1].ts
             body = encode(Batch(name, self.epoch, prev, first, proposal.posts))
-            rows.append((room.id << SEQ_BITS | last, proposal.count, ts, body))
+            batches.append(BatchPlace(room.id, last, proposal.count, ts, len(body)))
             committed.append(Committed(proposal, prev, first, last, body))
-            tails[name] = last, ts
-            for sent in proposal.sends:
-                mark = Mark(name, first + sent.offset, sent.ts)
-                fresh.setdefault(sent.sender, {})[sent.number] = mark
+            heads[name] = last
         topics = {each.room: each.topic for each in proposals if each.topic is not None}
-        self._commit(rows, made, topics, fresh)
+        fresh = marks_of(proposals, [batch.first for batch in committed])
+        rooms = self._rooms | made if made else self._rooms
+        contents = Contents(
+            [(room.id, name) for name, room in made.items()],
+            [(rooms[name].id, topic) for name, topic in topics.items()],
+            fresh,
+            batches,
+        )
+        self._commit(contents, [each.body for each in committed])
         self._rooms.update(made)
         self._room_id_last += len(made)
-        for name, (head, ts) in tails.items():
-            self._rooms[name].head, self._rooms[name].ts = head, ts
+        for batch, each in zip(batches, committed, strict=True):
+            room = self._rooms[each.proposal.room]
+            room.head, room.ts = batch.last, batch.ts
         for name, topic in topics.items():
             self._rooms[name].topic = topic
         self._senders.committed(fresh)
         self._committed += committed
         self._total += sum(proposal.count for proposal in proposals)
 
-    def _commit(
-        self,
-        rows: list[tuple[int, int, int, bytes]],
-        made: dict[str, _Room],
-        topics: dict[str, str],
-        fresh: Mapping[bytes, Marks],
-    ) -> None:
-        db = self._db
+    def _commit(self, contents: Contents, bodies: Sequence[bytes]) -> None:
+        """Write a record, and let readers see it."""
         try:
-            db.execute("BEGIN IMMEDIATE")
-            db.executemany(
-                "INSERT INTO rooms VALUES (?, ?, 0, 1, 0, '')",
-                [(room.id, name) for name, room in made.items()],
-            )
-            db.executemany("INSERT INTO batches VALUES (?, ?, ?, ?)", rows)
-            self._senders.write(fresh)
-            if topics:
-                db.executemany(
-                    "UPDATE rooms SET topic = ? WHERE name = ?",
-                    [(topic, name) for name, topic in topics.items()],
-                )
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
+            if len(self._waiting.rows) >= WAITING_MAX:
+                self._write_index()
+            start = self._segments.append(encode(contents), bodies)
+        except (OSError, sqlite3.Error) as error:
             self._roll_back()
-            message = f"the log cannot be written: {error}"
+            reason = error.strerror if isinstance(error, OSError) else error
+            message = f"the log cannot be written: {reason}"
             raise LogFailed(message) from error
+        self._waiting.add(Record(contents, start, self._segments.end))
+        self._high_water.set(self._segments.end)
+
+    def _write_index(self) -> None:
+        """Tell the index of all that was committed; raise `sqlite3.Error`."""
+        if not self._waiting.rows:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        self._waiting.write(self._db, self._segments.end)
+        self._senders.write()
+        self._db.execute("COMMIT")
+        self._waiting.clear()
+        self._senders.written()
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:  # A full disk has rolled back by itself.
@@ -298,7 +290,7 @@ class SqliteLog:
         committed, self._committed = self._committed, []
         return committed
 
-    def recall(self, sender: bytes) -> Mapping[int, Mark]:
+    def recall(self, sender: bytes) -> Mapping[int, bytes]:
         """Return the living memory of a sender's last SENDs: it changes with each commit."""
         return self._senders.recall(sender)
 
@@ -315,12 +307,14 @@ class SqliteLog:
         self._note_progress()
         oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
         try:
+            self._write_index()
             self._senders.fold()
             self._forget_senders(now_ms)
+            self._compaction.step(self._segments.segment)
             cuts = self._cuts(oldest_ms)
             if cuts:
                 self._drop(cuts)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._roll_back()
             message = f"the log cannot be trimmed: {error}"
             raise LogFailed(message) from error
@@ -353,16 +347,24 @@ class SqliteLog:
         return cut
 
     def _drop(self, cuts: Mapping[str, int]) -> None:
-        """Drop the entries up to these seqs; one commit, for each waits for the disk."""
+        """Drop the entries up to these seqs."""
         db = self._db
+        freed: Counter[int] = Counter()
         db.execute("BEGIN IMMEDIATE")
         for name, cut in cuts.items():
             room_id = self._rooms[name].id
-            base = room_id << SEQ_BITS
-            db.execute("DELETE FROM batches WHERE place BETWEEN ? AND ?", (base, base | cut))
+            places = (room_id << SEQ_BITS, room_id << SEQ_BITS | cut)
+            for segment, size_bytes in db.execute(
+                "SELECT position >> ?, sum(size_bytes) FROM batches "
+                "WHERE place BETWEEN ? AND ? AND position > 0 GROUP BY 1",
+                (OFFSET_BITS, *places),
+            ):
+                freed[segment] -= size_bytes
+            db.execute("DELETE FROM batches WHERE place BETWEEN ? AND ?", places)
             db.execute(
                 "UPDATE rooms SET first = ?, trimmed = ? WHERE id = ?", (cut + 1, cut, room_id)
             )
+        change_live(db, freed)
         db.execute("COMMIT")
 
     def _forget_senders(self, now_ms: int) -> None:
@@ -377,6 +379,11 @@ class SqliteLog:
             progress.note(self._folder, self.epoch, self._total)
 
     def close(self) -> None:
-        """Release the file; the WAL is folded into it when nobody else reads."""
+        """Write the index and release the files."""
         self._note_progress()
+        with contextlib.suppress(sqlite3.Error):  # Whoever opens the log does it.
+            self._write_index()
         self._db.close()
+        self._segments.close()
+        self._compaction.close()
+        self._high_water.close()

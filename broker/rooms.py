@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import hmac
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from broker import keys
-from broker.log import Proposal, RoomRecord
+from broker.log import NOWHERE, Proposal, RoomRecord, Spot
 from broker.roster import Roster
 from broker.timers import Timers
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, KEY_BYTES, ROOM_CHARS_MAX
 from common.names import check_room
-from common.wire import Batch, encode
+from common.wire import Batch, Draft, Kind, Post, encode
 
-BEACON_JOIN_S = 0.02  # Subscribers that come within this time share a beacon.
+# Each subscriber is shown the head at once, alone; all who came within this time, and the room
+# with them, are shown it again, with that of presence.
+BEACON_JOIN_S = 0.25
 # What is told to a room costs its members' number; a room that thousands enter at once is told
 # no more often than this lets, or the cost would grow with the square of their number.
-TOLD_MEMBER_S = 0.0001
-TOLD_S_MAX = 1.0  # A client gives up on its subscription after twice this.
+TOLD_MEMBER_S = 0.0005
+TOLD_S_MAX = 1.0  # Nobody waits for it, but people want to see who came.
 # After activity a room's head is shown again and again, ever more rarely: whoever missed the
-# last message, and the beacon after it, has a hole for half a minute at most.
-BEACON_QUIETS_S = (0.25, 1.0, 4.0, 15.0, 30.0)
+# last message, and the beacons after it, has a hole for a minute at most.
+BEACON_QUIETS_S = (0.25, 1.0, 4.0, 15.0, 60.0)
 # A batch without posts, at most: its room's name takes 4 bytes a character, a number 9.
 BATCH_HEAD_BYTES = 4 * ROOM_CHARS_MAX + 64
+TOPIC = Kind.TOPIC
+# A post beside the characters of its texts: a nick, a time, and MessagePack's 5 bytes a text.
+POST_HEAD_BYTES = 200
+TEXT_HEAD_BYTES = 5
 
 
 def telling_s(members: int) -> float:
@@ -124,18 +130,47 @@ class Rooms:
             del self._names[bisect_left(self._names, room.name)]
             self._beacons.cancel(room.name)
 
-    def proposal(self, room: Room, count: int, size_bytes: int) -> Proposal:
-        """Return the room's open proposal with space for a post of this size."""
-        proposal = room.proposal
-        if (
-            proposal is None
-            or proposal.count + count > BATCH_ENTRIES_MAX
-            or proposal.size_bytes + size_bytes > BATCH_BYTES_MAX
-        ):
-            proposal = room.proposal = Proposal(room.name)
-            proposal.size_bytes = BATCH_HEAD_BYTES
-            self.proposals.append(proposal)
-        return proposal
+    def propose(
+        self, drafts: Iterable[Draft], joined: Collection[str], nick: str, now_ms: int, *, wide: int
+    ) -> tuple[list[Spot], Proposal | None]:
+        """Put posts into their rooms' proposals, those of the rooms that are joined.
+
+        wide: bytes that a character takes at most. Returns where each post is, and the proposal
+        after which all are in the log; None when none can be kept.
+        """
+        rooms, proposals = self._rooms, self.proposals
+        spots: list[Spot] = []
+        last = -1
+        for draft in drafts:
+            name, texts = draft.room, draft.texts
+            if name not in joined:
+                spots.append(NOWHERE)
+                continue
+            room = rooms[name]
+            count = len(texts)
+            chars = len(texts[0]) if count == 1 else sum(map(len, texts))
+            size_bytes = wide * chars + TEXT_HEAD_BYTES * count + POST_HEAD_BYTES
+            proposal = room.proposal
+            if (
+                proposal is None
+                or proposal.count + count > BATCH_ENTRIES_MAX
+                or proposal.size_bytes + size_bytes > BATCH_BYTES_MAX
+            ):
+                proposal = room.proposal = Proposal(name, len(proposals))
+                proposal.size_bytes = BATCH_HEAD_BYTES
+                proposals.append(proposal)
+            if room.ts < now_ms:  # noqa: PLR1730 - max() is a call, for each post
+                room.ts = now_ms
+            ts, kind, index = room.ts, draft.kind, proposal.index
+            spots.append((index, proposal.count, ts))
+            proposal.posts.append(Post(ts, nick, kind, texts))
+            proposal.count += count
+            proposal.size_bytes += size_bytes
+            if kind is TOPIC:
+                proposal.topic = texts[0]
+            if index > last:  # noqa: PLR1730 - likewise
+                last = index
+        return spots, proposals[last] if last >= 0 else None
 
     def take_proposals(self) -> list[Proposal]:
         """Return what was proposed since the last call; later posts open new proposals."""
@@ -164,11 +199,18 @@ class Rooms:
         return name if hmac.compare_digest(topic, expected) else None
 
     def subscribed(self, name: str, now_s: float) -> None:
-        """Show the room's head soon: somebody has just subscribed."""
+        """Show the room's heads to everybody soon: somebody has just subscribed."""
         room = self._rooms.get(name)
         at_s = max(now_s + BEACON_JOIN_S, room.told_until_s if room else 0.0)
         if self._beacons.deadline(name) > at_s:
             self._beacons.set(name, at_s)
+
+    def head(self, name: str) -> bytes:
+        """Return the publication that shows the head of a room."""
+        room = self._rooms.get(name)
+        head = room.head if room else 0
+        subscription = room.subscription if room else keys.subscription(self._secret, name, 0)
+        return subscription + encode(Batch(name, self._epoch, head, head + 1, []))
 
     def published(self, room: Room, now_s: float) -> None:
         """Show the room's head after a short quiet: a batch has just been published."""
@@ -179,15 +221,13 @@ class Rooms:
         """Return the publications of the heads that are due, of log and presence."""
         publications = []
         for name in self._beacons.due(now_s):
+            publications.append(self.head(name))
             room = self._rooms.get(name)
-            head = room.head if room else 0
-            subscription = room.subscription if room else keys.subscription(self._secret, name, 0)
-            body = encode(Batch(name, self._epoch, head, head + 1, []))
-            publications.append(subscription + body)
             if room and room.roster:
-                publications.append(subscription + encode(room.roster.head(name)))
-                self._beacons.set(name, now_s + BEACON_QUIETS_S[room.beacon_step])
+                publications.append(room.subscription + encode(room.roster.head(name)))
                 room.told_until_s = now_s + telling_s(len(room.roster))
+                quiet_until_s = now_s + BEACON_QUIETS_S[room.beacon_step]
+                self._beacons.set(name, max(quiet_until_s, room.told_until_s))
                 room.beacon_step = min(room.beacon_step + 1, len(BEACON_QUIETS_S) - 1)
         return publications
 

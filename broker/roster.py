@@ -19,6 +19,7 @@ class Roster:
     __slots__ = (
         "_before",
         "_doubts",
+        "_nicks",
         "_returned",
         "_sessions",
         "_since",
@@ -30,6 +31,8 @@ class Roster:
     def __init__(self, version: int) -> None:
         self.version = version
         self._sessions: dict[User, int] = {}  # How many sessions of the user are in the room.
+        # As `show` tells them; None when it must look. A crowd that comes asks one by one.
+        self._nicks: list[str] | None = []
         # Of the current tick:
         self._before: dict[User, str | None] = {}  # Touched users: the nick that was told last.
         self._returned: set[User] = set()
@@ -48,13 +51,17 @@ class Roster:
         """Return the nicks in the order of joining, for a user who will hear the changes."""
         if self._before:
             self._viewers.append(viewer)
-        return [user.nick for user in self._sessions]
+        if self._nicks is None:
+            self._nicks = [user.nick for user in self._sessions]
+        return self._nicks.copy()
 
     def add(self, user: User, *, is_return: bool = False) -> bool:
         """Count one more session of the user; return whether that is a change."""
         count = self._sessions.get(user, 0)
         if not count:
             self._touch(user, None)
+            if self._nicks is not None:
+                self._nicks.append(user.nick)
             if is_return:
                 self._returned.add(user)
         self._sessions[user] = count + 1
@@ -67,11 +74,13 @@ class Roster:
             self._sessions[user] = count - 1
             return False
         del self._sessions[user]
+        self._nicks = None
         self._touch(user, user.nick)
         return True
 
     def rename(self, user: User, nick_before: str) -> None:
         """Note that a user of the room has a new nick."""
+        self._nicks = None
         self._touch(user, nick_before)
 
     def _touch(self, user: User, before: str | None) -> None:

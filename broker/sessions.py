@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from broker import keys
-from broker.log import Mark
 from broker.timers import Timers
 from common.errors import Code, Refused
 from common.names import check_nick, fold
@@ -59,7 +58,7 @@ class Session:
         self.instance = instance
         self.sender = sender
         self.user: User
-        self.kept: Mapping[int, Mark] = {}  # The log's living memory; only the log writes it.
+        self.kept: Mapping[int, bytes] = {}  # The log's living memory; only the log writes it.
         self.expected = 1  # The number of the next SEND.
         self.inbox_count = 0  # Two for a moment when a reconnect overtakes the old connection.
         self.rooms: set[str] = set()

@@ -6,6 +6,7 @@ All knowledge of ZeroMQ on the client's side is here; all decisions are in `clie
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sys
 import threading
 import time
@@ -37,7 +38,9 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, host: str) -
     found.setsockopt(zmq.TCP_KEEPALIVE_IDLE, limits.KEEPALIVE_IDLE_S)
     found.setsockopt(zmq.TCP_KEEPALIVE_INTVL, limits.KEEPALIVE_INTERVAL_S)
     found.setsockopt(zmq.TCP_KEEPALIVE_CNT, limits.KEEPALIVE_COUNT)
-    found.setsockopt(zmq.RECONNECT_IVL, limits.RECONNECT_MS)
+    # libzmq adds no jitter where there is a longest interval; without it all come back at once.
+    jitter_ms = secrets.randbelow(limits.RECONNECT_MS)
+    found.setsockopt(zmq.RECONNECT_IVL, limits.RECONNECT_MS + jitter_ms)
     found.setsockopt(zmq.RECONNECT_IVL_MAX, limits.RECONNECT_MS_MAX)
     if ":" in host:
         found.setsockopt(zmq.IPV6, 1)

@@ -1,9 +1,8 @@
 """The texts on their way out: numbering, coalescing, window, resending. Pure.
 
-Whatever waits for the same room and of the same kind goes into one SEND; a lone text goes at
-once. Numbers are born only here, in the order of sending, and a SEND keeps its number and its
-texts until it is acknowledged or refused: that is what makes a resend harmless. PROTOCOL.md,
-"SEND".
+Whatever waits goes into one SEND, for however many rooms; a lone text goes at once. Numbers are
+born only here, in the order of sending, and a SEND keeps its number and its texts until it is
+acknowledged or refused: that is what makes a resend harmless. PROTOCOL.md, "SEND".
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
+from client.effects import Failed, Kept
 from client.limits import GAP_ECHO_S, SLOW_DOWN_MS_MAX
 from common import wire
-from common.errors import Code
+from common.errors import Code, Malformed, Refused
 from common.limits import (
     COMMAND_BYTES_MAX,
     ROOM_CHARS_MAX,
+    SEND_POSTS_MAX,
     SEND_TEXTS_MAX,
     SENDS_IN_FLIGHT_MAX,
     TEXT_CHARS_MAX,
@@ -24,10 +25,13 @@ from common.limits import (
 from common.wire import Kind
 
 TEXT_HEADER_BYTES: Final = 3  # MessagePack str 16; longer texts do not exist.
-# Array headers, number, kind, and a room's name at four bytes a character.
-SEND_HEADER_BYTES: Final = 32 + 4 * ROOM_CHARS_MAX
-TEXTS_BYTES_MAX: Final = COMMAND_BYTES_MAX - SEND_HEADER_BYTES
-assert TEXT_CHARS_MAX * 4 + TEXT_HEADER_BYTES <= TEXTS_BYTES_MAX
+SEND_HEADER_BYTES: Final = 16  # Number, and two array headers.
+# Array headers, kind, and the header of a room's name, which has four bytes a character at most.
+POST_HEADER_BYTES: Final = 8
+POSTS_BYTES_MAX: Final = COMMAND_BYTES_MAX - SEND_HEADER_BYTES
+# A post of one text always fits, and a text is never more posts than one.
+assert 4 * (ROOM_CHARS_MAX + TEXT_CHARS_MAX) + 16 <= POSTS_BYTES_MAX
+assert SEND_POSTS_MAX >= SEND_TEXTS_MAX
 
 # Codes after which the broker still expects the same number: the SEND stays in the window.
 NOT_CONSUMED: Final = frozenset({Code.NO_SESSION, Code.CLOSING, Code.SESSION_TAKEN})
@@ -48,10 +52,14 @@ class Flight:
 
     __slots__ = ("send", "sent_s", "tickets")
 
-    def __init__(self, send: wire.Send, tickets: list[object], now: float) -> None:
+    def __init__(self, send: wire.Send, tickets: list[list[object]], now: float) -> None:
         self.send = send
-        self.tickets = tickets
+        self.tickets = tickets  # Of each post, those of its texts.
         self.sent_s = now
+
+    def all_tickets(self) -> list[object]:
+        """Return the tickets of all texts, in order."""
+        return [ticket for tickets in self.tickets for ticket in tickets]
 
 
 class Outbox:
@@ -111,25 +119,25 @@ class Outbox:
         return sends
 
     def _take(self, now: float) -> wire.Send:
-        """Make one SEND of the room whose turn it is."""
-        room, queue = next(iter(self._waiting.items()))
-        del self._waiting[room]
-        kind = queue[0].kind
-        texts: list[str] = []
-        tickets: list[object] = []
-        bytes_left = TEXTS_BYTES_MAX
-        while queue and len(texts) < SEND_TEXTS_MAX:
-            line = queue[0]
-            bytes_left -= line.size + TEXT_HEADER_BYTES
-            # A run of one kind only: a text must not overtake the action before it.
-            if line.kind is not kind or bytes_left < 0:
-                break
-            queue.popleft()
-            texts.append(line.text)
-            tickets.append(line.ticket)
-        if queue:
-            self._waiting[room] = queue  # Behind the others.
-        send = wire.Send(self._number, room, kind, texts)
+        """Make one SEND of what waits, beginning with the room whose turn it is."""
+        waiting = self._waiting
+        posts: list[wire.Draft] = []
+        tickets: list[list[object]] = []
+        texts_left, bytes_left = SEND_TEXTS_MAX, POSTS_BYTES_MAX
+        while waiting and texts_left:
+            room, queue = next(iter(waiting.items()))
+            room_bytes = len(room.encode()) + POST_HEADER_BYTES
+            run, run_bytes = _run(queue, texts_left, bytes_left - room_bytes)
+            if not run:
+                break  # The SEND is full.
+            del waiting[room]
+            if queue:
+                waiting[room] = queue  # Behind the others.
+            texts_left -= len(run)
+            bytes_left -= room_bytes + run_bytes
+            posts.append(wire.Draft(room, run[0].kind, [line.text for line in run]))
+            tickets.append([line.ticket for line in run])
+        send = wire.Send(self._number, posts)
         self._flights[self._number] = Flight(send, tickets, now)
         self._number += 1
         return send
@@ -148,10 +156,25 @@ class Outbox:
                 sends.append(flight.send)
         return sends
 
-    def acked(self, number: int) -> list[object]:
-        """Return the tickets of an acknowledged SEND; none if it was acknowledged before."""
-        flight = self._flights.pop(number, None)
-        return flight.tickets if flight else []
+    def acked(self, ack: wire.Ack) -> list[Kept | Failed]:
+        """Return what became of each post of a SEND; nothing if it was acknowledged before.
+
+        Raises `Malformed` when the SEND had another number of posts: it is sent again then.
+        """
+        flight = self._flights.get(ack.number)
+        if flight is None:
+            return []
+        posts = flight.send.posts
+        if len(ack.kept) != len(posts):
+            message = f"an ACK of {len(ack.kept)} posts for a SEND of {len(posts)}"
+            raise Malformed(message)
+        del self._flights[ack.number]
+        return [
+            Kept(tickets, post.room, place.first, place.ts)
+            if place.first
+            else Failed(tickets, Refused(place.code))
+            for tickets, post, place in zip(flight.tickets, posts, ack.kept, strict=True)
+        ]
 
     def refused(self, error: wire.Error, now: float) -> tuple[list[object], list[wire.Send]]:
         """Take an ERROR for a number: return tickets to fail, and what to send again."""
@@ -166,7 +189,7 @@ class Outbox:
             return [], []
         if error.code == Code.GAP:
             return [], self._fill_gap(error.value, now)
-        return self._flights.pop(number).tickets, []
+        return self._flights.pop(number).all_tickets(), []
 
     def _fill_gap(self, expected: int, now: float) -> list[wire.Send]:
         """Send again from `expected`, once: every SEND behind the gap reports it too."""
@@ -179,8 +202,24 @@ class Outbox:
 
     def abandon(self) -> list[object]:
         """Return the tickets of all texts that were not settled: the session is over."""
-        tickets = [ticket for flight in self._flights.values() for ticket in flight.tickets]
+        tickets = [each for flight in self._flights.values() for each in flight.all_tickets()]
         tickets += [line.ticket for queue in self._waiting.values() for line in queue]
         self._flights.clear()
         self._waiting.clear()
         return tickets
+
+
+def _run(queue: deque[Line], count_max: int, bytes_max: int) -> tuple[list[Line], int]:
+    """Take lines of one kind that make a post; return them and their size in bytes."""
+    run: list[Line] = []
+    size_bytes = 0
+    kind = queue[0].kind
+    while queue and len(run) < count_max:
+        line = queue[0]
+        line_bytes = line.size + TEXT_HEADER_BYTES
+        # Of one kind only: a text must not overtake the action before it.
+        if line.kind is not kind or size_bytes + line_bytes > bytes_max:
+            break
+        size_bytes += line_bytes
+        run.append(queue.popleft())
+    return run, size_bytes

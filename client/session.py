@@ -19,7 +19,6 @@ from client.effects import (
     Connect,
     Effect,
     Failed,
-    Kept,
     Reject,
     Resolve,
     Stop,
@@ -383,9 +382,10 @@ class Session:
 
     # --- answers ------------------------------------------------------------
     def _on_ack(self, ack: wire.Ack, _now: float) -> None:
-        tickets = self._outbox.acked(ack.number)
-        if tickets:
-            self._tray.effects.append(Kept(tickets, ack.room, ack.first, ack.ts))
+        try:
+            self._tray.effects += self._outbox.acked(ack)
+        except Malformed:
+            self.malformed_count += 1
 
     def _send_refused(self, error: wire.Error, now: float) -> None:
         if error.code in PACE_CODES and (self.phase is not Phase.ONLINE or self._is_resend_due):

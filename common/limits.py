@@ -23,7 +23,8 @@ COMMAND_FRAMES = 2  # Head and payload.
 COMMAND_BYTES_MAX = 64 * 1024  # One frame of a command; libzmq drops peers that exceed it.
 TEXT_CHARS_MAX = 4_000  # A long paragraph. At 4 bytes a character it still fits one SEND.
 TOPIC_CHARS_MAX = 300  # One line under the prompt.
-SEND_TEXTS_MAX = 256  # Texts that one SEND may coalesce.
+SEND_TEXTS_MAX = 256  # Texts that one SEND may coalesce, in all its posts together,
+SEND_POSTS_MAX = 256  # of which each has one text at least.
 # From the lowest unacknowledged SEND of a session to its newest; the log remembers as many.
 SENDS_IN_FLIGHT_MAX = 16
 ROOMS_PER_SESSION_MAX = 1_024
@@ -40,8 +41,8 @@ HISTORY_DEFAULT = 100  # Entries that a newcomer sees.
 HISTORY_ENTRIES_MAX = 4_096  # Entries that one HISTORY may ask for.
 HISTORY_BYTES_MAX = 1024 * 1024  # A page ends after the batch that crosses this.
 
-# A post (one SEND) is never split, so a batch must be able to hold the largest one.
+# A post is never split, so a batch must be able to hold the largest one, a whole SEND.
 assert BATCH_BYTES_MAX >= 2 * COMMAND_BYTES_MAX
-assert BATCH_ENTRIES_MAX >= SEND_TEXTS_MAX
+assert BATCH_ENTRIES_MAX >= SEND_TEXTS_MAX >= SEND_POSTS_MAX
 assert HISTORY_BYTES_MAX >= BATCH_BYTES_MAX
 assert TEXT_CHARS_MAX * 4 < COMMAND_BYTES_MAX

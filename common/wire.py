@@ -135,13 +135,22 @@ class Part(Payload):
     room: Room
 
 
-class Send(Payload):
-    """Say one or more texts in a room; `number` rises by one with each SEND."""
+class Draft(Payload):
+    """Texts to say in one room: what becomes a `Post`."""
 
-    number: Number
     room: Room
     kind: Kind
     texts: Texts
+
+
+class Send(Payload):
+    """Say something in one or more rooms; `number` rises by one with each SEND.
+
+    All posts together have at most limits.SEND_TEXTS_MAX texts.
+    """
+
+    number: Number
+    posts: Annotated[list[Draft], Meta(min_length=1, max_length=limits.SEND_POSTS_MAX)]
 
 
 class Who(Payload):
@@ -234,13 +243,19 @@ class Parted(Payload):
     room: str
 
 
+class Place(Payload):
+    """Where a post of a SEND was kept: its texts are in the log at first, first + 1, ..."""
+
+    first: int  # 0 where the post was not kept: `code` says why.
+    ts: int  # Milliseconds since 1970, the broker's clock.
+    code: str = ""
+
+
 class Ack(Payload):
-    """The texts of this SEND are in the log, at first, first + 1, ..."""
+    """The SEND is in the log: each of its posts that could be kept."""
 
     number: int
-    room: str
-    first: int
-    ts: int  # Milliseconds since 1970, the broker's clock.
+    kept: list[Place]  # One for each post of the SEND, in their order.
 
 
 class Members(Payload):
@@ -293,7 +308,7 @@ class Error(Payload):
 
 # --- publications -----------------------------------------------------------
 class Post(Payload):
-    """Texts that one sender said in one SEND; each text is an entry with a seq of its own."""
+    """Texts that one sender said at once; each text is an entry with a seq of its own."""
 
     ts: int
     nick: str

@@ -173,8 +173,9 @@ def main() -> None:
     shown = [e for b in client.page(room, ticket, BEFORE, head + 1) for e in entries(b)]
     for entry in [entry for entry in shown if entry[0] <= head][-100:]:
         print("history {} {}: {}".format(*entry), flush=True)
-    client.commands.send_multipart(client.frames(SEND, 1, room, 0, [given.text]))
-    print(f"acknowledged as {client.reply_to(1)[2]}", flush=True)
+    client.commands.send_multipart(client.frames(SEND, 1, [[room, 0, [given.text]]]))
+    _, ((first, *_),) = client.reply_to(1)
+    print(f"acknowledged as {first}", flush=True)
     while True:
         (frame,) = client.rooms.recv_multipart()
         body = unpack(frame, frame.index(b"\0") + 17)[0]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
+from broker.log_reader import SqliteReader
+from broker.log_sqlite import FILE_NAME
 from common import wire
+from common.limits import HISTORY_ENTRIES_MAX
 from tests.broker_process import BrokerProcess
 from tests.crowd import Crowd, Orders
 from tests.waiting import eventually
@@ -126,14 +127,25 @@ class Gathering:
 
 
 def read_log(data: Path) -> dict[str, list[tuple[int, str]]]:
-    """Read all entries straight from the database: room to (seq, text), in order."""
-    decode = msgspec.msgpack.Decoder(wire.Batch).decode
+    """Read all entries straight from the files: room to (seq, text), in order."""
     log: dict[str, list[tuple[int, str]]] = {}
-    with contextlib.closing(sqlite3.connect(data / "hubbub.db")) as database:
-        for (body,) in database.execute("SELECT body FROM batches ORDER BY place"):
-            batch = decode(body)
-            texts = [text for post in batch.posts for text in post.texts]
-            entries = log.setdefault(batch.room, [])
-            assert batch.prev == (entries[-1][0] if entries else 0), "a hole in the log"
-            entries += enumerate(texts, batch.first)
+    with closing(SqliteReader(data / FILE_NAME)) as reader:
+        for room in reader.rooms():
+            entries = log.setdefault(room, [])
+            for batch in batches_of(reader, room):
+                assert batch.prev == (entries[-1][0] if entries else 0), "a hole in the log"
+                texts = [text for post in batch.posts for text in post.texts]
+                entries += enumerate(texts, batch.first)
     return log
+
+
+def batches_of(reader: SqliteReader, room: str) -> Iterator[wire.Batch]:
+    """Yield all batches of a room."""
+    seq, is_more = 0, True
+    while is_more:
+        page = reader.read(room, wire.Mode.AFTER, seq, HISTORY_ENTRIES_MAX)
+        for body in page.batches:
+            batch = wire.decode_batch(body)
+            seq = wire.last_seq(batch)
+            yield batch
+        is_more = page.more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broker import history
 from broker.core import Core, Facts, Rules
-from broker.log import Committed, PageRead, RoomRecord
+from broker.log import Committed, PageRead, RoomRecord, marks_of
 from broker.sessions import Rate
 from common import wire
 from common.wire import Mode
@@ -51,11 +51,13 @@ def reply_of(core: Core, frames: list[bytes]) -> wire.Payload:
 def commit(core: Core, head: int) -> list[Committed]:
     """Commit what was said in one room, whose last seq is `head`, as a log does."""
     committed = []
-    for proposal in core.take_proposals():
+    proposals = core.take_proposals()
+    for proposal in proposals:
         first, last = head + 1, head + proposal.count
         body = wire.encode(wire.Batch(proposal.room, EPOCH, head, first, proposal.posts))
         committed.append(Committed(proposal, head, first, last, body))
         head = last
+    marks_of(proposals, [batch.first for batch in committed])
     core.committed(committed)
     return committed
 

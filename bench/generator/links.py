@@ -13,6 +13,7 @@ from typing import Final
 READ_BYTES: Final = 256 * 1024
 DRAIN_BYTES: Final = 4 * 1024 * 1024
 _SCRATCH: Final = bytearray(DRAIN_BYTES)
+_VIEW: Final = memoryview(_SCRATCH)
 
 
 class Lost(Exception):
@@ -94,10 +95,10 @@ class Link:
                 size = self.tcp.recv_into(_SCRATCH, DRAIN_BYTES, socket.MSG_TRUNC)
                 self.drained_bytes += size
             else:
-                data = self.tcp.recv(READ_BYTES)
-                size = len(data)
-                if data:
-                    self.take(data)
+                # Not recv(): it would ask the kernel for memory of this size each time.
+                size = self.tcp.recv_into(_SCRATCH, READ_BYTES)
+                if size:
+                    self.take(bytes(_VIEW[:size]))
         except BlockingIOError:
             return
         except OSError as error:
@@ -120,22 +121,22 @@ class Net:
         take: Callable[[bytes], None] | None,
         lost: Callable[[], None] | None = None,
     ) -> Link:
-        """Connect to the server; loopback answers at once. Raises `Lost`.
+        """Begin to connect; what is written before the server accepts waits for it.
 
-        With `lost` it does not wait: what is written meanwhile goes when the connection stands.
+        A server whose listen queue is full drops who comes, and TCP tries again after a second:
+        nobody else shall wait for that. Raises `Lost`.
         """
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         tcp = socket.socket(family, socket.SOCK_STREAM)
+        tcp.setblocking(False)
         try:
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            tcp.setblocking(lost is None)
             error_number = tcp.connect_ex((self._host, port))
             if error_number not in {0, errno.EINPROGRESS}:
                 raise OSError(error_number, os.strerror(error_number))
         except OSError as error:
             tcp.close()
             raise Lost(f"no connection to port {port}: {error}") from error
-        tcp.setblocking(False)
         link = Link(self, tcp, take, lost)
         self._links[link.fd] = link
         self._epoll.register(link.fd, select.EPOLLIN)

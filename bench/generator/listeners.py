@@ -62,15 +62,19 @@ class _Marked:
 
 
 class Drained(_Marked):
-    """A listener whose bytes are dropped in the kernel."""
+    """A listener whose bytes are dropped in the kernel once it has read the mark."""
 
-    def __init__(self, room: Room, link: Link, mark: bytes) -> None:
+    def __init__(self, room: Room, link: Link, mark: bytes, ping: bytes, pong: bytes) -> None:
         super().__init__(room, link, mark)
+        self._ping = ping
+        self._pong = pong
         self._early_bytes = 0
         link.take = self._take
         room.drained.append(self)
 
     def _take(self, data: bytes) -> None:
+        if self._ping and self._ping in data:  # So small that TCP does not cut it.
+            self.link.write(self._pong)
         rest = self._after_mark(data)
         if rest is not None:
             self._early_bytes = len(rest)

@@ -19,7 +19,7 @@ from bench.meter import Meter
 from bench.results import Counts, Moment
 from bench.text import make, times_ns
 
-KEEPALIVE_S: Final = 3.0  # Hubbub's broker wants a sign of life within 10 s.
+KEEPALIVE_S: Final = 3.0  # Hubbub's broker wants an answer to its PING within 10 s.
 COURSE_S: Final = 1.0
 MARK_S_MAX: Final = 30.0
 MARKS_AT_ONCE: Final = 8  # Of one talker: below every protocol's window.
@@ -64,6 +64,7 @@ class Load:
         before, start_s = self._meter.read(), time.monotonic()
         sampled = set(np.linspace(0, orders.members - 1, orders.sample).astype(int).tolist())
         rooms_count = len(orders.rooms)
+        pong = b"".join(say.data for say in dialect.keepalive)
 
         def joins() -> Iterator[Conversation[Ear]]:
             for place in range(rooms_count * orders.members):
@@ -82,7 +83,8 @@ class Load:
                     arrivals=self._arrivals,
                 )
             else:
-                Drained(room, client.links[client.value.channel], self._mark)
+                link = client.links[client.value.channel]
+                Drained(room, link, self._mark, dialect.ping, pong)
 
         heard_bytes = bring_in(
             self._net,
@@ -90,6 +92,7 @@ class Load:
             dialect,
             joins(),
             at_once=orders.connecting,
+            turn=self._turn,
             settle=settle,
         )
         seconds = time.monotonic() - start_s
@@ -113,6 +116,7 @@ class Load:
             dialect,
             speaks,
             at_once=orders.connecting,
+            turn=self._turn,
             settle=give_voice,
         )
         self._talkers = [voices[place] for place in sorted(voices)]
@@ -150,16 +154,20 @@ class Load:
         talker.ack_times_ns.clear()
 
     # --- through ------------------------------------------------------------
-    def _turn(self, wait_s: float) -> None:
-        self._net.poll(wait_s)
+    def _turn(self, wait_s: float) -> int:
+        """Serve every link that is ready; return how many were."""
+        ready_count = self._net.poll(wait_s)
         now_s = time.monotonic()
-        if now_s > self._keepalive_at_s and self._dialect.keepalive:
+        # Who idles reads all, and answers as clients do.
+        is_drained = bool(self._dialect.keepalive) and not self._orders.idle_s
+        if now_s > self._keepalive_at_s and is_drained:
             self._keepalive_at_s = now_s + KEEPALIVE_S
             says = list(self._dialect.keepalive)
             for client in self._clients:
                 say_all(says, client.links)
             for talker in self._talkers:
                 say_all(says, talker.links)
+        return ready_count
 
     def _idle(self) -> None:
         """Say nothing but what keeps everybody in."""
@@ -242,7 +250,7 @@ class Load:
     def _settle(self, loop: Loop) -> int:
         """Wait for what is under way; return when the last text was heard."""
         give_up_s = time.monotonic() + self._orders.settle_s
-        ping_bytes = self._dialect.ping_bytes
+        ping_bytes = len(self._dialect.ping)
         while time.monotonic() < give_up_s:
             is_heard = self._heard == loop.said
             is_settled = not self._dialect.acknowledges or self._acknowledged() >= loop.said
@@ -256,14 +264,14 @@ class Load:
         """Check the sample in full, and everybody's bytes; return how many orders are too many."""
         differing = 0
         for room in self._rooms:
-            said = {talker.index: talker.said[room.index] for talker in self._talkers}
+            said = {talker.index: int(talker.said[room.index]) for talker in self._talkers}
             for sample in room.samples:
                 sample.book()
                 sample.ledger.close(counts, said)
             differing += len({sample.ledger.digest() for sample in room.samples}) - 1
             texts = sum(said.values())
             for listener in room.drained:
-                missing = missing_bytes(room, listener, self._dialect.ping_bytes)
+                missing = missing_bytes(room, listener, len(self._dialect.ping))
                 text_bytes = max(1.0, room.samples[0].bytes_since_mark / max(1, texts))
                 if missing > 0:
                     counts.lost += max(1, round(missing / text_bytes))

@@ -72,9 +72,12 @@ def bring_in(
     conversations: Iterator[Conversation[T]],
     *,
     at_once: int,
+    turn: Callable[[float], int],
     settle: Callable[[int, Arrived[T]], None],
 ) -> int:
     """Run every conversation, `at_once` at a time; return the bytes heard on the way in.
+
+    `turn` serves all links, those of clients that are in too, and returns how many were ready.
 
     `settle` is given each client's place in the order of beginning, in the moment it is in,
     before anything else is read from its connections. Raises `Unexpected`, `links.Lost`.
@@ -98,7 +101,7 @@ def bring_in(
                 break
             done = partial(arrived, len(newcomers))
             newcomers.append(_Newcomer(net, ports, conversation, done))
-        if here < len(newcomers) and net.poll(1.0):
+        if here < len(newcomers) and turn(1.0):
             progress_s = time.monotonic()
         elif time.monotonic() > progress_s + STALL_S_MAX:
             raise Unexpected(f"{len(newcomers) - here} clients do not get in; {here} are")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -51,11 +52,10 @@ class Timetable:
 def pauses_s() -> Iterator[float]:
     """Yield how long libzmq waits before each attempt to connect again, with our client's options.
 
-    RECONNECT_IVL, then twice as long each time, up to RECONNECT_IVL_MAX. Where the latter is set
-    libzmq 4.3.5 adds no jitter (stream_connecter_base.cpp, get_new_reconnect_ivl): clients that
-    lost their broker at the same time come back at the same time.
+    RECONNECT_IVL, which each client draws for itself, then twice as long each time, up to
+    RECONNECT_IVL_MAX (stream_connecter_base.cpp, get_new_reconnect_ivl).
     """
-    pause_ms = RECONNECT_MS
+    pause_ms = RECONNECT_MS + secrets.randbelow(RECONNECT_MS)
     while True:
         yield pause_ms / 1_000
         pause_ms = min(2 * pause_ms, RECONNECT_MS_MAX)

@@ -6,11 +6,12 @@ import time
 from collections import deque
 from typing import Final
 
-from bench.dialect import Heard, Voice
+import numpy as np
+
+from bench.dialect import Heard, Post, Voice
 from bench.generator.links import Link
 from bench.text import Maker, make
 
-RUN_MAX: Final = 64  # Texts for different rooms that a talker writes in one go.
 MARKER: Final = 0xFFFF  # The sender of the mark.
 
 
@@ -30,11 +31,13 @@ class Talker:
         self.index = index
         self.voice = voice
         self.links = links
-        self.said = [0] * rooms_count  # Texts said to each room: the next one's number.
+        self.said = np.zeros(rooms_count, np.int64)  # Texts to each room: the next one's number.
         self.acknowledged = 0
         self.ack_times_ns: list[tuple[int, int]] = []  # Meant to be said, settled.
         self._under_way: deque[tuple[int, int]] = deque()  # Texts, and when they were meant.
-        self._room = index % rooms_count
+        self._rooms_count = rooms_count
+        self._rooms = np.arange(2 * rooms_count) % rooms_count  # A round from any room on.
+        self._room = index % rooms_count  # Whose turn it is.
         self._size = size
         self._maker = Maker(index, size, coalesce)
         for channel, link in enumerate(links):
@@ -68,43 +71,35 @@ class Talker:
     def say(self, count: int, meant_ns: int, *, is_tracked: bool) -> None:
         """Say texts to the room whose turn it is, in one go."""
         room = self._room
-        number = self.said[room]
+        number = int(self.said[room])
         if count == 1:
             texts = make(self.index, number, meant_ns, self._size)
         else:
             texts = self._maker.make(number, count, meant_ns)
         self.said[room] = number + count
-        self._room = (room + 1) % len(self.said)
+        self._room = (room + 1) % self._rooms_count
+        self._write([(room, texts, count)])
         if is_tracked:
             self._under_way.append((count, meant_ns))
-        for say in self.voice.say(room, texts, count):
-            self.links[say.channel].write(say.data)
 
-    def say_run(self, count: int, meant_ns: int, *, is_tracked: bool) -> int:
-        """Say one text each to the next rooms, in one write; return to how many."""
-        parts: dict[int, list[bytes]] = {}
-        said = 0
-        rooms_count = len(self.said)
-        while said < count and self.voice.free() > 0:
-            room = self._room
-            number = self.said[room]
-            self.said[room] = number + 1
-            self._room = (room + 1) % rooms_count
-            if is_tracked:
-                self._under_way.append((1, meant_ns))
-            text = make(self.index, number, meant_ns, self._size)
-            for say in self.voice.say(room, text, 1):
-                parts.setdefault(say.channel, []).append(say.data)
-            said += 1
-        for channel, datas in parts.items():
-            self.links[channel].write(b"".join(datas))
-        return said
+    def say_round(self, count: int, meant_ns: int, *, is_tracked: bool) -> None:
+        """Say one text each to the next rooms, at most all of them, in one go."""
+        rooms = self._rooms[self._room : self._room + count]
+        texts = self._maker.make_each(self.said[rooms], meant_ns)
+        self.said[rooms] += 1
+        self._room = (self._room + count) % self._rooms_count
+        self._write([(room, text, 1) for room, text in zip(rooms.tolist(), texts, strict=True)])
+        if is_tracked:
+            self._under_way.append((count, meant_ns))
 
     def mark(self, room: int, text: bytes) -> None:
         """Say the mark to a room."""
-        for say in self.voice.say(room, text, 1):
-            self.links[say.channel].write(say.data)
+        self._write([(room, text, 1)])
         self._under_way.append((1, 0))
+
+    def _write(self, posts: list[Post]) -> None:
+        for say in self.voice.say(posts):
+            self.links[say.channel].write(say.data)
 
 
 class ClosedLoop:
@@ -116,9 +111,12 @@ class ClosedLoop:
         self._talkers = talkers
         self._window = window
         self._is_tracked = is_tracked
-        self._is_hot = len(talkers[0].said) == 1
+        rooms_count = len(talkers[0].said)
+        self._is_hot = rooms_count == 1
         # Whoever waits until a whole block fits makes few large ones, as a full queue does.
-        self._block = max(1, min(coalesce if self._is_hot else RUN_MAX, window // len(talkers)))
+        self._block = max(1, min(coalesce, window // len(talkers)))
+        if not self._is_hot:  # At most a round: one text for each room.
+            self._block = min(self._block, rooms_count)
         self._next = 0
         self.said = 0
 
@@ -134,11 +132,9 @@ class ClosedLoop:
                 continue
             idle = 0
             meant_ns = time.monotonic_ns()
-            if self._is_hot:
-                talker.say(block, meant_ns, is_tracked=self._is_tracked)
-                self.said += block
-            else:
-                self.said += talker.say_run(block, meant_ns, is_tracked=self._is_tracked)
+            say = talker.say if self._is_hot else talker.say_round
+            say(block, meant_ns, is_tracked=self._is_tracked)
+            self.said += block
 
     def wait_s(self) -> float:
         """Return how long nothing is to be said by itself."""

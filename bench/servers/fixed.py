@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from bench.dialect import Heard, Say, Unexpected
+from bench.dialect import Heard, Post, Say, Unexpected
 from bench.servers.reading import Cut
 from bench.text import framed
 
@@ -112,9 +113,11 @@ class FixedVoice:
         """Return how many texts the protocol's own window lets out now."""
         return UNBOUNDED
 
-    def say(self, room: int, texts: bytes, count: int) -> list[Say]:
-        """Return what sends `count` texts of one size."""
-        return [Say(self.channel, framed(self._heads[room], texts, count, self._tail))]
+    def say(self, posts: Sequence[Post]) -> list[Say]:
+        """Return what sends the texts, one message each."""
+        heads, tail = self._heads, self._tail
+        data = [framed(heads[room], texts, count, tail) for room, texts, count in posts]
+        return [Say(self.channel, b"".join(data))]
 
     def feed(self, heard: Heard) -> list[int]:  # noqa: ARG002 - the signature is the interface's
         """Forget what came: this server acknowledges nothing and asks nothing of talkers."""
@@ -129,9 +132,9 @@ class AnsweredVoice(FixedVoice, ABC):
         self._cut = cut
         self._answer = b""
 
-    def say(self, room: int, texts: bytes, count: int) -> list[Say]:
-        """Return what sends `count` texts, after the answers that are due."""
-        says = super().say(room, texts, count)
+    def say(self, posts: Sequence[Post]) -> list[Say]:
+        """Return what sends the texts, after the answers that are due."""
+        says = super().say(posts)
         if self._answer:
             says.insert(0, Say(self.channel, self._answer))
             self._answer = b""

@@ -9,8 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,7 @@ from typing import Final
 import msgspec
 
 from bench import zmtp
-from bench.dialect import Conversation, Ear, Heard, Say, Unexpected, Voice
+from bench.dialect import Conversation, Ear, Heard, Post, Say, Unexpected, Voice
 from bench.servers.process import descendants
 from bench.target import Target
 from bench.text import framed, unframed
@@ -56,7 +55,16 @@ class _Batch(msgspec.Struct, array_like=True, gc=False, tag=1):
     posts: list[_Post]
 
 
+class _Ack(msgspec.Struct, array_like=True, gc=False):
+    """A `wire.Ack` whose places stay as they came."""
+
+    number: int
+    kept: msgspec.Raw
+
+
 _decode = msgspec.msgpack.Decoder(_Batch | wire.Presence).decode
+_decode_ack = msgspec.msgpack.Decoder(_Ack).decode
+_ACK_HEAD: Final = wire.REPLY_HEADS[wire.Ack]
 
 
 class HubbubEar:
@@ -69,6 +77,7 @@ class HubbubEar:
         self._frames = frames
         self._topic_bytes = topic_bytes
         self._text_head = _text_head(text_bytes)
+        self._lone_head = _list_head(1) + self._text_head
         self._stride = len(self._text_head) + text_bytes
         self._texts: list[bytes] = []
 
@@ -84,6 +93,9 @@ class HubbubEar:
 
     def _take(self, texts: bytes) -> int:
         """Take a MessagePack array of texts of one size; return how many there are."""
+        if texts.startswith(self._lone_head):
+            self._texts.append(texts[len(self._lone_head) :])
+            return 1
         count = len(texts) // self._stride
         list_head = _list_head(count)
         if texts[: len(list_head)] != list_head:
@@ -102,6 +114,7 @@ class HubbubEar:
         return [Say(ROOMS, answers)] if answers else []
 
 
+@cache
 def _text_head(size: int) -> bytes:
     """Return what stands before a text of this size: MessagePack."""
     return _encode("x" * size)[:-size]
@@ -120,33 +133,40 @@ class HubbubVoice:
         self._frames = frames
         head = wire.MAGIC + bytes([wire.Command.SEND]) + token
         self._head = zmtp.head(len(head), more=True) + head
-        self._rooms = [_encode(room) + _encode(int(wire.Kind.TEXT)) for room in rooms]
-        self._counts: deque[int] = deque()  # Texts of each SEND under way.
+        kind = _encode(int(wire.Kind.TEXT))
+        self._post_heads = [_list_head(3) + _encode(room) + kind for room in rooms]
+        self._counts: dict[int, int] = {}  # Texts of each SEND under way, by its number.
         self._number = 0  # Of the last SEND.
 
     def free(self) -> int:
-        """Return how many more SENDs may be under way."""
-        return SENDS_IN_FLIGHT_MAX - len(self._counts)
+        """Return how many texts fit the SENDs that may still be under way."""
+        return (SENDS_IN_FLIGHT_MAX - len(self._counts)) * SEND_TEXTS_MAX
 
-    def say(self, room: int, texts: bytes, count: int) -> list[Say]:
-        """Return one SEND: what a client's queue holds for a room goes at once."""
-        assert count <= SEND_TEXTS_MAX
+    def say(self, posts: Sequence[Post]) -> list[Say]:
+        """Return one SEND: what a client's queue holds goes at once."""
         self._number += 1
-        self._counts.append(count)
-        size = len(texts) // count
-        payload = b"\x94" + _encode(self._number) + self._rooms[room] + _list_head(count)
-        payload += framed(_text_head(size), texts, count, b"")
+        self._counts[self._number] = sum(count for _, _, count in posts)
+        assert self._counts[self._number] <= SEND_TEXTS_MAX
+        _, texts, count = posts[0]
+        text_head = _text_head(len(texts) // count)
+        parts = [_list_head(2), _encode(self._number), _list_head(len(posts))]
+        for room, texts, count in posts:
+            parts += (
+                self._post_heads[room],
+                _list_head(count),
+                framed(text_head, texts, count, b""),
+            )
+        payload = b"".join(parts)
         return [Say(COMMANDS, self._head + zmtp.head(len(payload)) + payload)]
 
     def feed(self, heard: Heard) -> list[int]:
-        """Take ACKs: ACKs come in the order of the log, which is that of sending per room."""
+        """Take ACKs. Those of one drain may come in any order, but then all at once."""
         settled = []
         for frames in self._frames[heard.channel].feed(heard.data):
             if heard.channel == COMMANDS:
-                reply = _reply(frames)
-                if type(reply) is not wire.Ack:
-                    raise Unexpected(f"a SEND was answered with {reply}")
-                settled.append(self._counts.popleft())
+                if frames[0] != _ACK_HEAD:
+                    raise Unexpected(f"a SEND was answered with {_reply(frames)}")
+                settled.append(self._counts.pop(_decode_ack(frames[1]).number))
         return settled
 
 
@@ -157,7 +177,7 @@ class HubbubDialect:
     acknowledges = True
     keepalive = (Say(ROOMS, zmtp.pong()),)
     is_same_for_all = True
-    ping_bytes = 9
+    ping = zmtp.ping()
 
     def __init__(self, text_bytes: int) -> None:
         self.text_bytes = text_bytes
@@ -181,8 +201,7 @@ class HubbubDialect:
     def speak(self, index: int, rooms: list[str]) -> Conversation[Voice]:
         """Converse until every room is joined; nothing is subscribed but the inbox."""
         token, links = yield from _enter(f"t{index:05d}")
-        for room in rooms:
-            yield from _join(links, token, room)
+        yield from _join_all(links, token, rooms)
         return HubbubVoice(links, token, rooms)
 
 
@@ -215,6 +234,21 @@ def _join(links: Links, token: bytes, room: str) -> Conversation[wire.Joined]:
     joined = yield from _ask(links, _command(token, wire.Join(2, room)), wire.Joined)
     assert isinstance(joined, wire.Joined)
     return joined
+
+
+def _join_all(links: Links, token: bytes, rooms: list[str]) -> Conversation[None]:
+    """Say all JOINs at once; every room would cost a round trip otherwise."""
+    joins = [_command(token, wire.Join(2, room)) for room in rooms]
+    says = [Say(COMMANDS, b"".join(join.data for join in joins))]
+    left = len(rooms)
+    while left:
+        heard = yield says
+        says = []
+        for frames in links[heard.channel].feed(heard.data):
+            if heard.channel == COMMANDS:
+                if type(reply := _reply(frames)) is not wire.Joined:
+                    raise Unexpected(f"Joined was expected, not {reply}")
+                left -= 1
 
 
 def _ask(

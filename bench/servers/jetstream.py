@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bench.dialect import Conversation, Dialect, Ear, Heard, Say, Unexpected, Voice
+from bench.dialect import Conversation, Dialect, Ear, Heard, Post, Say, Unexpected, Voice
 from bench.servers import process
 from bench.servers.nats import OTHER, PING, PONG, REFUSAL, NatsVoice, answer_to, connect, subject
 from bench.servers.reach import converse
@@ -65,10 +65,10 @@ class JetStreamVoice(NatsVoice):
         """Return how many more may be under way."""
         return PENDING_MAX - self._pending
 
-    def say(self, room: int, texts: bytes, count: int) -> list[Say]:
-        """Return what publishes `count` texts."""
-        self._pending += count
-        return super().say(room, texts, count)
+    def say(self, posts: Sequence[Post]) -> list[Say]:
+        """Return what publishes the texts."""
+        self._pending += sum(count for _, _, count in posts)
+        return super().say(posts)
 
     def feed(self, heard: Heard) -> list[int]:
         """Take bytes that came; return a 1 for each acknowledgement."""
@@ -95,7 +95,7 @@ class JetStreamDialect:
     acknowledges = True
     keepalive: tuple[Say, ...] = (Say(0, PONG),)
     is_same_for_all = False  # Each is told where it stands itself.
-    ping_bytes = len(PING)
+    ping = PING
 
     def __init__(self, target: Target) -> None:
         self.text_bytes = target.text_bytes

@@ -73,7 +73,7 @@ class MqttDialect:
     acknowledges = False
     keepalive: tuple[Say, ...] = ()
     is_same_for_all = True
-    ping_bytes = 0
+    ping = b""
 
     def __init__(self, target: Target) -> None:
         self.text_bytes = target.text_bytes

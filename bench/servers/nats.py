@@ -95,7 +95,7 @@ class NatsDialect:
     # A PONG unasked is taken like one that was asked for: it settles a PING nobody has read.
     keepalive: tuple[Say, ...] = (Say(0, PONG),)
     is_same_for_all = True
-    ping_bytes = len(PING)
+    ping = PING
 
     def __init__(self, target: Target) -> None:
         self.text_bytes = target.text_bytes

@@ -94,7 +94,7 @@ class IrcDialect:
     # The server asks those who were silent for two minutes; whoever says this is never asked.
     keepalive: tuple[Say, ...] = (Say(0, f"PONG {NAME}\r\n".encode()),)
     is_same_for_all = True
-    ping_bytes = len(f"PING :{NAME}\r\n")
+    ping = f"PING :{NAME}\r\n".encode()
 
     def __init__(self, target: Target) -> None:
         self._host = target.host

@@ -44,7 +44,7 @@ class ProxyDialect:
     acknowledges = False
     keepalive: tuple[Say, ...] = ()  # libzmq sends no heartbeats unless told to.
     is_same_for_all = True
-    ping_bytes = 0
+    ping = b""
 
     def __init__(self, target: Target) -> None:
         self.text_bytes = target.text_bytes

@@ -28,7 +28,7 @@ class PubSubDialect:
     acknowledges = True
     keepalive: tuple[Say, ...] = ()  # As it ships, the server waits for ever.
     is_same_for_all = True
-    ping_bytes = 0
+    ping = b""
 
     def __init__(self, target: Target) -> None:
         self.text_bytes = target.text_bytes

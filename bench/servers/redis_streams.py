@@ -65,7 +65,7 @@ class StreamsDialect:
     acknowledges = True
     keepalive: tuple[Say, ...] = ()
     is_same_for_all = False  # Each is told where it stands itself.
-    ping_bytes = 0
+    ping = b""
 
     def __init__(self, target: Target) -> None:
         self.text_bytes = target.text_bytes

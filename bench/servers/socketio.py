@@ -77,7 +77,7 @@ class SocketIoDialect:
     # One that nobody asked for is forgotten, so that it may also answer a PING that nobody read.
     keepalive: tuple[Say, ...] = (Say(0, _PONG),)
     is_same_for_all = True
-    ping_bytes = len(_PING)
+    ping = _PING
 
     def __init__(self, target: Target) -> None:
         self._host = f"{target.host}:{target.ports[0]}"

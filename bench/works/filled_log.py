@@ -61,14 +61,14 @@ class Filler:
         size = self._text_bytes
         texts = [joined[start : start + size] for start in range(0, len(joined), size)]
         ts = time.time_ns() // 1_000_000
-        proposals = []
+        proposals: list[Proposal] = []
         for start in range(0, count, TEXTS_PER_BATCH):
-            proposal = Proposal(ROOM)
+            proposal = Proposal(ROOM, len(proposals))
             in_batch = texts[start : start + TEXTS_PER_BATCH]
             for offset in range(0, len(in_batch), TEXTS_PER_POST):
                 said = in_batch[offset : offset + TEXTS_PER_POST]
                 if has_sends:
-                    proposal.sends.append(self._sent(len(proposal.posts), offset))
+                    proposal.sends.append(self._sent(proposal.index, offset, ts))
                 nick = f"nick-{len(proposal.posts)}"
                 proposal.posts.append(Post(ts, nick, Kind.TEXT, said))
             proposal.count = len(in_batch)
@@ -77,10 +77,10 @@ class Filler:
         self._log.follow()
         self.count += count
 
-    def _sent(self, post_index: int, offset: int) -> Sent:
+    def _sent(self, proposal_index: int, offset: int, ts: int) -> Sent:
         self._sends += 1
         sender = self._senders[self._sends % SENDERS]
-        return Sent(sender, self._sends // SENDERS, post_index, offset, None)
+        return Sent(sender, self._sends // SENDERS, [(proposal_index, offset, ts)], None)
 
     def close(self) -> None:
         """Release the log; what waits in its write-ahead log is folded into the file."""

@@ -35,10 +35,14 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "fanout", Fanout(subscribers=500, window=WINDOW, duration_s=SHORT_S, warmup_s=1.0), FAST
     ),
     "rooms-200x5": Scenario(
-        "rooms", Rooms(rooms=200, members=5, senders=64, duration_s=SHORT_S, warmup_s=1.0), QUIET
+        "rooms",
+        Rooms(rooms=200, members=5, senders=64, window=WINDOW, duration_s=SHORT_S, warmup_s=1.0),
+        QUIET,
     ),
     "rooms-1000x2": Scenario(
-        "rooms", Rooms(rooms=1_000, members=2, senders=64, duration_s=SHORT_S, warmup_s=1.0), QUIET
+        "rooms",
+        Rooms(rooms=1_000, members=2, senders=64, window=WINDOW, duration_s=SHORT_S, warmup_s=1.0),
+        QUIET,
     ),
     # Requests under way are the same for all; only Hubbub's carry several texts, as its client
     # library's do. The next three are the same without that.
@@ -67,7 +71,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     ),
     "connect-2000": Scenario(
         "connect",
-        Connect(clients=2_000, concurrency=1_024, who=True, idle_s=10.0),
+        # More at once than this, and ngircd resets connections.
+        Connect(clients=2_000, concurrency=64, who=True, idle_s=30.0),
         ("hubbub", "ngircd"),
     ),
 }

@@ -12,6 +12,7 @@ import zmq
 
 from common import limits, wire
 from common.wire import MAGIC, Command, Kind, Mode
+from tests import saying
 from tests.broker_process import BrokerProcess
 from tests.raw_peer import RawPeer
 from tests.waiting import eventually
@@ -31,8 +32,8 @@ def bystander(broker: BrokerProcess) -> Iterator[RawPeer]:
         joined = peer.join("quiet")
         live = broker.children()["live"]
         yield peer
-        ack = peer.ask(wire.Send(1, "quiet", Kind.TEXT, ["all is well"]), wire.Ack)
-        assert ack.first == joined.head + 1
+        ack = peer.ask(saying.send(1, "quiet", ["all is well"]), wire.Ack)
+        assert ack.kept[0].first == joined.head + 1
         peer.await_texts("all is well")
         assert broker.children()["live"] == live
 
@@ -114,11 +115,11 @@ def test_payloads_that_are_not_a_send_are_refused(peer: RawPeer, payload: bytes)
 def test_a_text_with_nul_is_refused_and_the_next_is_taken(peer: RawPeer) -> None:
     """A refused text uses up its number; the session goes on."""
     peer.join("cellar")
-    refusal = peer.ask(wire.Send(1, "cellar", Kind.TEXT, ["a\0b"]), wire.Error)
+    refusal = peer.ask(saying.send(1, "cellar", ["a\0b"]), wire.Error)
     assert (refusal.id, refusal.code) == (1, "text_invalid")
-    refusal = peer.ask(wire.Send(2, "cellar", Kind.TOPIC, ["t" * 301]), wire.Error)
+    refusal = peer.ask(saying.send(2, "cellar", ["t" * 301], Kind.TOPIC), wire.Error)
     assert (refusal.id, refusal.code) == (2, "text_invalid")
-    assert peer.ask(wire.Send(3, "cellar", Kind.TEXT, ["fine"]), wire.Ack).first > 0
+    assert peer.ask(saying.send(3, "cellar", ["fine"]), wire.Ack).kept[0].first > 0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_a_text_with_nul_is_refused_and_the_next_is_taken(peer: RawPeer) -> None
     [
         wire.Join(7, "lobby"),
         wire.Part(7, "lobby"),
-        wire.Send(7, "lobby", Kind.TEXT, ["x"]),
+        saying.send(7, "lobby", ["x"]),
         wire.Who(7, "lobby"),
         wire.Rooms(7),
         wire.SetNick(7, "x"),
@@ -162,7 +163,7 @@ def test_invalid_rooms(peer: RawPeer, room: str) -> None:
 def test_a_room_that_one_has_not_joined(peer: RawPeer) -> None:
     """Nobody writes, leaves or looks where they don't belong."""
     for command in (
-        wire.Send(1, "lobby", Kind.TEXT, ["x"]),
+        saying.send(1, "lobby", ["x"]),
         wire.Part(1, "lobby"),
         wire.Who(1, "lobby"),
     ):
@@ -246,9 +247,9 @@ def test_foreign_subscriptions_receive_nothing(broker: BrokerProcess, peer: RawP
         # One that is admitted, at the end: when its head comes, the others have been judged.
         spy.hello(f"spy-{spy.instance}")
         spy.join("elsewhere")
-        peer.ask(wire.Send(1, "lobby", Kind.TEXT, ["secret"]), wire.Ack)
+        peer.ask(saying.send(1, "lobby", ["secret"]), wire.Ack)
         peer.await_texts("secret")
-        spy.ask(wire.Send(1, "elsewhere", Kind.TEXT, ["mine"]), wire.Ack)
+        spy.ask(saying.send(1, "elsewhere", ["mine"]), wire.Ack)
         spy.await_texts("mine")
 
 

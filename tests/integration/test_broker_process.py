@@ -16,6 +16,7 @@ import pytest
 import zmq
 
 from common import wire
+from tests import saying
 from tests.broker_process import ROOT, BrokerProcess
 from tests.raw_peer import RawPeer
 from tests.waiting import DEADLINE_S, eventually
@@ -157,7 +158,7 @@ def test_a_dead_child_is_restarted(tmp_path: Path, name: str) -> None:
         with RawPeer(broker.port) as peer:
             peer.hello("anna")
             peer.join("lobby")
-            peer.ask(wire.Send(1, "lobby", wire.Kind.TEXT, ["kept"]), wire.Ack)
+            peer.ask(saying.send(1, "lobby", ["kept"]), wire.Ack)
         broker.kill_child(name)
         with RawPeer(broker.port) as peer:
             peer.hello("anna2")
@@ -191,7 +192,7 @@ def test_memory_beyond_the_bound_restarts_live(tmp_path: Path) -> None:
         with RawPeer(broker.port) as peer:
             peer.hello("anna")
             peer.join("lobby")
-            peer.ask(wire.Send(1, "lobby", wire.Kind.TEXT, ["still here"]), wire.Ack)
+            peer.ask(saying.send(1, "lobby", ["still here"]), wire.Ack)
 
 
 def test_half_messages_on_the_history_endpoint_are_bounded(tmp_path: Path) -> None:
@@ -315,18 +316,20 @@ def test_ipv6(tmp_path: Path) -> None:
         with RawPeer(broker.port, "::1") as peer:
             peer.hello("anna")
             joined = peer.join("lobby")
-            peer.ask(wire.Send(1, "lobby", wire.Kind.TEXT, ["six"]), wire.Ack)
+            peer.ask(saying.send(1, "lobby", ["six"]), wire.Ack)
             request = wire.History(1, "lobby", joined.ticket, wire.Mode.BEFORE, 99, 10)
             page, batches = peer.history(request)
             assert isinstance(page, wire.Page)
             assert [post.texts for batch in batches for post in batch.posts] == [["six"]]
 
 
-def test_a_clean_stop_leaves_one_file(tmp_path: Path) -> None:
-    """The write-ahead log is folded into the database, so that a copy of one file is whole."""
+def test_a_clean_stop_leaves_no_loose_ends(tmp_path: Path) -> None:
+    """SQLite's write-ahead log is folded into its file, and no segment has unused space."""
     with BrokerProcess(tmp_path / "data") as broker, RawPeer(broker.port) as peer:
         peer.hello("anna")
         peer.join("lobby")
-        peer.ask(wire.Send(1, "lobby", wire.Kind.TEXT, ["kept"]), wire.Ack)
+        peer.ask(saying.send(1, "lobby", ["kept"]), wire.Ack)
         assert broker.stop() == 0
     assert not (tmp_path / "data" / "hubbub.db-wal").exists()
+    (segment,) = (tmp_path / "data").glob("*.segment")
+    assert 0 < segment.stat().st_size < 1_000

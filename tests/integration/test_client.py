@@ -101,6 +101,27 @@ def test_who_says_no_and_who_does_not_answer(broker: BrokerProcess) -> None:
         connect(broker.address, nick="anna", owner=b"short")
 
 
+def test_texts_for_many_rooms_each_have_their_own_outcome(broker: BrokerProcess) -> None:
+    """They travel in few SENDs; each is kept at its place, or refused without the others."""
+    rooms = [f"r{index:03}" for index in range(300)]
+    with connect(broker.address, nick="anna") as anna:
+        for room in rooms:
+            anna.join(room)
+        posted = {}
+        for text in ("one", "two"):
+            for room in [*rooms, "foreign"]:
+                posted[room, text] = anna.post(room, text)
+        for room in rooms:
+            places = [posted[room, text].result(WAIT_S) for text in ("one", "two")]
+            assert [(place.room, place.seq) for place in places] == [(room, 1), (room, 2)]
+        for text in ("one", "two"):
+            with pytest.raises(Refused) as caught:
+                posted["foreign", text].result(WAIT_S)
+            assert caught.value.code == "not_member"
+        for room in rooms[:: len(rooms) - 1]:
+            assert [entry.text for entry in anna.history(room)] == ["one", "two"]
+
+
 def test_nothing_is_lost_doubled_or_moved_while_live_is_killed(broker: BrokerProcess) -> None:
     count = 1500
     with connect(broker.address, nick="anna") as anna, connect(broker.address, nick="bob") as bob:

@@ -10,7 +10,8 @@ import zmq
 
 from common import wire
 from common.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX
-from common.wire import Kind, Mode
+from common.wire import Mode
+from tests import saying
 from tests.broker_process import BrokerProcess
 from tests.raw_peer import RawPeer
 
@@ -36,7 +37,7 @@ def question(anna: RawPeer) -> wire.History:
     """Return a question whose answer is as large as any."""
     joined = anna.join("big")
     for number in range(1, HISTORY_BYTES_MAX // 60_000 + 1):
-        anna.ask(wire.Send(number, "big", Kind.TEXT, ["x" * 4_000] * 15), wire.Ack)
+        anna.ask(saying.send(number, "big", ["x" * 4_000] * 15), wire.Ack)
     return wire.History(1, "big", joined.ticket, Mode.AFTER, 0, HISTORY_ENTRIES_MAX)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from common import wire
 from common.wire import Changes, Presence
+from tests import saying
 from tests.broker_process import ROOT, BrokerProcess
 from tests.raw_peer import RawPeer
 from tests.waiting import DEADLINE_S
@@ -84,7 +85,7 @@ def test_a_killed_client_leaves(anna: RawPeer, victim: subprocess.Popen[bytes]) 
     told(anna, lambda changes: changes.joined == ["victim"])
     victim.kill()
     assert told(anna, lambda changes: changes.left == ["victim"]).users == 1
-    anna.ask(wire.Send(1, "lobby", wire.Kind.TEXT, ["we go on"]), wire.Ack)
+    anna.ask(saying.send(1, "lobby", ["we go on"]), wire.Ack)
     anna.await_texts("we go on")
 
 
@@ -190,7 +191,7 @@ def test_whoever_comes_and_goes_at_once_is_not_told(broker: BrokerProcess, anna:
     with RawPeer(broker.port) as script:
         script.hello("script")
         script.send(wire.Join(1, "lobby"))
-        script.send(wire.Send(1, "lobby", wire.Kind.TEXT, ["done"]))
+        script.send(saying.send(1, "lobby", ["done"]))
         script.send(wire.Bye(2))
         # The ACK waits for the commit, and may so be overtaken.
         answers = {type(script.receive()) for _ in range(3)}

@@ -175,23 +175,34 @@ def test_make_run_takes_lines_from_a_pipe(tmp_path: Path) -> None:
     assert (tmp_path / "data" / FILE_NAME).is_file()
 
 
+def copy_segments(source: Path, target: Path) -> None:
+    """Copy the segments as they are."""
+    for path in sorted(source.glob("*.segment")):
+        shutil.copy(path, target)
+
+
 def test_a_restored_backup_is_told_to_clients(tmp_path: Path) -> None:
     """A copy made while the broker ran, put back as the README says: clients start over."""
-    data, backup = tmp_path / "data", tmp_path / "hubbub-copy.db"
+    data, backup = tmp_path / "data", tmp_path / "copy"
     with BrokerProcess(data) as broker, connect(broker.address, nick="bob") as bob:
         port, epoch = broker.port, bob.status().epoch
         bob.join("lobby")
         bob.send("lobby", "in the backup")
+        backup.mkdir()
+        copy_segments(data, backup)
+        bob.send("lobby", "between")
         with (
             closing(sqlite3.connect(data / FILE_NAME)) as source,
-            closing(sqlite3.connect(backup)) as copy,
+            closing(sqlite3.connect(backup / FILE_NAME)) as copy,
         ):
             source.backup(copy)
+        copy_segments(data, backup)
         bob.send("lobby", "after it")
         assert 0 == broker.stop()
-        for end in ("", "-wal", "-shm"):
-            (data / f"{FILE_NAME}{end}").unlink(missing_ok=True)
-        shutil.copy(backup, data / FILE_NAME)
+        for path in data.glob("hubbub*"):
+            path.unlink()
+        for path in backup.iterdir():
+            shutil.copy(path, data)
         broker.start(port)
         events = []
         for event in bob.events(DEADLINE_S):
@@ -200,7 +211,9 @@ def test_a_restored_backup_is_told_to_clients(tmp_path: Path) -> None:
                 break
         assert epoch != bob.status().epoch
     after = events[events.index(Reset("lobby")) :]
-    assert ["in the backup"] == [event.text for event in after if isinstance(event, Entry)]
+    assert ["in the backup", "between"] == [
+        event.text for event in after if isinstance(event, Entry)
+    ]
 
 
 def test_copying_the_whole_stopped_folder_keeps_everything(tmp_path: Path) -> None:

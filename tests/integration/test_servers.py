@@ -121,7 +121,7 @@ class Talker(Client):
 
     def say(self, room: int, texts: bytes, count: int) -> None:
         assert self.voice.free() >= count
-        self.write(self.voice.say(room, texts, count))
+        self.write(self.voice.say([(room, texts, count)]))
 
     def has_settled(self, count: int) -> bool:
         for heard in self.hear(0.0):

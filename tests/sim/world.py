@@ -180,18 +180,24 @@ class World:
         if not is_on:
             client.admitted.discard(topic)
             self.core.unsubscribed(topic)
-        elif self.core.subscribed(topic):
+            return
+        greetings = self.core.subscribed(topic)
+        if greetings is not None:
             client.admitted.add(topic)
+            for greeting in greetings:
+                self._tell(client, greeting)
 
     def _publish(self, publication: bytes) -> None:
         topic, _ = wire.split_publication(publication)
         for client in self.clients:
-            if topic not in client.admitted:
-                continue
-            if self.loss and self.chance.random() < self.loss:  # A full queue: dropped silently.
-                self.lost_publications += 1
-            else:
-                client.publications.append(publication)
+            if topic in client.admitted:
+                self._tell(client, publication)
+
+    def _tell(self, client: SimClient, publication: bytes) -> None:
+        if self.loss and self.chance.random() < self.loss:  # A full queue: dropped silently.
+            self.lost_publications += 1
+        else:
+            client.publications.append(publication)
 
     # --- the network --------------------------------------------------------
     def connect(self, client: SimClient) -> None:
@@ -275,12 +281,13 @@ class World:
             joining = client.session.join(room, history_count, None, "join", self.now_s)
             self._do(client, joining)
 
-    def say(self, client: SimClient, room: str) -> None:
-        """Let the program say some texts."""
+    def say(self, client: SimClient, *rooms: str) -> None:
+        """Let the program say some texts, each in one of these rooms."""
         lines = []
         for _ in range(self.chance.randint(1, 5)):
             client.said += 1
             text = f"{client.name} {client.said}"
+            room = self.chance.choice(rooms)
             lines.append(Line(room, Kind.TEXT, text, len(text), text))
         self._do(client, client.session.say(lines, self.now_s))
 
@@ -329,7 +336,7 @@ class World:
 
     def _say_somewhere(self, client: SimClient) -> None:
         if client.rooms:
-            self.say(client, self.chance.choice(sorted(client.rooms)))
+            self.say(client, *sorted(client.rooms))
 
     def _lose_command(self, client: SimClient) -> None:
         """Lose one, as a reconnect that nobody noticed does."""

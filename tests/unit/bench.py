@@ -10,6 +10,7 @@ from broker.sessions import Rate
 from common import wire
 from common.limits import KEY_BYTES
 from common.wire import Batch, Kind, Notice, Payload, Presence, Publication
+from tests import saying
 from tests.unit.logs import MemoryStore, Store
 
 P = TypeVar("P", bound=Payload)
@@ -131,7 +132,7 @@ class Peer:
     def open_inbox(self) -> None:
         """Subscribe to the inbox."""
         self.bench.set_clock()
-        assert self.bench.core.subscribed(self.inbox)
+        assert self.bench.core.subscribed(self.inbox) is not None
 
     def close_inbox(self) -> None:
         """Vanish."""
@@ -171,7 +172,7 @@ class Peer:
     def next_send(self, room: str, *texts: str, kind: Kind = Kind.TEXT) -> wire.Send:
         """Return the next SEND."""
         self.number += 1
-        return wire.Send(self.number - 1, room, kind, list(texts))
+        return saying.send(self.number - 1, room, texts, kind)
 
     def send(self, room: str, *texts: str, kind: Kind = Kind.TEXT) -> wire.Ack:
         """Say texts and return their ACK."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +13,19 @@ from broker.log import (
     Committed,
     Log,
     LogFailed,
-    Mark,
+    Marks,
     PageRead,
     Proposal,
     Reader,
     RoomRecord,
     Sent,
+    Spot,
+    marks_of,
 )
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import DAY_MS, SqliteLog, prepare
 from common.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, SENDS_IN_FLIGHT_MAX
-from common.wire import Batch, Mode, Post, decode_batch, encode, last_seq
+from common.wire import Ack, Batch, Mode, Place, Post, decode_batch, encode, last_seq
 
 
 def proposal(
@@ -34,6 +38,16 @@ def proposal(
     made.count = sum(len(post.texts) for post in posts)
     made.topic = topic
     return made
+
+
+def sent(sender: bytes, number: int, *spots: Spot) -> Sent:
+    """Return a SEND; without spots, one whose post is the first of the append."""
+    return Sent(sender, number, list(spots or [(0, 0, 1)]), None)
+
+
+def mark(number: int, *places: tuple[int, int]) -> bytes:
+    """Return what is remembered of a SEND whose posts are kept at these places: first, ts."""
+    return encode(Ack(number, [Place(*place) for place in places]))
 
 
 def said(*texts: str, ts: int = 1, nick: str = "ann") -> Post:
@@ -60,6 +74,15 @@ class Store(Protocol):
         """Close whatever is open."""
 
 
+def _no_sync(_file: int) -> None:
+    """Do as if it was on the disk."""
+
+
+def _no_space(_file: int) -> None:
+    """Do as if the disk was full."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class SqliteStore:
     """The embedded log in a folder."""
 
@@ -76,6 +99,7 @@ class SqliteStore:
         self._log = SqliteLog(self.path, retain_messages=retain_messages, retain_days=retain_days)
         if self._is_quick:
             self.database.execute("PRAGMA synchronous = OFF")
+            self._log._segments._sync = _no_sync
         return self._log
 
     @property
@@ -90,13 +114,14 @@ class SqliteStore:
         return self._readers[-1]
 
     def fill(self) -> None:
-        """Let the file not grow any more; pages that are free already count as space."""
-        pages = self.database.execute("PRAGMA page_count").fetchone()[0]
-        self.database.execute(f"PRAGMA max_page_count = {pages}")
+        """Let no record be kept, at the last moment: all of it is in the file already."""
+        assert self._log is not None
+        self._log._segments._sync = _no_space
 
     def free(self) -> None:
-        """Let the file grow again."""
-        self.database.execute("PRAGMA max_page_count = 1000000000")
+        """Let records be kept again."""
+        assert self._log is not None
+        self._log._segments._sync = _no_sync if self._is_quick else os.fdatasync
 
     def close(self) -> None:
         """Close the writer and all readers."""
@@ -128,7 +153,7 @@ class MemoryStore:
         self.epoch = 7
         self.secret = bytes(range(32))
         self.rooms: dict[str, _Room] = {}
-        self.marks: dict[bytes, dict[int, Mark]] = {}
+        self.marks: dict[bytes, Marks] = {}
         self.is_full = False
         self.generation = 0
 
@@ -160,7 +185,7 @@ class MemoryLog:
         self._retain_messages = retain_messages
         self._retain_ms = retain_days * DAY_MS
         self.epoch, self.secret = store.epoch, store.secret
-        self._living: dict[bytes, dict[int, Mark]] = {}
+        self._living: dict[bytes, Marks] = {}
         self._committed: list[Committed] = []
 
     def rooms(self) -> list[RoomRecord]:
@@ -171,6 +196,7 @@ class MemoryLog:
         """Keep all of it, or nothing."""
         if self._store.is_full:
             raise LogFailed("the log cannot be written: full")
+        firsts: list[int] = []
         for each in proposals:
             room = self._store.rooms.setdefault(each.room, _Room())
             prev, first, last = room.head, room.head + 1, room.head + each.count
@@ -179,19 +205,20 @@ class MemoryLog:
             room.topic = room.topic if each.topic is None else each.topic
             room.rows.append(_Row(first, last, each.posts[-1].ts, body))
             self._committed.append(Committed(each, prev, first, last, body))
-            for sent in each.sends:
-                living = self.recall(sent.sender)
-                living[sent.number] = Mark(each.room, first + sent.offset, sent.ts)
-                for number in sorted(living)[:-SENDS_IN_FLIGHT_MAX]:
-                    del living[number]
-                self._store.marks[sent.sender] = dict(living)
+            firsts.append(first)
+        for sender, marks in marks_of(proposals, firsts).items():
+            living = self.recall(sender)
+            living.update(marks)
+            for number in sorted(living)[:-SENDS_IN_FLIGHT_MAX]:
+                del living[number]
+            self._store.marks[sender] = dict(living)
 
     def follow(self) -> list[Committed]:
         """Return what is new."""
         committed, self._committed = self._committed, []
         return committed
 
-    def recall(self, sender: bytes) -> dict[int, Mark]:
+    def recall(self, sender: bytes) -> Marks:
         """Return the living memory."""
         return self._living.setdefault(sender, dict(self._store.marks.get(sender, {})))
 

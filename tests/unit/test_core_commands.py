@@ -19,6 +19,7 @@ from common.limits import (
     TOPIC_CHARS_MAX,
 )
 from common.wire import Command, Kind
+from tests import saying
 from tests.unit.bench import FACTS, RULES, Bench, Peer
 from tests.unit.logs import SqliteStore
 
@@ -113,7 +114,7 @@ def test_bye_ends_the_session_at_once(bench: Bench) -> None:
         wire.SetNick(9, "zoe"),
         wire.Join(9, "r"),
         wire.Part(9, "r"),
-        wire.Send(9, "r", Kind.TEXT, ["a"]),
+        saying.send(9, "r", ["a"]),
         wire.Who(9, "r"),
         wire.Rooms(9),
     ],
@@ -266,8 +267,8 @@ def test_send_is_acknowledged_with_its_place(bench: Bench) -> None:
     """Text i has seq first + i; the batch is published once, before the ACK's reader can ask."""
     ann = bench.peer("ann", "r")
     bench.published.clear()
-    assert wire.Ack(1, "r", 1, bench.now_ms) == ann.send("r", "a", "b")
-    assert wire.Ack(2, "r", 3, bench.now_ms) == ann.send("r", "waves", kind=Kind.ACTION)
+    assert saying.acknowledgement(1, 1, bench.now_ms) == ann.send("r", "a", "b")
+    assert saying.acknowledgement(2, 3, bench.now_ms) == ann.send("r", "waves", kind=Kind.ACTION)
     first, second = bench.take(wire.Batch)
     posts = [wire.Post(bench.now_ms, "ann", 0, ["a", "b"])]
     assert wire.Batch("r", bench.log.epoch, 0, 1, posts) == first
@@ -284,7 +285,7 @@ def test_send_is_refused_with_each_of_its_codes(bench: Bench) -> None:
     for texts in topics:
         refused = ann.refused(ann.next_send("r", *texts, kind=Kind.TOPIC))
         assert Code.TEXT_INVALID == refused.code
-    assert 1 == ann.send("r", "x" * TOPIC_CHARS_MAX, kind=Kind.TOPIC).first
+    assert 1 == ann.send("r", "x" * TOPIC_CHARS_MAX, kind=Kind.TOPIC).kept[0].first
 
 
 def test_a_topic_is_the_rooms_from_then_on(bench: Bench) -> None:
@@ -292,7 +293,7 @@ def test_a_topic_is_the_rooms_from_then_on(bench: Bench) -> None:
     ann = bench.peer("ann", "r")
     for topic in ("one", "two"):
         ann.say(ann.next_send("r", topic, kind=Kind.TOPIC))
-    assert [1, 2] == [ack.first for ack in ann.heard() if isinstance(ack, wire.Ack)]
+    assert [1, 2] == [ack.kept[0].first for ack in ann.heard() if isinstance(ack, wire.Ack)]
     assert "two" == ann.join("r").topic
     assert [wire.RoomInfo("r", 1, 2, "two")] == ann.ask(wire.Rooms(1), wire.RoomList).rooms
     bench.start()
@@ -337,7 +338,7 @@ def test_a_list_of_rooms_is_bounded_in_bytes(bench: Bench) -> None:
     names = [f"r{index:04}" for index in range(count)]
     ann = bench.peer("ann", *names)
     for number, name in enumerate(names, 1):
-        ann.ask(wire.Send(number, name, Kind.TOPIC, [topic]), wire.Ack)
+        ann.ask(saying.send(number, name, [topic], Kind.TOPIC), wire.Ack)
     listed: list[str] = []
     is_more = True
     while is_more:
@@ -378,7 +379,7 @@ def test_a_token_that_nobody_has_is_no_session(bench: Bench) -> None:
     (answer,) = bench.replies.pop(b"elsewhere")
     assert isinstance(answer, wire.Error)
     assert Code.NO_SESSION == answer.code
-    assert 1 == ann.send("r", "a").first
+    assert 1 == ann.send("r", "a").kept[0].first
 
 
 def test_answers_follow_the_route_of_the_newest_command(bench: Bench) -> None:
@@ -407,7 +408,7 @@ def test_a_burst_above_the_rate_is_told_to_slow_down(bench: Bench) -> None:
     slow = ann.refused(send)
     assert (2, Code.SLOW_DOWN, True) == (slow.id, slow.code, slow.survives)
     bench.drain(slow.value / 1_000)
-    assert 257 == ann.ask(send, wire.Ack).first
+    assert 257 == ann.ask(send, wire.Ack).kept[0].first
 
 
 def test_numbers_up_to_the_largest_are_taken(bench: Bench) -> None:
@@ -425,12 +426,12 @@ def test_times_do_not_fall_in_a_room(tmp_path_factory: pytest.TempPathFactory) -
     store = SqliteStore(tmp_path_factory.mktemp("log"), is_quick=True)
     bench = Bench(store)
     ann = bench.peer("ann", "r")
-    late = ann.send("r", "a").ts
+    late = ann.send("r", "a").kept[0].ts
     bench.wall_shift_s = -50.0
-    assert late == ann.send("r", "b").ts
+    assert late == ann.send("r", "b").kept[0].ts
     bench.start()
     bob = bench.peer("bob", "r")
-    assert late == bob.send("r", "c").ts
+    assert late == bob.send("r", "c").kept[0].ts
     bench.wall_shift_s = 1.0
-    assert late < bob.send("r", "d").ts
+    assert late < bob.send("r", "d").kept[0].ts
     store.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common import wire
 from common.errors import Code
-from common.wire import Kind
+from tests import saying
 from tests.unit.bench import RULES, Bench, Peer
 
 TOKENS = 4
@@ -81,7 +81,7 @@ def test_no_input_raises_or_touches_another_session(steps: list[tuple[str, Any]]
     """Whatever strangers send, the session beside them stays, talks and keeps its place."""
     bench = Bench(rules=RULES._replace(clients_max=4, rooms_max=5, grace_s=1.0))
     ann = bench.peer("Ann", "r")
-    first = ann.send("r", "before").first
+    first = ann.send("r", "before").kept[0].first
     before = state(ann)
     acts: dict[str, Callable[[Any], object]] = {
         "receive": lambda frames: bench.core.receive(b"stranger", frames),
@@ -100,7 +100,7 @@ def test_no_input_raises_or_touches_another_session(steps: list[tuple[str, Any]]
     bench.store.free()
     bench.drain()
     assert ann.route not in bench.replies
-    assert ann.send("r", "after").first > first
+    assert ann.send("r", "after").kept[0].first > first
     assert "Ann" in ann.ask(wire.Who(1, "r"), wire.Members).nicks
     assert set(bench.core.refusals) <= {*map(str, Code), "bad_subscription"}
     check(bench)
@@ -141,8 +141,8 @@ def test_bad_input_does_not_grow_the_memory() -> None:
         bench.core.subscribed(b"x%d\0" % index + token)
         ann.say(wire.Join(1, f"x{index}"))
         ann.say(wire.Part(1, f"x{index}"))
-        ann.say(wire.Send(1, "foreign", Kind.TEXT, ["a"]))
-        ann.say(wire.Send(99_999, "r", Kind.TEXT, ["a"]))
+        ann.say(saying.send(1, "foreign", ["a"]))
+        ann.say(saying.send(99_999, "r", ["a"]))
         if not index % 50:
             bench.drain(0.2)
     bench.drain(1)

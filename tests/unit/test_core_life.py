@@ -11,6 +11,7 @@ from common import wire
 from common.errors import Code
 from common.limits import PRESENCE_NAMES_MAX
 from common.wire import Changes, Presence
+from tests import saying
 from tests.unit.bench import RULES, Bench, Peer
 from tests.unit.logs import proposal, said
 
@@ -164,13 +165,14 @@ def test_an_empty_room_is_forgotten_and_a_told_one_is_not(bench: Bench) -> None:
 
 
 def test_a_subscription_is_proved_by_a_beacon(bench: Bench) -> None:
-    """Soon after the topic was let in, the head is shown on it."""
+    """The head is shown at once to the newcomer, and soon to all, with that of presence."""
     ann = bench.peer("ann", "r")
     ann.send("r", "a", "b")
     bench.drain(100)
     bench.published.clear()
     topic = ann.join("r").subscription
-    assert bench.core.subscribed(topic)
+    head = wire.encode(wire.Batch("r", bench.log.epoch, 2, 3, []))
+    assert [topic + head] == bench.core.subscribed(topic)
     bench.drain(BEACON_JOIN_S)
     version = ann.ask(wire.Who(1, "r"), wire.Members).version
     assert [
@@ -196,7 +198,7 @@ def test_after_activity_the_head_is_shown(bench: Bench) -> None:
 def test_a_topic_that_is_nobodys_is_refused_and_counted(bench: Bench, topic: bytes) -> None:
     """Empty, cut and foreign topics are not let in, and their end is nothing."""
     bench.peer("ann", "r")
-    assert not bench.core.subscribed(topic)
+    assert bench.core.subscribed(topic) is None
     bench.core.unsubscribed(topic)
     assert {"bad_subscription": 1} == bench.core.refusals
 
@@ -233,7 +235,7 @@ def test_a_closing_broker_tells_everybody_and_takes_nothing(bench: Bench) -> Non
     bench.start()
     ann.ask(ann.hello(number=2), wire.Welcome)
     ann.join("r")
-    assert 2 == ann.ask(wire.Send(2, "r", wire.Kind.TEXT, ["too late"]), wire.Ack).first
+    assert 2 == ann.ask(saying.send(2, "r", ["too late"]), wire.Ack).kept[0].first
 
 
 def test_the_oldest_entry_kept_is_told(bench: Bench) -> None:

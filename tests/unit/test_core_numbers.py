@@ -16,7 +16,8 @@ from broker.sessions import Rate
 from common import wire
 from common.errors import Code
 from common.limits import SENDS_IN_FLIGHT_MAX
-from common.wire import Batch, Kind
+from common.wire import Batch
+from tests import saying
 from tests.unit.bench import RULES, Bench, Peer
 from tests.unit.logs import MemoryStore, SqliteStore, Store, kept_texts
 
@@ -29,7 +30,7 @@ def bench() -> Bench:
 
 def send(number: int, *texts: str, room: str = "r") -> wire.Send:
     """Return a SEND of this number."""
-    return wire.Send(number, room, Kind.TEXT, list(texts))
+    return saying.send(number, room, list(texts))
 
 
 def texts_in(bench: Bench) -> list[str]:
@@ -53,11 +54,11 @@ def test_an_older_number_is_not_kept(bench: Bench) -> None:
     for number in range(1, SENDS_IN_FLIGHT_MAX + 2):
         ann.ask(send(number, "x"), wire.Ack)
     assert Code.NOT_KEPT == ann.refused(send(1, "x")).code
-    assert 2 == ann.ask(send(2, "x"), wire.Ack).first
+    assert 2 == ann.ask(send(2, "x"), wire.Ack).kept[0].first
     following = SENDS_IN_FLIGHT_MAX + 2
     assert Code.TEXT_INVALID == ann.refused(send(following, "\0")).code
     assert Code.NOT_KEPT == ann.refused(send(following, "\0")).code
-    assert following == ann.ask(send(following + 1, "x"), wire.Ack).first
+    assert following == ann.ask(send(following + 1, "x"), wire.Ack).kept[0].first
 
 
 def test_a_gap_names_what_comes_first(bench: Bench) -> None:
@@ -77,7 +78,9 @@ def test_the_same_number_twice_in_a_drain_is_kept_once(bench: Bench) -> None:
     ann.say(send(1, "a"))
     ann.say(send(1, "something else"))
     ann.say(send(2, "b"))
-    assert [(1, 1), (2, 2)] == [(a.number, a.first) for a in ann.heard() if isinstance(a, wire.Ack)]
+    assert [(1, 1), (2, 2)] == [
+        (a.number, a.kept[0].first) for a in ann.heard() if isinstance(a, wire.Ack)
+    ]
     assert ["a", "b"] == texts_in(bench)
 
 
@@ -95,7 +98,7 @@ def test_slow_down_does_not_take_the_number(bench: Bench) -> None:
     assert [(2, Code.SLOW_DOWN), (3, Code.GAP)] == [(slow.id, slow.code), (gap.id, gap.code)]
     assert 2 == gap.value
     bench.drain(1)
-    assert [257, 258] == [ann.ask(send(n, "y"), wire.Ack).first for n in (2, 3)]
+    assert [257, 258] == [ann.ask(send(n, "y"), wire.Ack).kept[0].first for n in (2, 3)]
 
 
 def test_every_other_refusal_takes_the_number(bench: Bench) -> None:
@@ -131,8 +134,8 @@ def test_a_failed_log_refuses_and_leaves_no_hole(bench: Bench) -> None:
     assert [] == bench.take(Batch)
     bench.store.free()
     assert Code.NOT_KEPT == ann.refused(send(2, "lost")).code
-    assert 2 == ann.ask(send(4, "b"), wire.Ack).first
-    assert 1 == bob.ask(send(2, "c", room="new"), wire.Ack).first
+    assert 2 == ann.ask(send(4, "b"), wire.Ack).kept[0].first
+    assert 1 == bob.ask(send(2, "c", room="new"), wire.Ack).kept[0].first
     assert ["a", "b"] == texts_in(bench)
     assert 3 == bench.core.entries_count
 
@@ -154,11 +157,11 @@ def test_several_rooms_share_a_drain(bench: Bench) -> None:
         ann.say(send(number, f"ann {room}", room=room))
         bob.say(send(number, f"bob {room}", room=room))
     places = [
-        [(a.number, a.room, a.first) for a in peer.heard() if isinstance(a, wire.Ack)]
+        [(a.number, a.kept[0].first) for a in peer.heard() if isinstance(a, wire.Ack)]
         for peer in (ann, bob)
     ]
-    assert sorted(places[0]) == [(1, "r", 1), (2, "s", 1), (3, "r", 3)]
-    assert sorted(places[1]) == [(1, "r", 2), (2, "s", 2), (3, "r", 4)]
+    assert sorted(places[0]) == [(1, 1), (2, 1), (3, 3)]
+    assert sorted(places[1]) == [(1, 2), (2, 2), (3, 4)]
     assert [("r", 4), ("s", 2)] == sorted((b.room, wire.last_seq(b)) for b in batches(bench))
 
 
@@ -176,7 +179,7 @@ def test_a_full_batch_is_followed_by_another(bench: Bench) -> None:
     for number in range(1, 31):
         ann.say(send(number, *["x" * 4_000] * 16))
     acks = [each for each in ann.heard() if isinstance(each, wire.Ack)]
-    assert [(n, 16 * n - 15) for n in range(1, 31)] == [(a.number, a.first) for a in acks]
+    assert [(n, 16 * n - 15) for n in range(1, 31)] == [(a.number, a.kept[0].first) for a in acks]
     published = list(batches(bench))
     assert len(published) > 1
     prevs = [batch.prev for batch in published]
@@ -191,7 +194,7 @@ def test_a_restart_acknowledges_what_was_kept(bench: Bench) -> None:
     assert not ann.ask(ann.hello(number=2), wire.Welcome).resumed
     ann.join("r")
     assert before[1:] == [ann.ask(send(n, f"{n}"), wire.Ack) for n in (2, 3)]
-    assert 4 == ann.ask(send(4, "4"), wire.Ack).first
+    assert 4 == ann.ask(send(4, "4"), wire.Ack).kept[0].first
     assert ["1", "2", "3", "4"] == texts_in(bench)
 
 
@@ -203,7 +206,7 @@ def test_another_process_begins_anew(bench: Bench) -> None:
     ann.instance += 1_000_000
     ann.ask(ann.hello(), wire.Welcome)
     ann.join("r")
-    assert 2 == ann.ask(send(1, "b"), wire.Ack).first
+    assert 2 == ann.ask(send(1, "b"), wire.Ack).kept[0].first
 
 
 @pytest.mark.parametrize("is_sent_before", [True, False])
@@ -221,9 +224,9 @@ def test_bye_and_hello_in_one_drain_forget_nothing(bench: Bench, *, is_sent_befo
     ann.say(send(2, "b"))
     ann.heard()
     for number, text in ((1, "a"), (2, "b")):
-        assert number == ann.ask(send(number, text), wire.Ack).first
-    assert 3 == ann.ask(send(3, "c"), wire.Ack).first
-    assert 3 == ann.ask(send(3, "c"), wire.Ack).first
+        assert number == ann.ask(send(number, text), wire.Ack).kept[0].first
+    assert 3 == ann.ask(send(3, "c"), wire.Ack).kept[0].first
+    assert 3 == ann.ask(send(3, "c"), wire.Ack).kept[0].first
     assert ["a", "b", "c"] == texts_in(bench)
 
 
@@ -263,7 +266,9 @@ class Sender:
         if isinstance(answer, wire.Ack):
             self.done(answer.number)
         elif isinstance(answer, wire.Error) and answer.code in {Code.LOG_FAILED, Code.NOT_KEPT}:
-            self.failed += [s.texts[0] for s in self.unacknowledged if s.number == answer.id]
+            self.failed += [
+                s.posts[0].texts[0] for s in self.unacknowledged if s.number == answer.id
+            ]
             self.done(answer.id)
         elif isinstance(answer, wire.Error) and answer.code == Code.NO_SESSION:
             self.resume()

@@ -79,14 +79,14 @@ def test_what_no_member_should_hear_is_refused(data: bytes) -> None:
 def test_a_talker_minds_the_window_and_answers_with_its_next_message() -> None:
     talker = voice()
     assert talker.free() == PENDING_MAX
-    (say,) = talker.say(0, TEXTS, COUNT)
+    (say,) = talker.say([(0, TEXTS, COUNT)])
     assert say.data.startswith(b"PUB r.dev _INBOX.t0 40\r\n" + TEXTS[:TEXT_BYTES])
     assert talker.free() == PENDING_MAX - COUNT
     ack = b'MSG _INBOX.t0 1 29\r\n{"stream":"ROOMS", "seq":12}\r\n'
     assert talker.feed(Heard(0, ack + PING + ack[:9])) == [1]
     assert talker.feed(Heard(0, ack[9:])) == [1]
     assert talker.free() == PENDING_MAX - COUNT + 2
-    assert talker.say(0, TEXTS[:TEXT_BYTES], 1)[0] == Say(0, PONG)
+    assert talker.say([(0, TEXTS[:TEXT_BYTES], 1)])[0] == Say(0, PONG)
 
 
 @pytest.mark.parametrize(

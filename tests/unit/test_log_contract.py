@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.log import Log, LogFailed, Mark, Proposal, Reader, RoomRecord, Sent
+from broker.log import NOWHERE, Log, LogFailed, Proposal, Reader, RoomRecord
 from broker.log_sqlite import DAY_MS
+from common.errors import Code
 from common.limits import (
     BATCH_BYTES_MAX,
     HISTORY_BYTES_MAX,
@@ -21,8 +22,18 @@ from common.limits import (
     NUMBER_MAX,
     SENDS_IN_FLIGHT_MAX,
 )
-from common.wire import Batch, Mode, decode_batch
-from tests.unit.logs import MemoryStore, SqliteStore, Store, entries_of, proposal, said, texts_of
+from common.wire import Ack, Batch, Mode, Place, decode_batch, encode
+from tests.unit.logs import (
+    MemoryStore,
+    SqliteStore,
+    Store,
+    entries_of,
+    mark,
+    proposal,
+    said,
+    sent,
+    texts_of,
+)
 
 ANN, BOB = b"ann".ljust(16), b"bob".ljust(16)
 
@@ -49,11 +60,6 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """Return an empty store of each kind."""
     with store_of(request.param) as made:
         yield made
-
-
-def sent(sender: bytes, number: int, offset: int = 0, ts: int = 1) -> Sent:
-    """Return a SEND inside a proposal."""
-    return Sent(sender, number, offset, ts, None)
 
 
 def entries(page: list[bytes]) -> list[Entry]:
@@ -161,11 +167,28 @@ class TestMemoryOfSenders:
         """Each number has its place and time, also when several shared a batch."""
         log = store.open()
         posts = [said("a", "b", ts=5), said("c", ts=6)]
-        log.append([proposal("r", *posts, sends=[sent(ANN, 7, 0, 5), sent(BOB, 1, 2, 6)])])
-        log.append([proposal("s", said("d", ts=8), sends=[sent(ANN, 9, 0, 8)])])
-        assert {7: Mark("r", 1, 5), 9: Mark("s", 1, 8)} == log.recall(ANN)
-        assert {1: Mark("r", 3, 6)} == log.recall(BOB)
+        log.append(
+            [proposal("r", *posts, sends=[sent(ANN, 7, (0, 0, 5)), sent(BOB, 1, (0, 2, 6))])]
+        )
+        log.append([proposal("s", said("d", ts=8), sends=[sent(ANN, 9, (0, 0, 8))])])
+        assert {7: mark(7, (1, 5)), 9: mark(9, (1, 8))} == log.recall(ANN)
+        assert {1: mark(1, (3, 6))} == log.recall(BOB)
         assert {} == log.recall(b"nobody")
+
+    def test_a_send_over_several_rooms_is_one_mark(self, store: Store) -> None:
+        """With the place of each post, in the order of the SEND, and what was not kept."""
+        log = store.open()
+        log.append([proposal("s", said("before"))])
+        spots = [(1, 0, 5), NOWHERE, (0, 1, 6), (1, 2, 5)]
+        in_r = proposal("r", said("x"), said("c", ts=6))
+        in_s = proposal("s", said("a", "b", ts=5), said("d", ts=5), sends=[sent(ANN, 1, *spots)])
+        log.append([in_r, in_s])
+        places = [Place(2, 5), Place(0, 0, Code.NOT_MEMBER), Place(2, 6), Place(4, 5)]
+        expected = encode(Ack(1, places))
+        assert {1: expected} == log.recall(ANN)
+        assert expected == in_s.sends[0].ack
+        log.forget(ANN)
+        assert {1: expected} == store.open().recall(ANN)
 
     def test_the_memory_that_was_given_lives(self, store: Store) -> None:
         """Whoever holds it sees each commit in it, and as many numbers as may be in flight."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from broker.log import Mark, Sent
 from broker.log_senders import FOLD_SENDERS
 from broker.log_sqlite import SqliteLog
 from common.limits import SENDS_IN_FLIGHT_MAX
-from tests.unit.logs import SqliteStore, proposal, said
+from tests.unit.logs import SqliteStore, mark, proposal, said, sent
 
 ANN = b"a" * 16
 NOW_MS = 1_700_000_000_000
@@ -17,7 +16,7 @@ NOW_MS = 1_700_000_000_000
 
 def say(log: SqliteLog, *senders: bytes, number: int = 1) -> None:
     """Commit a text of each sender."""
-    sends = [Sent(sender, number, index, NOW_MS, None) for index, sender in enumerate(senders)]
+    sends = [sent(sender, number, (0, index, NOW_MS)) for index, sender in enumerate(senders)]
     log.append([proposal("r", *[said("x") for _ in senders], sends=sends)])
 
 
@@ -37,7 +36,7 @@ def test_what_was_folded_and_what_was_not_are_one_memory(tmp_path: Path) -> None
         assert (0, 1) == (rows(store, "sends"), rows(store, "senders"))
         for number in range(2, SENDS_IN_FLIGHT_MAX + 3):
             say(log, ANN, number=number)
-        expected = {n: Mark("r", n, NOW_MS) for n in range(3, SENDS_IN_FLIGHT_MAX + 3)}
+        expected = {n: mark(n, (n, NOW_MS)) for n in range(3, SENDS_IN_FLIGHT_MAX + 3)}
         assert expected == log.recall(ANN)
         again = store.open()
         assert expected == again.recall(ANN)
@@ -51,8 +50,9 @@ def test_a_fold_takes_some_and_keeps_the_rows_of_the_others(tmp_path: Path) -> N
     with closing(SqliteStore(tmp_path)) as store:
         log = store.open()
         senders = [b"%016d" % index for index in range(FOLD_SENDERS + 2)]
-        say(log, *senders[: FOLD_SENDERS - 1])
-        say(log, *senders[FOLD_SENDERS - 1 :])
+        for some in (senders[: FOLD_SENDERS - 1], senders[FOLD_SENDERS - 1 :]):
+            say(log, *some)
+            log._write_index()
         say(log, senders[0], number=2)
         log.trim(NOW_MS)
         assert (2, FOLD_SENDERS) == (rows(store, "sends"), rows(store, "senders"))

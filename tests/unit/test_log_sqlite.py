@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+import broker.log_sqlite
 import tests
-from broker.log import LogFailed, LogUnusable, Mark, RoomRecord, Sent
+from broker.log import LogFailed, LogUnusable, RoomRecord
 from broker.log_sqlite import (
     APPLICATION_ID,
     DAY_MS,
     FILE_NAME,
     SCHEMA_VERSION,
     SENDER_DAYS,
-    SEQ_BITS,
     TRIM_BATCHES_MAX,
     TRIM_ROOMS_MAX,
-    WAL_BYTES,
     SqliteLog,
     prepare,
 )
 from common.limits import SENDS_IN_FLIGHT_MAX
 from common.wire import Mode
-from tests.unit.logs import SqliteStore, numbered, proposal, said
+from tests.unit.logs import SqliteStore, kept_texts, mark, numbered, proposal, said, sent
 
 GOLDEN = Path(tests.__file__).parent / "golden" / "schema-1.sql"
 
@@ -44,18 +44,32 @@ def pragma(connection: sqlite3.Connection, name: str) -> object:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def test_an_acknowledged_batch_is_on_the_disk(tmp_path: Path) -> None:
-    """The writer commits with synchronous=FULL into a write-ahead log."""
+def test_a_file_says_whose_it_is(store: SqliteStore) -> None:
+    """file(1), and every version of Hubbub, can tell."""
+    store.open()
+    assert (APPLICATION_ID, SCHEMA_VERSION) == (
+        pragma(store.database, "application_id"),
+        pragma(store.database, "user_version"),
+    )
+
+
+def test_a_batch_is_on_the_disk_before_anybody_may_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each append waits for the disk once, and readers see nothing of it until then."""
+    seen: list[int] = []
     with closing(SqliteStore(tmp_path)) as store:
-        store.open()
-        assert (2, "wal") == (
-            pragma(store.database, "synchronous"),
-            pragma(store.database, "journal_mode"),
-        )
-        assert (APPLICATION_ID, SCHEMA_VERSION) == (
-            pragma(store.database, "application_id"),
-            pragma(store.database, "user_version"),
-        )
+        log, reader = store.open(), store.reader()
+
+        def sync(file: int) -> None:
+            os.fdatasync(file)
+            seen.append(reader.read("r", Mode.AFTER, 0, 9).record.head)
+
+        monkeypatch.setattr(log._segments, "_sync", sync)
+        log.append([proposal("r", said("a")), proposal("s", said("b"))])
+        log.append([proposal("r", said("c"))])
+        assert [0, 1] == seen
+        assert 2 == reader.read("r", Mode.AFTER, 0, 9).record.head
 
 
 def test_a_reader_cannot_write(store: SqliteStore) -> None:
@@ -77,35 +91,63 @@ def test_preparing_again_changes_nothing(tmp_path: Path, store: SqliteStore) -> 
     assert identity == (again.epoch, again.secret)
 
 
-@pytest.mark.parametrize("put_back", [shutil.copyfile, shutil.move])
-def test_a_restored_backup_has_a_new_epoch_and_the_old_secret(
-    tmp_path: Path, put_back: Callable[[Path, Path], object]
-) -> None:
+def copy_log(source: Path, target: Path) -> None:
+    """Copy the log's files, without the note beside them."""
+    target.mkdir(exist_ok=True)
+    for path in [source / FILE_NAME, *source.glob("*.segment")]:
+        shutil.copyfile(path, target / path.name)
+
+
+def test_a_restored_backup_has_a_new_epoch_and_the_old_secret(tmp_path: Path) -> None:
     """A log that lacks what was acknowledged is another log to the clients, with the same keys."""
-    with closing(SqliteStore(tmp_path)) as store:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    data.mkdir()
+    with closing(SqliteStore(data)) as store:
         log = store.open()
         log.append([proposal("r", said("a"))])
         epoch, secret = log.epoch, log.secret
-    shutil.copyfile(tmp_path / FILE_NAME, tmp_path / "backup")
-    with closing(SqliteStore(tmp_path)) as store:
+    copy_log(data, backup)
+    with closing(SqliteStore(data)) as store:
         store.open().append([proposal("r", said("b"))])
-    put_back(tmp_path / "backup", tmp_path / FILE_NAME)
-    with closing(SqliteStore(tmp_path)) as store:
+    copy_log(backup, data)
+    with closing(SqliteStore(data)) as store:
         log = store.open()
         assert epoch != log.epoch
         assert secret == log.secret
         assert [RoomRecord("r", 0, 1, 1, "", 1)] == log.rooms()
 
 
+def test_an_old_index_beside_all_segments_has_lost_nothing(tmp_path: Path) -> None:
+    """The segments are the log: an index that lags behind them is brought up to date."""
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    data.mkdir()
+    with closing(SqliteStore(data)) as store:
+        log = store.open()
+        epoch = log.epoch
+        log.append([proposal("r", said("a"))])
+    copy_log(data, backup)
+    with closing(SqliteStore(data)) as store:
+        sends = [sent(b"s" * 16, 1, (1, 0, 5))]
+        store.open().append([proposal("r", said("b")), proposal("new", said("n"), sends=sends)])
+        store.open().append([proposal("r", said("t"), topic="t")])
+    shutil.copyfile(backup / FILE_NAME, data / FILE_NAME)
+    with closing(SqliteStore(data)) as store:
+        log = store.open()
+        assert epoch == log.epoch
+        expected = [RoomRecord("new", 0, 1, 1, "", 1), RoomRecord("r", 0, 1, 3, "t", 1)]
+        assert expected == sorted(log.rooms())
+        assert {1: mark(1, (1, 5))} == log.recall(b"s" * 16)
+        assert ["a", "b", "t"] == kept_texts(store.reader(), "r")
+
+
 def test_a_copy_in_an_empty_folder_has_a_new_epoch(tmp_path: Path) -> None:
     """A backup that is served from elsewhere may be old: without its note nobody knows."""
     (tmp_path / "old").mkdir()
-    (tmp_path / "new").mkdir()
     with closing(SqliteStore(tmp_path / "old")) as store:
         log = store.open()
         log.append([proposal("r", said("a"))])
         epoch = log.epoch
-    shutil.copyfile(tmp_path / "old" / FILE_NAME, tmp_path / "new" / FILE_NAME)
+    copy_log(tmp_path / "old", tmp_path / "new")
     with closing(SqliteStore(tmp_path / "new")) as store:
         assert epoch != store.open().epoch
 
@@ -203,11 +245,11 @@ def test_a_log_of_schema_1_is_opened_and_read(tmp_path: Path) -> None:
         assert 2 == reader.generation("café")
         sender = bytes(range(16))
         marks = {
-            4: Mark("lobby", 3, 1_700_000_002_000),
-            5: Mark("café", 1, 1_700_000_004_000),
+            4: mark(4, (3, 1_700_000_002_000)),
+            5: mark(5, (1, 1_700_000_004_000)),
         }
         assert marks == log.recall(sender)
-        log.append([proposal("lobby", said("new"), sends=[Sent(sender, 6, 0, 0, None)])])
+        log.append([proposal("lobby", said("new"), sends=[sent(sender, 6)])])
         assert [(6, 7, 7)] == [(each.prev, each.first, each.last) for each in log.follow()]
         assert [4, 5, 6] == sorted(log.recall(sender))
 
@@ -228,8 +270,8 @@ def test_a_trim_takes_turns_and_small_bites(store: SqliteStore) -> None:
     assert {2} == {record.first for record in log.rooms() if record.name != "deep"}
 
 
-def test_a_trim_of_many_rooms_waits_for_the_disk_once(store: SqliteStore) -> None:
-    """All that one call drops is one commit, and old senders are not looked for each time."""
+def test_a_trim_of_many_rooms_does_not_wait_for_the_disk(store: SqliteStore) -> None:
+    """What one call drops is one transaction, and old senders are not looked for each time."""
     log = store.open(retain_messages=1)
     said_statements: list[str] = []
     everywhere = [proposal(f"r{index}", said("x")) for index in range(TRIM_ROOMS_MAX)]
@@ -237,10 +279,12 @@ def test_a_trim_of_many_rooms_waits_for_the_disk_once(store: SqliteStore) -> Non
         log.append(everywhere)
     log.trim(0)
     log.append(everywhere)
+    log._write_index()
     store.database.set_trace_callback(said_statements.append)
     assert TRIM_ROOMS_MAX == len(log.trim(1_000))
     store.database.set_trace_callback(None)
     assert 1 == said_statements.count("COMMIT")
+    assert not any("FULL" in statement for statement in said_statements)
     assert not any("senders" in statement for statement in said_statements)
 
 
@@ -248,7 +292,7 @@ def test_old_senders_are_forgotten_and_young_ones_are_not(store: SqliteStore) ->
     """After as many days as a client may take to send again, its marks go from the file."""
     log = store.open()
     now_ms = 10**12
-    log.append([proposal("r", said("a"), sends=[Sent(b"s" * 16, 1, 0, now_ms, None)])])
+    log.append([proposal("r", said("a"), sends=[sent(b"s" * 16, 1, (0, 0, now_ms))])])
     log.trim(now_ms + SENDER_DAYS * DAY_MS)
     assert [1] == sorted(store.open().recall(b"s" * 16))
     store.open().trim(now_ms + SENDER_DAYS * DAY_MS + 1)
@@ -262,7 +306,7 @@ def test_a_trim_on_a_full_disk_fails_as_the_log_does(
     """Whatever of it cannot be written, it is LogFailed, and works again afterwards."""
     log = store.open(retain_messages=retain_messages)
     for number in range(3):
-        log.append([proposal("r", said("a"), sends=[Sent(b"s" * 16, number, 0, 0, None)])])
+        log.append([proposal("r", said("a"), sends=[sent(b"s" * 16, number)])])
     store.database.execute("PRAGMA query_only = 1")  # Refuses writes as a full disk does.
     with pytest.raises(LogFailed, match="cannot be trimmed"):
         log.trim(10**15)
@@ -271,17 +315,22 @@ def test_a_trim_on_a_full_disk_fails_as_the_log_does(
     assert {} == store.open().recall(b"s" * 16)
 
 
-def test_a_failed_append_leaves_no_transaction_open(store: SqliteStore) -> None:
-    """Also an error after which SQLite waits for a word is undone at once."""
+def test_an_index_that_cannot_be_written_stops_appends_in_time(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for the index is bounded; nothing is lost when it can be written again."""
+    monkeypatch.setattr(broker.log_sqlite, "WAITING_MAX", 3)
     log = store.open()
-    place = (1 << SEQ_BITS) + 1
-    store.database.execute("INSERT INTO batches VALUES (?, 1, 1, 'in the way')", (place,))
-    with pytest.raises(LogFailed, match="the log cannot be written: UNIQUE"):
-        log.append([proposal("r", said("a"))])
+    store.database.execute("PRAGMA query_only = 1")
+    for number in range(1, 4):
+        log.append([proposal("r", said(f"{number}"))])
+    with pytest.raises(LogFailed, match="the log cannot be written: attempt to write a readonly"):
+        log.append([proposal("r", said("4"))])
     assert not store.database.in_transaction
-    store.database.execute("DELETE FROM batches")
-    log.append([proposal("r", said("b"))])
-    assert [(0, 1, 1)] == [(each.prev, each.first, each.last) for each in log.follow()]
+    store.database.execute("PRAGMA query_only = 0")
+    log.append([proposal("r", said("5"))])
+    assert [3, 4] == [each.last for each in log.follow()][-2:]
+    assert ["1", "2", "3", "5"] == kept_texts(store.reader(), "r")
 
 
 def test_a_reader_sees_one_moment(store: SqliteStore) -> None:
@@ -294,34 +343,3 @@ def test_a_reader_sees_one_moment(store: SqliteStore) -> None:
         seqs = [seq for body in page.batches for seq, _ in numbered(body)]
         assert list(range(page.record.first, page.record.head + 1)) == seqs
         assert number == page.record.head
-
-
-def test_a_reserve_leaves_space_and_nothing_else(store: SqliteStore) -> None:
-    """The write-ahead log is long, does not grow with commits, and reads as empty after a crash."""
-    log = store.open()
-    wal = store.path.with_name(f"{FILE_NAME}-wal")
-    log.reserve()
-    size_bytes = wal.stat().st_size
-    assert size_bytes > WAL_BYTES // 2
-    log.append([proposal("r", said("a"), sends=[Sent(b"s" * 16, 1, 0, 0, None)])])
-    assert size_bytes == wal.stat().st_size
-    crashed = store.path.parent / "crashed"
-    crashed.mkdir()
-    for path in (store.path, wal):
-        (crashed / path.name).write_bytes(path.read_bytes())
-    with closing(sqlite3.connect(crashed / FILE_NAME)) as database:
-        assert [(1,)] == database.execute("SELECT count(*) FROM batches").fetchall()
-        assert (
-            [] == database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'filler'").fetchall()
-        )
-        assert [("ok",)] == database.execute("PRAGMA integrity_check").fetchall()
-
-
-def test_a_reserve_without_space_is_no_failure(store: SqliteStore) -> None:
-    """A log that could not reserve works as long as it has space."""
-    log = store.open()
-    store.fill()
-    log.reserve()
-    store.free()
-    log.append([proposal("r", said("a"))])
-    assert 1 == len(log.follow())

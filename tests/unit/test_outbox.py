@@ -7,18 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.effects import Failed, Kept
 from client.limits import GAP_ECHO_S, SLOW_DOWN_MS_MAX
 from client.outbox import Line, Outbox
 from common import wire
-from common.errors import Code
+from common.errors import Code, Malformed, Refused
 from common.limits import (
     COMMAND_BYTES_MAX,
     ROOM_CHARS_MAX,
+    SEND_POSTS_MAX,
     SEND_TEXTS_MAX,
     SENDS_IN_FLIGHT_MAX,
     TEXT_CHARS_MAX,
 )
 from common.wire import Kind
+from tests import saying
 
 
 def line(text: str, room: str = "lobby", kind: Kind = Kind.TEXT) -> Line:
@@ -42,7 +45,7 @@ def error(number: int, code: Code, value: int = 0) -> wire.Error:
 def test_a_lone_text_goes_at_once() -> None:
     outbox = Outbox()
     outbox.put([line("hello")])
-    assert outbox.pump(0) == [wire.Send(1, "lobby", Kind.TEXT, ["hello"])]
+    assert outbox.pump(0) == [saying.send(1, "lobby", ["hello"])]
     assert outbox.pump(0) == []
 
 
@@ -50,21 +53,41 @@ def test_what_waits_for_a_room_goes_into_one_send() -> None:
     outbox = Outbox()
     outbox.put([line("a"), line("x", "dev"), line("b"), line("y", "dev")])
     assert outbox.pump(0) == [
-        wire.Send(1, "lobby", Kind.TEXT, ["a", "b"]),
-        wire.Send(2, "dev", Kind.TEXT, ["x", "y"]),
+        wire.Send(
+            1,
+            [
+                wire.Draft("lobby", Kind.TEXT, ["a", "b"]),
+                wire.Draft("dev", Kind.TEXT, ["x", "y"]),
+            ],
+        )
     ]
 
 
 def test_a_text_does_not_overtake_an_action() -> None:
     outbox = Outbox()
     outbox.put([line("a"), line("waves", kind=Kind.ACTION), line("b")])
-    assert [send.texts for send in outbox.pump(0)] == [["a"], ["waves"], ["b"]]
+    (send,) = outbox.pump(0)
+    assert [(post.kind, post.texts) for post in send.posts] == [
+        (Kind.TEXT, ["a"]),
+        (Kind.ACTION, ["waves"]),
+        (Kind.TEXT, ["b"]),
+    ]
 
 
 def test_a_send_has_a_bounded_number_of_texts() -> None:
     outbox = Outbox()
     outbox.put([line("x")] * (SEND_TEXTS_MAX + 1))
-    assert [len(send.texts) for send in outbox.pump(0)] == [SEND_TEXTS_MAX, 1]
+    assert [len(saying.texts_of(send)) for send in outbox.pump(0)] == [SEND_TEXTS_MAX, 1]
+
+
+def test_a_send_has_a_bounded_number_of_posts() -> None:
+    """Also when each text is for another room; the room that is next begins the next SEND."""
+    outbox = Outbox()
+    rooms = [f"r{index}" for index in range(SEND_POSTS_MAX + 1)]
+    outbox.put([line("x", room) for room in rooms])
+    first, second = outbox.pump(0)
+    assert [post.room for post in first.posts] == rooms[:-1]
+    assert [post.room for post in second.posts] == rooms[-1:]
 
 
 @pytest.mark.parametrize("size", [1, 31, 32, 255, 256, TEXT_CHARS_MAX])
@@ -77,18 +100,35 @@ def test_a_send_fits_its_frame(size: int) -> None:
     assert len(sends) == SENDS_IN_FLIGHT_MAX or outbox.pump(0) == []
 
 
+@pytest.mark.parametrize("size", [1, 31, 32, 255, 256, TEXT_CHARS_MAX])
+def test_a_send_for_many_rooms_fits_its_frame(size: int) -> None:
+    """Nothing of a room is passed over because it does not fit any more."""
+    outbox = Outbox()
+    rooms = ["\U00010400" * (ROOM_CHARS_MAX - 3) + f"{index:03}" for index in range(60)]
+    outbox.put([line("\U0001f600" * size, room) for room in rooms * 2])
+    sends = outbox.pump(0)
+    assert max(len(wire.encode(send)) for send in sends) <= COMMAND_BYTES_MAX
+    said = list(dict.fromkeys(post.room for send in sends for post in send.posts))
+    assert said == rooms[: len(said)]
+
+
 def test_the_window_closes_and_opens_again() -> None:
     outbox = filled(SENDS_IN_FLIGHT_MAX)
     outbox.put([line("a"), line("b")])
     assert outbox.pump(0) == []
-    assert outbox.acked(1) == ["1"]
-    assert [send.texts for send in outbox.pump(0)] == [["a", "b"]]
+    assert outbox.acked(saying.acknowledgement(1, 7)) == [Kept(["1"], "lobby", 7, 1)]
+    assert [saying.texts_of(send) for send in outbox.pump(0)] == [["a", "b"]]
 
 
 def test_rooms_take_turns() -> None:
     outbox = Outbox()
     outbox.put([line("x")] * (SEND_TEXTS_MAX * 20) + [line("y", "dev")])
-    assert [send.room for send in outbox.pump(0)][:3] == ["lobby", "dev", "lobby"]
+    first, second = outbox.pump(0)[:2]
+    assert [(post.room, len(post.texts)) for post in first.posts] == [("lobby", SEND_TEXTS_MAX)]
+    assert [(post.room, len(post.texts)) for post in second.posts] == [
+        ("dev", 1),
+        ("lobby", SEND_TEXTS_MAX - 1),
+    ]
 
 
 # --- answers ----------------------------------------------------------------
@@ -97,18 +137,39 @@ def test_an_acknowledgement_returns_its_tickets_once() -> None:
     outbox.put([line("a"), line("b")])
     outbox.pump(0)
     assert not outbox.is_empty
-    assert outbox.acked(1) == ["a", "b"]
-    assert outbox.acked(1) == []
+    ack = saying.acknowledgement(1, 41, 7)
+    assert outbox.acked(ack) == [Kept(["a", "b"], "lobby", 41, 7)]
+    assert outbox.acked(ack) == []
     assert outbox.is_empty
+
+
+def test_each_post_of_an_acknowledgement_is_kept_or_failed() -> None:
+    outbox = Outbox()
+    outbox.put([line("a"), line("x", "dev"), line("y", "dev"), line("o", "ops")])
+    outbox.pump(0)
+    ack = wire.Ack(1, [wire.Place(5, 7), wire.Place(0, 0, Code.NOT_MEMBER), wire.Place(9, 8)])
+    lobby, dev, ops = outbox.acked(ack)
+    assert (lobby, ops) == (Kept(["a"], "lobby", 5, 7), Kept(["o"], "ops", 9, 8))
+    assert isinstance(dev, Failed)
+    assert isinstance(dev.error, Refused)
+    assert (dev.tickets, dev.error.code) == (["x", "y"], Code.NOT_MEMBER)
+    assert outbox.is_empty
+
+
+def test_an_acknowledgement_of_another_send_settles_nothing() -> None:
+    outbox = filled(1)
+    with pytest.raises(Malformed):
+        outbox.acked(wire.Ack(1, []))
+    assert [send.number for send in outbox.resume(0)] == [1]
 
 
 def test_the_lowest_number_is_what_hello_tells() -> None:
     outbox = filled(3)
     assert outbox.lowest == 1
-    outbox.acked(1)
+    outbox.acked(saying.acknowledgement(1, 1))
     assert outbox.lowest == 2
-    outbox.acked(2)
-    outbox.acked(3)
+    outbox.acked(saying.acknowledgement(2, 1))
+    outbox.acked(saying.acknowledgement(3, 1))
     assert outbox.lowest == 4
 
 
@@ -139,7 +200,7 @@ def test_slow_down_holds_everything_and_then_resends_from_there() -> None:
     outbox.put([line("next")])
     assert outbox.refused(error(2, Code.SLOW_DOWN, 500), 10) == ([], [])
     assert outbox.refused(error(3, Code.GAP, 2), 10) == ([], [])
-    outbox.acked(1)
+    outbox.acked(saying.acknowledgement(1, 1))
     assert outbox.pump(10.4) == []
     assert outbox.deadline_s == 10.5
     assert outbox.oldest_sent_s is None  # The broker said wait: its silence is no fault.
@@ -165,7 +226,7 @@ def test_a_mistaken_wait_is_bounded(value: int, until_s: float) -> None:
 
 def test_a_resume_sends_all_again_and_forgets_the_wait() -> None:
     outbox = filled(3)
-    outbox.acked(2)
+    outbox.acked(saying.acknowledgement(2, 1))
     outbox.refused(error(3, Code.SLOW_DOWN, 500), 0)
     assert [send.number for send in outbox.resume(1)] == [1, 3]
     assert outbox.deadline_s is None
@@ -179,13 +240,16 @@ def test_giving_up_returns_every_ticket() -> None:
 
 
 # --- every schedule ---------------------------------------------------------
+ROOMS = ("lobby", "dev", "ops")
+
+
 class Broker:
     """What a broker does with numbers, over a wire that loses what it is told to lose."""
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
         self.expected = 1
-        self.kept: dict[int, list[str]] = {}
+        self.kept: dict[int, list[wire.Draft]] = {}
         self.wire: list[wire.Send] = []
         self.answers: list[wire.Ack | wire.Error] = []
         self.posted: list[str] = []
@@ -212,7 +276,7 @@ class Broker:
     def post(self, count: int) -> None:
         for _ in range(count):
             self.posted.append(str(len(self.posted)))
-            self.outbox.put([line(self.posted[-1])])
+            self.outbox.put([line(self.posted[-1], ROOMS[len(self.posted) % len(ROOMS)])])
 
     def serve(self, mood: str) -> None:
         """Take one SEND from the wire."""
@@ -226,9 +290,7 @@ class Broker:
             self.answers.append(error(number, Code.GAP, self.expected))
         elif number < self.expected:
             known = number in self.kept
-            self.answers.append(
-                wire.Ack(number, send.room, 1, 1) if known else error(number, Code.NOT_KEPT)
-            )
+            self.answers.append(self.ack(number) if known else error(number, Code.NOT_KEPT))
         elif mood == "slow":
             self.answers.append(error(number, Code.SLOW_DOWN, 100))
         elif mood == "refuse":
@@ -236,8 +298,11 @@ class Broker:
             self.answers.append(error(number, Code.TEXT_INVALID))
         else:
             self.expected += 1
-            self.kept[number] = send.texts
-            self.answers.append(wire.Ack(number, send.room, 1, 1))
+            self.kept[number] = send.posts
+            self.answers.append(self.ack(number))
+
+    def ack(self, number: int) -> wire.Ack:
+        return wire.Ack(number, [wire.Place(1, 1)] * len(self.kept[number]))
 
     def answer(self, *, is_lost: bool) -> None:
         """Hand one answer to the outbox."""
@@ -247,7 +312,8 @@ class Broker:
         if is_lost:
             return
         if isinstance(answer, wire.Ack):
-            self.settled += self.outbox.acked(answer.number)
+            for effect in self.outbox.acked(answer):
+                (self.settled if isinstance(effect, Kept) else self.failed).extend(effect.tickets)
         else:
             tickets, sends = self.outbox.refused(answer, self.now)
             self.failed += tickets
@@ -288,8 +354,12 @@ def test_every_text_is_kept_once_and_in_order_or_refused(steps: list[str]) -> No
             break
 
     assert outbox.is_empty
-    kept = [text for number in sorted(broker.kept) for text in broker.kept[number]]
-    assert kept == sorted(set(kept), key=int), "once, in order"
+    kept = []
+    for room in ROOMS:
+        posts = [post for number in sorted(broker.kept) for post in broker.kept[number]]
+        in_room = [text for post in posts if post.room == room for text in post.texts]
+        assert in_room == sorted(set(in_room), key=int), "once, in order"
+        kept += in_room
     assert set(broker.settled) <= set(kept), "acknowledged means kept"
     assert sorted([*broker.settled, *broker.failed], key=str) == sorted(broker.posted), (
         "each settled once"

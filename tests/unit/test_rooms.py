@@ -8,13 +8,22 @@ from hypothesis import strategies as st
 
 from broker import keys
 from broker.core import check_texts
-from broker.log import Proposal, RoomRecord
-from broker.rooms import BEACON_JOIN_S, BEACON_QUIETS_S, TOLD_MEMBER_S, Room, Rooms
+from broker.log import NOWHERE, Proposal, RoomRecord
+from broker.rooms import (
+    BEACON_JOIN_S,
+    BEACON_QUIETS_S,
+    POST_HEAD_BYTES,
+    TEXT_HEAD_BYTES,
+    TOLD_MEMBER_S,
+    Room,
+    Rooms,
+)
 from broker.sessions import User
 from common import limits, wire
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX
 from common.wire import Batch, Kind, Post, encode
+from tests import saying
 
 SECRET = bytes(range(32))
 EPOCH = 9
@@ -33,12 +42,15 @@ def beacons(rooms: Rooms, now_s: float) -> list[tuple[bytes, Batch]]:
 
 def put(rooms: Rooms, room: Room, send: wire.Send, nick: str) -> Proposal:
     """Propose a SEND as the core does."""
-    size_bytes = check_texts(send)
-    proposal = rooms.proposal(room, len(send.texts), size_bytes)
-    proposal.posts.append(Post(2**53, nick, int(send.kind), send.texts))
-    proposal.count += len(send.texts)
-    proposal.size_bytes += size_bytes
+    wide = check_texts(send.posts, saying.texts_of(send))
+    _, proposal = rooms.propose(send.posts, {room.name}, nick, 2**53, wide=wide)
+    assert proposal is not None
     return proposal
+
+
+def put_text(rooms: Rooms, room: Room, *, chars: int = 0, count: int = 1) -> Proposal:
+    """Propose texts of some size."""
+    return put(rooms, room, saying.send(1, room.name, ["x" * chars] * count), "ann")
 
 
 def test_a_room_is_made_once_under_its_only_spelling() -> None:
@@ -86,7 +98,7 @@ def test_only_a_room_without_members_entries_and_proposals_is_forgotten() -> Non
     rooms = rooms_with(RoomRecord("said", 0, 1, 1, ""))
     member, proposed, unused = (rooms.open(name) for name in ("member", "proposed", "unused"))
     member.roster.add(User("ann", b""))
-    rooms.proposal(proposed, 1, 1)
+    put_text(rooms, proposed)
     for room in (rooms.open("said"), member, proposed, unused):
         rooms.drop_if_unused(room)
     assert {"said", "member", "proposed"} == {room.name for room in rooms}
@@ -100,18 +112,41 @@ def test_posts_of_a_drain_share_a_batch_until_it_is_full() -> None:
     """A full batch is followed by another, in order, and each taking begins anew."""
     rooms = rooms_with()
     room = rooms.open("r")
-    first = rooms.proposal(room, 1, 10)
+    first = put_text(rooms, room)
     first.count = BATCH_ENTRIES_MAX - 1
-    assert first is rooms.proposal(room, 1, 10)
-    second = rooms.proposal(room, 2, 10)
+    assert first is put_text(rooms, room)
+    second = put_text(rooms, room, count=2)
     assert second is not first
-    second.size_bytes = BATCH_BYTES_MAX - 10
-    assert second is rooms.proposal(room, 1, 10)
-    third = rooms.proposal(room, 1, 11)
-    other = rooms.proposal(rooms.open("s"), 1, 1)
+    second.size_bytes = BATCH_BYTES_MAX - POST_HEAD_BYTES - TEXT_HEAD_BYTES - 10
+    assert second is put_text(rooms, room, chars=10)
+    third = put_text(rooms, room)
+    other = put_text(rooms, rooms.open("s"))
     assert [first, second, third, other] == rooms.take_proposals()
+    assert [0, 1, 2, 3] == [each.index for each in (first, second, third, other)]
     assert [] == rooms.take_proposals()
-    assert rooms.proposal(room, 1, 1) not in (first, second, third)
+    assert put_text(rooms, room) not in (first, second, third)
+
+
+def test_posts_of_one_send_go_to_their_rooms_in_order() -> None:
+    """Each has its spot: proposal, entries before it, time; a room not joined has none."""
+    rooms = rooms_with()
+    for name in ("r", "s", "foreign"):
+        rooms.open(name)
+    drafts = [
+        wire.Draft("r", Kind.TEXT, ["a", "b"]),
+        wire.Draft("foreign", Kind.TEXT, ["no"]),
+        wire.Draft("s", Kind.ACTION, ["c"]),
+        wire.Draft("r", Kind.TOPIC, ["d"]),
+    ]
+    spots, last = rooms.propose(drafts, {"r", "s"}, "ann", 7, wide=1)
+    in_r, in_s = rooms.take_proposals()
+    assert [(0, 0, 7), NOWHERE, (1, 0, 7), (0, 2, 7)] == spots
+    assert last is in_s
+    assert [Post(7, "ann", 0, ["a", "b"]), Post(7, "ann", 2, ["d"])] == in_r.posts
+    assert [Post(7, "ann", 1, ["c"])] == in_s.posts
+    assert ("d", None) == (in_r.topic, in_s.topic)
+    assert ([NOWHERE], None) == rooms.propose(drafts[1:2], {"r"}, "ann", 7, wide=1)
+    assert [] == rooms.take_proposals()
 
 
 SIZES = [1, 100, limits.TEXT_CHARS_MAX]
@@ -132,7 +167,7 @@ def test_no_batch_passes_its_limits_when_encoded(sends: list[list[str]], name: s
     room = rooms.open(name)
     nick = "\N{CJK UNIFIED IDEOGRAPH-20000}" * limits.NICK_CHARS_MAX
     for number, texts in enumerate(sends * 4, 1):
-        put(rooms, room, wire.Send(number, name, Kind.TEXT, texts), nick)
+        put(rooms, room, saying.send(number, name, texts), nick)
     proposals = rooms.take_proposals()
     for proposal in proposals:
         top = limits.NUMBER_MAX
@@ -151,12 +186,12 @@ def test_a_batch_that_is_filled_to_the_last_byte_is_not_too_long() -> None:
     room = rooms.open(wide * limits.ROOM_CHARS_MAX)
     nick = wide * limits.NICK_CHARS_MAX
     largest = [wide * limits.TEXT_CHARS_MAX] * 4
-    proposal = put(rooms, room, wire.Send(1, room.name, Kind.TEXT, largest), nick)
+    proposal = put(rooms, room, saying.send(1, room.name, largest), nick)
     for _ in range(2):
-        put(rooms, room, wire.Send(1, room.name, Kind.TEXT, largest), nick)
+        put(rooms, room, saying.send(1, room.name, largest), nick)
     chars = (BATCH_BYTES_MAX - proposal.size_bytes - 205) // 4 - limits.TEXT_CHARS_MAX * 3 - 4
     last = [*largest[:3], wide * chars]
-    assert proposal is put(rooms, room, wire.Send(1, room.name, Kind.TEXT, last), nick)
+    assert proposal is put(rooms, room, saying.send(1, room.name, last), nick)
     assert proposal.size_bytes > BATCH_BYTES_MAX - 8
     top = limits.NUMBER_MAX
     body = encode(Batch(room.name, 2**32, top, top, proposal.posts))

@@ -16,6 +16,7 @@ from client.limits import (
 from client.session import Phase
 from common import wire
 from common.errors import Code, Refused
+from tests import saying
 from tests.unit.log_model import LogModel
 from tests.unit.session_driver import INBOX, OWNER, READY, Driver, in_room, online
 
@@ -103,7 +104,12 @@ def test_after_no_session_rooms_come_before_texts() -> None:
     assert who_again.id != who.id
     assert isinstance(one, wire.Send)
     assert isinstance(two, wire.Send)
-    assert (one.number, one.texts, two.number, two.texts) == (1, ["one"], 2, ["two"])
+    assert (one.number, saying.texts_of(one), two.number, saying.texts_of(two)) == (
+        1,
+        ["one"],
+        2,
+        ["two"],
+    )
     driver.reply(wire.Members(who.id, "lobby", 1, 1, []))
     assert driver.drain_others() == []  # A late answer to the old question.
 
@@ -215,7 +221,7 @@ def test_a_closing_broker_is_reported_and_awaited() -> None:
     assert driver.states() == ["offline", "closing"]
     driver.wait(RETRY_S)
     driver.welcome()
-    assert driver.last(wire.Send).texts == ["kept for later"]
+    assert saying.texts_of(driver.last(wire.Send)) == ["kept for later"]
 
 
 def test_a_word_of_closing_after_the_end_is_told_and_changes_nothing() -> None:
@@ -295,9 +301,9 @@ def test_a_stolen_session_is_refused_and_keeps_its_texts() -> None:
 def test_an_acknowledged_text_gets_its_place() -> None:
     driver = in_room()
     driver.say("a", "b")
-    assert driver.last(wire.Send).texts == ["a", "b"]
-    driver.reply(wire.Ack(1, "lobby", 8, 1234))
-    driver.reply(wire.Ack(1, "lobby", 8, 1234))
+    assert saying.texts_of(driver.last(wire.Send)) == ["a", "b"]
+    driver.reply(saying.acknowledgement(1, 8, 1234))
+    driver.reply(saying.acknowledgement(1, 8, 1234))
     assert driver.drain_others() == [effects.Kept(["a", "b"], "lobby", 8, 1234)]
 
 
@@ -385,7 +391,7 @@ def test_close_settles_texts_and_says_bye() -> None:
     driver.sent.clear()
     driver.take(driver.session.close(driver.now))
     assert driver.sent == []
-    driver.reply(wire.Ack(1, "lobby", 1, 1))
+    driver.reply(saying.acknowledgement(1, 1, 1))
     driver.others.clear()
     driver.reply(wire.Goodbye(driver.last(wire.Bye).id))
     assert driver.others == [effects.Stop()]

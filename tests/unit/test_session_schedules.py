@@ -11,6 +11,7 @@ from client.session import Phase
 from common import wire
 from common.errors import Code
 from common.limits import SENDS_IN_FLIGHT_MAX
+from tests import saying
 from tests.unit.log_model import LogModel
 from tests.unit.session_driver import Driver
 
@@ -63,9 +64,10 @@ class Broker:
             code, value = Code.NOT_MEMBER, 0
         else:
             self.expected += 1
-            batch = self.log.append(len(send.texts))
-            self.committed[number] = wire.Ack(number, send.room, batch.first, 1)
-            self.texts += send.texts
+            texts = saying.texts_of(send)
+            batch = self.log.append(len(texts))
+            self.committed[number] = saying.acknowledgement(number, batch.first)
+            self.texts += texts
             return self.committed[number], [batch]
         return wire.Error(number, code, "", survives=True, value=value), []
 

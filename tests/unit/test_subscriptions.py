@@ -34,8 +34,18 @@ def sockets() -> Iterator[list[Socket]]:
 def admitting_core() -> Core:
     core: Core = create_autospec(Core, instance=True)
     core.refusals = {"bad_subscription": 0}  # type: ignore[assignment]
-    core.subscribed.side_effect = lambda topic: topic == ROOM  # type: ignore[attr-defined]
+    core.subscribed.side_effect = (  # type: ignore[attr-defined]
+        lambda topic: [ROOM + b"head"] if topic == ROOM else None
+    )
     return core
+
+
+def heard(peer: Socket) -> list[bytes]:
+    """Return what has come: inproc delivers at once."""
+    frames = []
+    while peer.poll(0):
+        frames.append(peer.recv(zmq.NOBLOCK))
+    return frames
 
 
 @pytest.mark.parametrize("data", [[b""], [b"x"], [b"x", b"\1y"]])
@@ -54,7 +64,7 @@ def test_data_from_a_peer_opens_no_room_to_another(
     anna.send(b"\1" + ROOM)  # As a client does when no beacon comes.
     subscriptions.drain()
     xpub.send(ROOM + b"read by members")
-    assert anna.recv(zmq.NOBLOCK) == ROOM + b"read by members"
+    assert heard(anna) == [ROOM + b"head", ROOM + b"read by members"]
     assert not spy.poll(0)
 
 
@@ -70,4 +80,21 @@ def test_data_from_a_peer_ends_nobodys_subscription(sockets: list[Socket]) -> No
     anna.send(b"\1" + OTHER)
     subscriptions.drain()
     xpub.send(ROOM + b"still here")
-    assert anna.recv(zmq.NOBLOCK) == ROOM + b"still here"
+    assert heard(anna) == [ROOM + b"head", ROOM + b"still here"]
+
+
+def test_a_newcomer_is_greeted_alone_and_all_hear_what_follows(sockets: list[Socket]) -> None:
+    """The head goes to the one who has just subscribed; publishing is as before right after."""
+    xpub, bob, anna, stranger = sockets
+    subscriptions = Subscriptions(xpub, admitting_core())
+    for member in (bob, anna):
+        member.send(b"\1" + ROOM)
+        subscriptions.drain()
+    bob.send(b"\1" + OTHER)  # Heard last, and refused.
+    subscriptions.drain()
+    xpub.send(ROOM + b"for all")
+    assert [heard(peer) for peer in (bob, anna, stranger)] == [
+        [ROOM + b"head", ROOM + b"for all"],
+        [ROOM + b"head", ROOM + b"for all"],
+        [],
+    ]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from common import limits, wire
 from common.errors import Code, Malformed, Refused
 from common.wire import Command, Payload
+from tests import saying
 
 SCHEMAS = [*wire.COMMANDS.values(), *wire.REPLIES.values()]
 PUBLICATIONS = [wire.Batch, wire.Presence, wire.Notice]
@@ -28,6 +29,7 @@ publications = st.one_of(
     st.builds(wire.Notice, names),
 )
 st.register_type_strategy(wire.Post, posts)
+st.register_type_strategy(wire.Place, st.builds(wire.Place, ids, ids, names))
 commands = st.one_of(
     st.builds(wire.Greet, ids),
     st.builds(
@@ -43,7 +45,11 @@ commands = st.one_of(
     st.builds(wire.Join, ids, names, st.booleans()),
     st.builds(wire.Part, ids, names),
     st.builds(
-        wire.Send, st.integers(1, limits.NUMBER_MAX), names, st.sampled_from(wire.Kind), texts
+        wire.Send,
+        st.integers(1, limits.NUMBER_MAX),
+        st.lists(
+            st.builds(wire.Draft, names, st.sampled_from(wire.Kind), texts), min_size=1, max_size=4
+        ),
     ),
     st.builds(wire.Who, ids, names),
     st.builds(wire.Rooms, ids, st.text(max_size=20)),
@@ -198,13 +204,17 @@ def test_wrong_frames_are_refused(frames: list[bytes], code: Code, value: int) -
         wire.Hello(1, "n", b"o" * 16, 1, 0),
         wire.Join(1, ""),
         wire.Join(1, "r" * 257),
-        wire.Send(0, "r", wire.Kind.TEXT, ["a"]),
-        wire.Send(2**53, "r", wire.Kind.TEXT, ["a"]),
-        wire.Send(1, "r", 3, ["a"]),  # type: ignore[arg-type]
-        wire.Send(1, "r", wire.Kind.TEXT, []),
-        wire.Send(1, "r", wire.Kind.TEXT, ["a"] * 257),
-        wire.Send(1, "r", wire.Kind.TEXT, ["a" * 4_001]),
-        wire.Send(1, "r", wire.Kind.TEXT, [b"a"]),  # type: ignore[list-item]
+        saying.send(0, "r", ["a"]),
+        saying.send(2**53, "r", ["a"]),
+        saying.send(1, "r", ["a"], 3),  # type: ignore[arg-type]
+        saying.send(1, "r", []),
+        saying.send(1, "r", ["a"] * 257),
+        saying.send(1, "r", ["a" * 4_001]),
+        saying.send(1, "r", [b"a"]),  # type: ignore[list-item]
+        wire.Send(1, []),
+        wire.Send(1, [wire.Draft("r", wire.Kind.TEXT, ["a"])] * 257),
+        saying.send(1, "", ["a"]),
+        saying.send(1, "r" * 257, ["a"]),
         wire.Rooms(1, "r" * 257),
         wire.History(1, "r", b"t" * 17, wire.Mode.AFTER, 0, 1),
         wire.History(1, "r", b"t", 3, 0, 1),  # type: ignore[arg-type]

@@ -1,0 +1,199 @@
+"""The index of the log: one SQLite file that says where in the segments each batch lies.
+
+It is written now and then, not with each commit: the segments are what survives a crash, and
+whoever opens the log brings its index up to date (`recover`). So it needs no fsync of its own.
+https://sqlite.org/wal.html, https://sqlite.org/rowidtable.html
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from broker.log import LogUnusable, Marks
+from broker.log_senders import add_marks
+from broker.segments import FIRST, OFFSET_BITS, HighWater, Record, SegmentReader, numbers, path_of
+from common.wire import encode
+
+SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.
+SEQ_MASK = (1 << SEQ_BITS) - 1
+
+# The index is written at the latest when so many batches wait for it: some ten milliseconds of
+# work, and what a reader keeps in memory meanwhile.
+WAITING_MAX = 4_096
+
+BatchRow = tuple[int, int, int, bytes, int, int]  # As in `batches`.
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the file with the settings that every connection shares."""
+    uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+def meta(connection: sqlite3.Connection, key: str) -> object:
+    """Return one of the log's own values; None where there is none."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else None
+
+
+def set_meta(connection: sqlite3.Connection, key: str, value: object) -> None:
+    """Keep one of the log's own values."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def read_identity(connection: sqlite3.Connection) -> tuple[int, bytes]:
+    """Return the log's epoch and secret."""
+    epoch, secret = meta(connection, "epoch"), meta(connection, "secret")
+    assert isinstance(epoch, int)
+    assert isinstance(secret, bytes)
+    return epoch, secret
+
+
+def read_indexed(connection: sqlite3.Connection) -> int:
+    """Return the position up to which the index knows the segments."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'indexed'").fetchone()
+    return int(row[0]) if row else FIRST
+
+
+def read_tail(connection: sqlite3.Connection, room_id: int, trimmed: int) -> tuple[int, int]:
+    """Return a room's last seq and its time; without rows the last seq dropped, and 0."""
+    row = connection.execute(
+        "SELECT place, ts FROM batches WHERE place BETWEEN ? AND ? ORDER BY place DESC LIMIT 1",
+        (room_id << SEQ_BITS, room_id << SEQ_BITS | SEQ_MASK),
+    ).fetchone()
+    return (row[0] & SEQ_MASK, row[1]) if row else (trimmed, 0)
+
+
+class Waiting:
+    """What the records since the last writing of the index bring for it."""
+
+    def __init__(self) -> None:
+        self.rows: list[BatchRow] = []
+        self._made: list[tuple[int, str]] = []
+        self._topics: dict[int, str] = {}
+
+    def add(self, record: Record) -> None:
+        """Take one more record, in the order of the log."""
+        contents, position = record.contents, record.start
+        for batch in contents.batches:
+            place = batch.room << SEQ_BITS | batch.last
+            size_bytes = batch.size_bytes
+            self.rows.append((place, batch.count, batch.ts, b"", position, size_bytes))
+            position += size_bytes
+        self._made += contents.made
+        self._topics.update(contents.topics)
+
+    def write(self, connection: sqlite3.Connection, indexed: int) -> None:
+        """Write it within a transaction; `indexed` is where its last record ends.
+
+        Raises `sqlite3.Error`.
+        """
+        connection.executemany("INSERT INTO rooms VALUES (?, ?, 0, 1, 0, '')", self._made)
+        connection.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)", self.rows)
+        if self._topics:
+            connection.executemany(
+                "UPDATE rooms SET topic = ? WHERE id = ?",
+                [(topic, room_id) for room_id, topic in self._topics.items()],
+            )
+        live: Counter[int] = Counter()
+        for row in self.rows:
+            live[row[4] >> OFFSET_BITS] += row[5]
+        change_live(connection, live)
+        set_meta(connection, "indexed", indexed)
+
+    def clear(self) -> None:
+        """Begin anew, after a commit."""
+        self.rows.clear()
+        self._made.clear()
+        self._topics.clear()
+
+
+def change_live(connection: sqlite3.Connection, changes: Mapping[int, int]) -> None:
+    """Add to the bytes that each segment has in use; raise `sqlite3.Error`."""
+    connection.executemany(
+        "INSERT INTO segments VALUES (?, ?) ON CONFLICT (id) "
+        "DO UPDATE SET live_bytes = live_bytes + excluded.live_bytes",
+        list(changes.items()),
+    )
+
+
+def recover(connection: sqlite3.Connection, folder: Path) -> int:
+    """Bring the index up to date with the segments; return the position where they end.
+
+    Raises `LogUnusable` where segments are missing or do not fit together, `sqlite3.Error` and
+    `OSError`. Does nothing after a clean stop.
+    """
+    there = numbers(folder)
+    position = read_indexed(connection)
+    if position == FIRST:
+        position = there[0] << OFFSET_BITS if there else FIRST  # All there is, or an error.
+    else:
+        _check_segments(connection, folder, position >> OFFSET_BITS)
+    end = position
+    if there:
+        with closing(SegmentReader(folder)) as reader:
+            end = _replay(connection, reader, position)
+    high_water = HighWater(folder, is_writer=True)
+    high_water.set(end)
+    high_water.close()
+    return end
+
+
+def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) -> None:
+    """See that the segments which the index needs are there, and remove those before them."""
+    needed = {row[0] for row in connection.execute("SELECT id FROM segments")} | {growing}
+    there = set(numbers(folder))
+    if not needed <= there:
+        missing = ", ".join(map(str, sorted(needed - there)))
+        message = (
+            f"the log in {folder} lacks its segments {missing}: put back the hubbub-*.segment "
+            "files that belong to its hubbub.db, or choose another --data"
+        )
+        raise LogUnusable(message)
+    for segment in there - needed:
+        if segment < growing:  # A crash came between the index and the file.
+            path_of(folder, segment).unlink()
+
+
+def _replay(connection: sqlite3.Connection, reader: SegmentReader, position: int) -> int:
+    heads: dict[int, int] = {}
+    waiting = Waiting()
+    marks: dict[bytes, Marks] = {}
+
+    def write() -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        waiting.write(connection, position)
+        if marks:
+            connection.execute("INSERT INTO sends (marks) VALUES (?)", (encode(marks),))
+        connection.execute("COMMIT")
+        waiting.clear()
+        marks.clear()
+
+    for record in reader.whole_records(position):
+        for batch in record.contents.batches:
+            head = heads.get(batch.room)
+            if head is None:
+                head = _head(connection, batch.room)
+            if batch.last - batch.count != head:
+                message = f"the log's record before {record.end} does not follow what is before it"
+                raise LogUnusable(message)
+            heads[batch.room] = batch.last
+        waiting.add(record)
+        add_marks(marks, record.contents.marks)
+        position = record.end
+        if len(waiting.rows) >= WAITING_MAX:
+            write()
+    if waiting.rows:
+        write()
+    return position
+
+
+def _head(connection: sqlite3.Connection, room_id: int) -> int:
+    row = connection.execute("SELECT trimmed FROM rooms WHERE id = ?", (room_id,)).fetchone()
+    return read_tail(connection, room_id, row[0])[0] if row else 0
