@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,8 +64,10 @@ def test_the_digest_tells_one_order_from_another() -> None:
 def test_texts_made_many_at_once_are_those_made_singly(
     sender: int, number: int, count: int, time_ns: int, size: int
 ) -> None:
-    many = text.Maker(sender, size, 300).make(number, count, time_ns)
+    maker = text.Maker(sender, size, 300)
+    many = maker.make(number, count, time_ns)
     singly = [text.make(sender, number + step, time_ns, size) for step in range(count)]
+    assert singly == maker.make_each(number + np.arange(count), time_ns)
     assert b"".join(singly) == many
     senders, numbers = text.senders_and_numbers(many, size)
     assert [sender] * count == senders.tolist()

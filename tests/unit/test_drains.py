@@ -1,0 +1,71 @@
+"""A drain takes a bounded number of messages, posts and bytes of answers. inproc only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from unittest.mock import create_autospec
+
+import pytest
+import zmq
+
+from broker.child import Orders
+from broker.core import Core
+from broker.live import (
+    DRAIN_ANSWERS_BYTES_MAX,
+    DRAIN_MESSAGES_MAX,
+    DRAIN_POSTS_MAX,
+    Worker,
+)
+from common.limits import SEND_POSTS_MAX
+
+Socket = zmq.Socket[bytes]
+ENDPOINT = "inproc://commands"
+
+
+@pytest.fixture
+def peer_and_worker() -> Iterator[tuple[Socket, Worker]]:
+    """Return a peer, and a worker that has nothing yet but its ROUTER and a core that counts."""
+    context: zmq.Context[Socket] = zmq.Context()
+    worker = Worker(create_autospec(Orders, instance=True), context)
+    worker._router = context.socket(zmq.ROUTER)
+    worker._core = create_autospec(Core, instance=True)
+    worker._core.posts_count = worker._core.answered_bytes = 0
+    peer = context.socket(zmq.DEALER)
+    for socket in (worker._router, peer):
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+    worker._router.bind(ENDPOINT)
+    peer.connect(ENDPOINT)
+    yield peer, worker
+    context.destroy(0)
+
+
+@pytest.mark.parametrize(
+    ("posts", "answer_bytes", "taken"),
+    [
+        (0, 0, DRAIN_MESSAGES_MAX),
+        (SEND_POSTS_MAX, 0, DRAIN_POSTS_MAX // SEND_POSTS_MAX),
+        (0, DRAIN_ANSWERS_BYTES_MAX // 4, 5),
+    ],
+)
+def test_a_drain_ends_when_it_is_large(
+    peer_and_worker: tuple[Socket, Worker], posts: int, answer_bytes: int, taken: int
+) -> None:
+    """Whatever each message brings, what comes after the bound waits for the next drain."""
+    peer, worker = peer_and_worker
+    core = worker._core
+    routes: list[bytes] = []
+
+    def receive(route: bytes, _frames: list[bytes]) -> None:
+        routes.append(route)
+        core.posts_count += posts
+        core.answered_bytes += answer_bytes
+
+    core.receive.side_effect = receive  # type: ignore[attr-defined]
+    for _ in range(taken + 1):
+        peer.send_multipart([b"head", b"payload"])
+    worker._drain_commands()
+    assert taken == len(routes)
+    core.posts_count = core.answered_bytes = 0
+    worker._drain_commands()
+    assert taken + 1 == len(routes)
