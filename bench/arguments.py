@@ -24,6 +24,8 @@ from bench.works.base import (
     Options,
     OptionsError,
     Parameter,
+    Replay,
+    Startup,
     check,
     parameters,
 )
@@ -74,6 +76,7 @@ EXAMPLES: Final = {
     "ingest": ["ingest", "ingest --senders 16 --coalesce 1 --json - | jq .results[0].figures"],
     "replay": ["replay --entries 1000,1000000"],
     "soak": ["soak --minutes 30 --churn 5 --freeze 3 --plot soak.svg"],
+    "startup": ["startup --fail-if 'send_after_interpreter_us>120ms'"],
     COMPARE: [
         "compare --repeat 5 --markdown table.md --plot bars.svg",
         "compare --work fanout-50 --servers hubbub,nats,redis_pubsub",
@@ -306,6 +309,10 @@ def _measured(given: argparse.Namespace) -> list[Run]:
     kind = WORKS[given.command]
     if given.broker and given.server != HOME_SERVER:
         raise OptionsError("--broker is a Hubbub; it does not go with --server")
+    if given.broker and kind is Replay:
+        raise OptionsError("replay fills a log of its own; it does not go with --broker")
+    if kind is Startup and given.server != HOME_SERVER:
+        raise OptionsError("startup is of Hubbub's own commands; it does not go with --server")
     points = _points(kind, given)
     return [
         Run(given.command, given.server, point) for _ in range(points[0].repeat) for point in points
