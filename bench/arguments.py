@@ -24,6 +24,8 @@ from bench.works.base import (
     Options,
     OptionsError,
     Parameter,
+    Replay,
+    Startup,
     check,
     parameters,
 )
@@ -78,6 +80,7 @@ EXAMPLES: Final = {
         "rejoin --clients 500,1000,2000 --storm 0 --plot rejoin.svg",
     ],
     "soak": ["soak --minutes 30 --churn 5 --freeze 3 --plot soak.svg"],
+    "startup": ["startup --fail-if 'send_after_interpreter_us>120ms'"],
     COMPARE: [
         "compare --repeat 5 --markdown table.md --plot bars.svg",
         "compare --work fanout-50 --servers hubbub,nats,redis_pubsub",
@@ -312,6 +315,10 @@ def _measured(given: argparse.Namespace) -> list[Run]:
         raise OptionsError(f"{given.command} kills the broker, so it takes none of yours: --broker")
     if given.broker and given.server != HOME_SERVER:
         raise OptionsError("--broker is a Hubbub; it does not go with --server")
+    if given.broker and kind is Replay:
+        raise OptionsError("replay fills a log of its own; it does not go with --broker")
+    if kind is Startup and given.server != HOME_SERVER:
+        raise OptionsError("startup is of Hubbub's own commands; it does not go with --server")
     points = _points(kind, given)
     return [
         Run(given.command, given.server, point) for _ in range(points[0].repeat) for point in points

@@ -18,7 +18,7 @@ import msgspec
 
 from bench import zmtp
 from bench.dialect import Conversation, Ear, Heard, Post, Say, Unexpected, Voice
-from bench.servers.process import descendants
+from bench.servers.process import descendants, tied
 from bench.target import Target
 from bench.text import framed, unframed
 from common import wire
@@ -310,7 +310,7 @@ def launch(data: Path, port: int = 0, *flags: str) -> tuple[subprocess.Popen[byt
     errors_path = data.with_name(data.name + ".stderr")
     with errors_path.open("ab") as errors:
         process = subprocess.Popen(
-            [*command, "--port", str(port), "--data", str(data), *words, *flags],
+            tied([*command, "--port", str(port), "--data", str(data), *words, *flags]),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -48,7 +48,7 @@ class Process:
         files = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _RAISE_AND_RUN, "sh", str(files), *command],
+                tied(["/bin/sh", "-c", _RAISE_AND_RUN, "sh", str(files), *command]),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -119,6 +119,15 @@ def local_target(
         settings=settings,
         text_bytes=text_bytes,
     )
+
+
+def tied(command: list[str]) -> list[str]:
+    """Return a command that gets SIGTERM when the thread that runs it ends, even by kill -9.
+
+    By setpriv of util-linux, prctl(2); where there is none, only an orderly end ends servers.
+    """
+    setpriv = shutil.which("setpriv")
+    return command if setpriv is None else [setpriv, "--pdeathsig", "TERM", *command]
 
 
 def free_port() -> int:

@@ -279,10 +279,22 @@ class Soak(Options, frozen=True, kw_only=True):
         return self.duration_s or self.minutes * 60
 
 
+class Startup(Options, frozen=True, kw_only=True):
+    """The command line: until the prompt stands or a text is sent, beside bare Python."""
+
+    headlines: ClassVar[tuple[str, ...]] = (
+        "prompt_after_interpreter_us",
+        "send_after_interpreter_us",
+    )
+    starts: Annotated[
+        int, Meta(ge=1, le=10_000, description="starts of each program, in turn with the others")
+    ] = 20
+
+
 # Each sub-command and what it takes; its docstring is its help.
 WORKS: Final[dict[str, type[Options]]] = {
     kind.__name__.lower(): kind
-    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Soak)
+    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Soak, Startup)
 }
 
 

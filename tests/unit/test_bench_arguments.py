@@ -149,6 +149,8 @@ def test_conditions_are_read_beforehand() -> None:
         ("fanout --sub 50", ["unrecognized", "--sub"]),
         ("fanout --server teapot", ["--server", "teapot", "nats"]),
         ("fanout --server nats --broker localhost", ["--broker", "--server"]),
+        ("replay --broker localhost", ["--broker", "replay", "a log of its own"]),
+        ("startup --server nats", ["--server", "startup"]),
         ("fanout --broker localhost:99999", ["--broker", "99999"]),
         ("fanout --fail-if p99=20ms", ["--fail-if", "not a condition"]),
         ("fanout --plot picture.gif", ["--plot", ".png", ".svg"]),
