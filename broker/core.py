@@ -114,7 +114,7 @@ class Core:
         self._presence_told_until_s = 0.0
         self.entries_count = 0
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
-        self.posts_count = 0  # Of all SENDs since proposals were taken.
+        self.texts_count = 0  # Of all SENDs since proposals were taken.
         self.refusals: Counter[str] = Counter()
         self._effects = Effects([], [], [])
         self._commands = self._command_table()
@@ -330,7 +330,7 @@ class Core:
         self._charge(session, len(texts))
         session.expected += 1  # Also when it is refused: the next one is not out of turn.
         wide = check_texts(drafts, texts)
-        self.posts_count += len(drafts)
+        self.texts_count += len(texts)
         spots, last = self.rooms.propose(
             drafts, session.rooms, session.user.nick, self._now_ms, wide=wide
         )
@@ -374,7 +374,7 @@ class Core:
     # --- the log ------------------------------------------------------------
     def take_proposals(self) -> list[Proposal]:
         """Return what this drain wants to have in the log."""
-        self.posts_count = 0
+        self.texts_count = 0
         return self.rooms.take_proposals()
 
     def committed(self, batches: Iterable[Committed]) -> None:

@@ -35,7 +35,7 @@ from common.version import VERSION
 # two (heartbeats): a few threads divide that, and let fan-out use every core. ADR 0014.
 IO_THREADS = 4
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
-DRAIN_POSTS_MAX = 16_384  # Likewise: a SEND has up to 256 of them.
+DRAIN_TEXTS_MAX = 16_384  # Likewise: a SEND has up to 256, and a commit waits for all.
 DRAIN_ANSWERS_BYTES_MAX = 1024 * 1024  # A thousand who ask for everybody's nicks.
 SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
@@ -227,7 +227,7 @@ class Worker:
             for _ in range(DRAIN_MESSAGES_MAX):
                 handle(*receive_message(router))
                 if (
-                    core.posts_count >= DRAIN_POSTS_MAX
+                    core.texts_count >= DRAIN_TEXTS_MAX
                     or core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX
                 ):
                     break

@@ -120,12 +120,12 @@ def test_an_ack_waits_for_the_last_of_its_batches(bench: Bench) -> None:
     assert [[2], [], [1, 1]] == heard
 
 
-def test_posts_of_a_drain_are_counted_until_it_ends(bench: Bench) -> None:
+def test_texts_of_a_drain_are_counted_until_it_ends(bench: Bench) -> None:
     """Live ends a drain that has too many: a SEND may have 256, and a resend makes none."""
     ann = bench.peer("ann", "r", "s")
     ann.say(to_rooms(1, ("r", "a"), ("none", "b"), ("s", "c")))
     ann.say(to_rooms(1, ("r", "a"), ("none", "b"), ("s", "c")))
     ann.say(to_rooms(2, ("r", "d")))
-    assert 4 == bench.core.posts_count
+    assert 4 == bench.core.texts_count
     bench.drain()
-    assert 0 == bench.core.posts_count
+    assert 0 == bench.core.texts_count

@@ -13,10 +13,10 @@ from broker.core import Core
 from broker.live import (
     DRAIN_ANSWERS_BYTES_MAX,
     DRAIN_MESSAGES_MAX,
-    DRAIN_POSTS_MAX,
+    DRAIN_TEXTS_MAX,
     Worker,
 )
-from common.limits import SEND_POSTS_MAX
+from common.limits import SEND_TEXTS_MAX
 
 Socket = zmq.Socket[bytes]
 ENDPOINT = "inproc://commands"
@@ -29,7 +29,7 @@ def peer_and_worker() -> Iterator[tuple[Socket, Worker]]:
     worker = Worker(create_autospec(Orders, instance=True), context)
     worker._router = context.socket(zmq.ROUTER)
     worker._core = create_autospec(Core, instance=True)
-    worker._core.posts_count = worker._core.answered_bytes = 0
+    worker._core.texts_count = worker._core.answered_bytes = 0
     peer = context.socket(zmq.DEALER)
     for socket in (worker._router, peer):
         socket.setsockopt(zmq.SNDHWM, 0)
@@ -41,15 +41,15 @@ def peer_and_worker() -> Iterator[tuple[Socket, Worker]]:
 
 
 @pytest.mark.parametrize(
-    ("posts", "answer_bytes", "taken"),
+    ("texts", "answer_bytes", "taken"),
     [
         (0, 0, DRAIN_MESSAGES_MAX),
-        (SEND_POSTS_MAX, 0, DRAIN_POSTS_MAX // SEND_POSTS_MAX),
+        (SEND_TEXTS_MAX, 0, DRAIN_TEXTS_MAX // SEND_TEXTS_MAX),
         (0, DRAIN_ANSWERS_BYTES_MAX // 4, 5),
     ],
 )
 def test_a_drain_ends_when_it_is_large(
-    peer_and_worker: tuple[Socket, Worker], posts: int, answer_bytes: int, taken: int
+    peer_and_worker: tuple[Socket, Worker], texts: int, answer_bytes: int, taken: int
 ) -> None:
     """Whatever each message brings, what comes after the bound waits for the next drain."""
     peer, worker = peer_and_worker
@@ -58,7 +58,7 @@ def test_a_drain_ends_when_it_is_large(
 
     def receive(route: bytes, _frames: list[bytes]) -> None:
         routes.append(route)
-        core.posts_count += posts
+        core.texts_count += texts
         core.answered_bytes += answer_bytes
 
     core.receive.side_effect = receive  # type: ignore[attr-defined]
@@ -66,6 +66,6 @@ def test_a_drain_ends_when_it_is_large(
         peer.send_multipart([b"head", b"payload"])
     worker._drain_commands()
     assert taken == len(routes)
-    core.posts_count = core.answered_bytes = 0
+    core.texts_count = core.answered_bytes = 0
     worker._drain_commands()
     assert taken + 1 == len(routes)
