@@ -45,7 +45,7 @@ OPTIONS = (
     Option("retain_messages", 1_000_000, "messages kept per room; 0 keeps all", 0, 10**12),
     Option("retain_days", 0, "days that messages are kept; 0 keeps them for ever", 0, 36_500),
     Option("grace", 5.0, "seconds before a vanished client has left", 0.1, 3_600),
-    Option("heartbeat", 15.0, "seconds between signs of life asked from clients", 0.1, 3_600),
+    Option("heartbeat", 30.0, "seconds between signs of life asked from clients", 0.1, 3_600),
     Option("rate", 5_000, "texts a second that one client may send", 1, 10_000_000),
     Option("burst", 10_000, "texts that one client may send at once", SEND_TEXTS_MAX, 100_000_000),
     Option("publish_queue", 512, "batches that wait for one slow reader at most", 1, 100_000),

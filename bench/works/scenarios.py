@@ -22,7 +22,7 @@ class Scenario(NamedTuple):
 
 FAST: Final = ("hubbub", "nats", "redis_pubsub", "ngircd")
 DURABLE: Final = ("hubbub", "jetstream", "redis_streams")
-QUIET: Final = ("hubbub", "nats", "redis_pubsub", "jetstream", "redis_streams")
+QUIET: Final = ("hubbub", "nats", "redis_pubsub", "redis_streams")
 RESTING: Final = ("hubbub", "proxy", "nats", "redis_pubsub", "ngircd")
 SHORT_S: Final = 3.0
 WINDOW: Final = 8_192  # The same for all; a peer that can't take it shows losses.
