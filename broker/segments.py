@@ -175,16 +175,20 @@ class SegmentWriter:
             self._space = space
 
     def _rotate(self) -> None:
-        """Begin the next segment, and give back the space that this one did not need."""
-        full, offset = self._file, self.end & OFFSET_MASK
-        end = self.end
+        """Begin the next segment, and give back the space that this one did not need.
+
+        Raises `OSError`; then this one goes on.
+        """
+        full, space, end = self._file, self._space, self.end
         try:
             self._open(self.segment + 1 << OFFSET_BITS)
         except OSError:
-            self.end = end
+            if self._file != full:
+                os.close(self._file)
+            self._file, self._space, self.end = full, space, end
             raise
         with contextlib.suppress(OSError):
-            os.ftruncate(full, offset)
+            os.ftruncate(full, end & OFFSET_MASK)
         os.close(full)
 
     def close(self) -> None:

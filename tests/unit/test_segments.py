@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -155,6 +156,36 @@ def test_a_full_segment_is_followed_by_another(tmp_path: Path, store: SqliteStor
     assert texts == after_crash(crashed(tmp_path, tmp_path / "crashed"))[1]
     log.append([proposal("r", said("x" * 4_000))])  # One that is larger than a segment.
     assert "x" * 4_000 == kept_texts(reader, "r")[-1]
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_segment_that_cannot_be_begun_leaves_the_one_before_it(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is refused, and whatever is written then still lies where it is looked for."""
+    log = store.open()
+    kept = []
+
+    def say(number: int, size: int) -> None:
+        log.append([proposal("r", said(f"{number}".rjust(size, ".")))])
+        kept.append(number)
+
+    for number in range(6):
+        say(number, 100)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", _fail)
+        with pytest.raises(LogFailed, match="Input/output error"):
+            say(99, 900)
+        say(6, 10)  # It has space where the last one had none.
+    say(7, 900)
+    assert [1, 2] == numbers(tmp_path)
+    folder = crashed(tmp_path, tmp_path / "crashed")
+    assert kept == [int(text.strip(".")) for text in kept_texts(store.reader(), "r")]
+    assert kept == [int(text.strip(".")) for text in after_crash(folder)[1]]
+
+
+def _fail(_file: int) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 @pytest.mark.usefixtures("small_segments")
