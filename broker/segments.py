@@ -148,11 +148,12 @@ class SegmentWriter:
 
         Raises `OSError`; then nothing is kept, and the next record goes where this one would.
         """
-        rest = b"".join((contents, *bodies))
-        sizes = _CHECKED.pack(len(contents), len(rest) - len(contents))
-        record = b"".join(
-            (_MAGIC, zlib.crc32(rest, zlib.crc32(sizes)).to_bytes(4, "little"), sizes, rest)
-        )
+        sizes = _CHECKED.pack(len(contents), sum(map(len, bodies)))
+        check = zlib.crc32(contents, zlib.crc32(sizes))
+        for body in bodies:
+            check = zlib.crc32(body, check)
+        # Joined once: of a megabyte each copy counts.
+        record = b"".join((_MAGIC, check.to_bytes(4, "little"), sizes, contents, *bodies))
         if (self.end & OFFSET_MASK) + len(record) > SEGMENT_BYTES_MAX and self.end & OFFSET_MASK:
             self._rotate()
         offset = self.end & OFFSET_MASK
