@@ -19,7 +19,7 @@ import msgspec
 from broker.log import Committed, Proposal, RoomRecord, Sent
 from broker.rooms import Room, Rooms, telling_s
 from broker.sessions import Rate, Session, Sessions
-from common import wire
+from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
     PRESENCE_NAMES_MAX,
@@ -28,10 +28,9 @@ from common.limits import (
     ROOMS_PAGE_MAX,
     ROOMS_PER_SESSION_MAX,
     SEND_TEXTS_MAX,
-    TOKEN_BYTES,
     TOPIC_CHARS_MAX,
 )
-from common.wire import INBOX, Command, Kind
+from common.wire import Command, Kind
 
 NAMES_PER_COST = 64  # So many nicks or rooms in an answer cost as much as a text.
 PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
@@ -203,8 +202,8 @@ class Core:
 
         That is the head of a room, which proves the subscription, and nothing for an inbox.
         """
-        if topic[:1] == INBOX and len(topic) == 1 + TOKEN_BYTES:
-            self.sessions.inbox_opened(topic[1:], self._now_s)
+        if topics.is_inbox(topic):
+            self.sessions.inbox_opened(topic, self._now_s)
             return []
         name = self.rooms.admits(topic)
         if name is None:
@@ -215,8 +214,8 @@ class Core:
 
     def unsubscribed(self, topic: bytes) -> None:
         """Take the end of a subscription, or of the connection that held it."""
-        if topic[:1] == INBOX and len(topic) == 1 + TOKEN_BYTES:
-            self.sessions.inbox_closed(topic[1:], self._now_s)
+        if topics.is_inbox(topic):
+            self.sessions.inbox_closed(topic, self._now_s)
 
     # --- commands -----------------------------------------------------------
     def _greet(self, route: bytes, _token: bytes, command: wire.Greet) -> None:
@@ -408,8 +407,8 @@ class Core:
         """Do what is due: expire sessions, tell presence, show heads, ask who strangers are."""
         for session in self.sessions.expired(self._now_s):
             self._end(session)
-        for token in self.sessions.strangers(self._now_s):
-            self._notice(token, Code.NO_SESSION)
+        for inbox in self.sessions.strangers(self._now_s):
+            self._notice(inbox, Code.NO_SESSION)
         if self._now_s >= self._presence_at_s:
             self._flush_presence()
         self._effects.publications.extend(self.rooms.beacons(self._now_s))
@@ -424,7 +423,7 @@ class Core:
         """Take no more commands, and tell everybody that the broker is closing."""
         self._is_closing = True
         for session in self.sessions:
-            self._notice(session.token, Code.CLOSING)
+            self._notice(session.inbox, Code.CLOSING)
 
     def take_effects(self) -> Effects:
         """Return what shall happen since the last call."""
@@ -471,9 +470,9 @@ class Core:
                 self._effects.publications.append(room.subscription + body)
             self.rooms.drop_if_unused(room)
 
-    def _notice(self, token: bytes, code: Code) -> None:
+    def _notice(self, inbox: bytes, code: Code) -> None:
         body = wire.encode(wire.Notice(str(code)))
-        self._effects.publications.append(INBOX + token + body)
+        self._effects.publications.append(inbox + body)
 
 
 def check_texts(drafts: Iterable[wire.Draft], texts: Iterable[str]) -> int:

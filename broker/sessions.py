@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from broker import keys
 from broker.timers import Timers
+from common import topics
 from common.errors import Code, Refused
 from common.names import check_nick, fold
 from common.wire import Hello
@@ -41,6 +42,7 @@ class Session:
     __slots__ = (
         "allowance",
         "expected",
+        "inbox",
         "inbox_count",
         "instance",
         "kept",
@@ -54,6 +56,7 @@ class Session:
 
     def __init__(self, token: bytes, route: bytes, instance: int, sender: bytes) -> None:
         self.token = token
+        self.inbox = topics.inbox(token)
         self.route = route  # Of its newest command: ROUTER draws another at each reconnect.
         self.instance = instance
         self.sender = sender
@@ -81,9 +84,10 @@ class Sessions:
         self._grace_s = grace_s
         self._rate = rate
         self._by_token: dict[bytes, Session] = {}
+        self._by_inbox: dict[bytes, Session] = {}
         self._users: dict[str, User] = {}
-        self._unclaimed: dict[bytes, int] = {}
-        self._graces: Timers[bytes] = Timers()
+        self._unclaimed: dict[bytes, int] = {}  # Inboxes that no session has, and how often.
+        self._graces: Timers[bytes] = Timers()  # By inbox, as the pokes.
         self._pokes: Timers[bytes] = Timers()
 
     def __len__(self) -> int:
@@ -105,20 +109,24 @@ class Sessions:
             session.route = route
             session.expected = max(session.expected, hello.number)
             return session, True
+        inbox = topics.inbox(token)
+        if inbox in self._by_inbox:
+            raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
         if len(self._by_token) >= self.clients_max:
             raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
         user = self._user(hello.nick, keys.owner(hello.owner))
         sender = keys.sender(token, hello.instance)
-        session = self._by_token[token] = Session(token, route, hello.instance, sender)
+        session = Session(token, route, hello.instance, sender)
+        self._by_token[token] = self._by_inbox[inbox] = session
         session.user = user
         session.expected = hello.number
         session.allowance, session.rated_at = self._rate.burst, now_s
-        session.inbox_count = self._unclaimed.pop(token, 0)
-        self._pokes.cancel(token)
+        session.inbox_count = self._unclaimed.pop(inbox, 0)
+        self._pokes.cancel(inbox)
         user.sessions.add(session)
         self._users[user.key] = user
         if not session.inbox_count:
-            self._graces.set(token, now_s + self._grace_s)
+            self._graces.set(inbox, now_s + self._grace_s)
         return session, False
 
     def _user(self, nick: str, owner: bytes) -> User:
@@ -134,10 +142,11 @@ class Sessions:
     def end(self, session: Session) -> None:
         """Forget the session; its rooms are the caller's business."""
         del self._by_token[session.token]
-        self._graces.cancel(session.token)
+        del self._by_inbox[session.inbox]
+        self._graces.cancel(session.inbox)
         self._leave_user(session)
         if session.inbox_count:
-            self._unclaimed[session.token] = session.inbox_count
+            self._unclaimed[session.inbox] = session.inbox_count
             self._bound_unclaimed()
 
     def _leave_user(self, session: Session) -> None:
@@ -178,15 +187,15 @@ class Sessions:
         session.allowance = allowance
         return int((count - allowance) / rate.per_s * 1_000) + 1
 
-    def inbox_opened(self, token: bytes, now_s: float) -> None:
-        """Note that somebody subscribed to the inbox of this token."""
-        session = self._by_token.get(token)
+    def inbox_opened(self, inbox: bytes, now_s: float) -> None:
+        """Note that somebody subscribed to this inbox."""
+        session = self._by_inbox.get(inbox)
         if session is not None:
             session.inbox_count += 1
-            self._graces.cancel(token)
+            self._graces.cancel(inbox)
             return
-        self._unclaimed[token] = self._unclaimed.get(token, 0) + 1
-        self._pokes.set(token, now_s + POKE_S)
+        self._unclaimed[inbox] = self._unclaimed.get(inbox, 0) + 1
+        self._pokes.set(inbox, now_s + POKE_S)
         self._bound_unclaimed()
 
     def _bound_unclaimed(self) -> None:
@@ -195,25 +204,25 @@ class Sessions:
             del self._unclaimed[oldest]
             self._pokes.cancel(oldest)
 
-    def inbox_closed(self, token: bytes, now_s: float) -> None:
-        """Note that a subscription to the inbox of this token ended."""
-        session = self._by_token.get(token)
+    def inbox_closed(self, inbox: bytes, now_s: float) -> None:
+        """Note that a subscription to this inbox ended."""
+        session = self._by_inbox.get(inbox)
         if session is not None:
             session.inbox_count = max(0, session.inbox_count - 1)
             if not session.inbox_count:
-                self._graces.set(token, now_s + self._grace_s)
-        elif token in self._unclaimed:
-            self._unclaimed[token] -= 1
-            if not self._unclaimed[token]:
-                del self._unclaimed[token]
-                self._pokes.cancel(token)
+                self._graces.set(inbox, now_s + self._grace_s)
+        elif inbox in self._unclaimed:
+            self._unclaimed[inbox] -= 1
+            if not self._unclaimed[inbox]:
+                del self._unclaimed[inbox]
+                self._pokes.cancel(inbox)
 
     def expired(self, now_s: float) -> list[Session]:
         """Return the sessions whose grace is over."""
-        return [self._by_token[token] for token in self._graces.due(now_s)]
+        return [self._by_inbox[inbox] for inbox in self._graces.due(now_s)]
 
     def strangers(self, now_s: float) -> list[bytes]:
-        """Return the tokens whose inbox is open, but whose session nobody knows."""
+        """Return the inboxes that are open, but whose session nobody knows."""
         return list(self._pokes.due(now_s))
 
     def next_deadline_s(self) -> float:

@@ -32,7 +32,7 @@ from client.memberships import Memberships
 from client.outbox import Line, Outbox
 from client.questions import Call
 from client.requests import REQUEST_ID_FIRST, Request, Requests
-from common import wire
+from common import topics, wire
 from common.errors import Code, Malformed, Refused
 from common.limits import PROTOCOL_VERSION
 
@@ -67,7 +67,7 @@ class Session:
         self.malformed_count = 0
         self.phase = Phase.DOWN
         self._owner = owner
-        self._inbox = wire.INBOX + token
+        self._inbox = topics.inbox(token)
         self._instance = instance
         self._ready: object | None = ready
         self.state = ""
@@ -127,11 +127,11 @@ class Session:
     def publications(self, frames: list[bytes], now: float) -> list[Effect]:
         """Take frames from the SUB, in the order in which they arrived."""
         memberships = self._memberships
-        topics = memberships.topics
+        rooms = memberships.topics
         for frame in frames:
             try:
-                topic, body = wire.split_publication(frame)
-                room = topics.get(topic)
+                topic, body = topics.split_publication(frame)
+                room = rooms.get(topic)
                 if room is not None:
                     memberships.publication(room, wire.parse_publication(body), now)
                 elif topic == self._inbox:

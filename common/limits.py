@@ -7,7 +7,8 @@ PROTOCOL_VERSION = 1
 BASE_PORT = 5555  # ROUTER; rooms (XPUB) and history (REP) follow on the next two ports.
 
 # --- identities -------------------------------------------------------------
-TOKEN_BYTES = 16  # 128 random bits: nobody guesses a session or its inbox topic.
+TOKEN_BYTES = 16  # 128 random bits: nobody guesses a session.
+INBOX_LETTERS = 10  # 40 bits of the token, half a byte each: drawn alike by nobody. ADR 0018.
 OWNER_BYTES_MIN = 16
 OWNER_BYTES_MAX = 64
 KEY_BYTES = 16  # Subscription keys and history tickets: 128 bits of a keyed BLAKE2b.

@@ -19,7 +19,6 @@ from common.errors import Code, Malformed, Refused
 MAGIC: Final = b"HUB" + bytes([limits.PROTOCOL_VERSION])
 NO_TOKEN: Final = bytes(limits.TOKEN_BYTES)
 HEAD_BYTES: Final = len(MAGIC) + 1 + limits.TOKEN_BYTES
-INBOX: Final = b"\0"  # Begins an inbox topic; no room's name can.
 
 
 class Command(enum.IntEnum):
@@ -462,15 +461,6 @@ def parse_reply(frames: list[bytes]) -> Payload:
     except DECODE_ERRORS as error:
         message = f"an answer that cannot be read: {error}"
         raise Malformed(message) from error
-
-
-def split_publication(frame: bytes) -> tuple[bytes, bytes]:
-    """Split a published frame into its topic and its body; raise `Malformed`."""
-    end = frame.find(b"\0") + 1 + limits.KEY_BYTES
-    if end < 1 + limits.KEY_BYTES or len(frame) <= end:
-        message = f"a publication of {len(frame)} bytes without a topic"
-        raise Malformed(message)
-    return frame[:end], frame[end:]
 
 
 def parse_publication(body: bytes) -> Publication:

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 import zmq
 
-from common import wire
+from common import topics, wire
 from common.wire import Payload
 from tests.waiting import DEADLINE_S, eventually
 
@@ -68,7 +68,7 @@ class RawPeer:
 
     def hello(self, nick: str) -> wire.Welcome:
         """Open the inbox and say hello."""
-        self.sub.subscribe(wire.INBOX + self.token)
+        self.sub.subscribe(topics.inbox(self.token))
         hello = wire.Hello(self.next_id(), nick, self.owner, self.instance, 1)
         return self.ask(hello, wire.Welcome)
 
@@ -91,7 +91,7 @@ class RawPeer:
     def publication(self) -> wire.Publication:
         """Return the next publication."""
         assert self.sub.poll(WAIT_MS), "nothing was published"
-        return wire.parse_publication(wire.split_publication(self.sub.recv())[1])
+        return wire.parse_publication(topics.split_publication(self.sub.recv())[1])
 
     def await_publication(self, kind: type[P], claim: Callable[[P], bool]) -> P:
         """Return the first publication of this kind for which the claim holds."""

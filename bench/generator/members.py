@@ -21,7 +21,7 @@ from client import effects
 from client.events import Entry, Reset, State
 from client.outbox import Line
 from client.session import Phase, Session
-from common import wire
+from common import topics, wire
 from common.errors import Malformed
 from common.limits import COMMAND_FRAMES, NUMBER_MAX
 from common.wire import Kind
@@ -273,7 +273,7 @@ def _parsed(frames: list[bytes]) -> wire.Payload:
 def _head_of(frames: list[bytes]) -> int | None:
     """Return the head that the first batch among publications tells; beacons are batches."""
     for frame in frames:
-        item = wire.parse_publication(wire.split_publication(frame)[1])
+        item = wire.parse_publication(topics.split_publication(frame)[1])
         if type(item) is wire.Batch:
             return wire.last_seq(item)
     return None

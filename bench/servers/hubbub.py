@@ -21,7 +21,7 @@ from bench.dialect import Conversation, Ear, Heard, Post, Say, Unexpected, Voice
 from bench.servers.process import descendants, tied
 from bench.target import Target
 from bench.text import framed, unframed
-from common import wire
+from common import topics, wire
 from common.errors import Malformed
 from common.limits import NUMBER_MAX, SEND_TEXTS_MAX, SENDS_IN_FLIGHT_MAX
 from common.version import VERSION
@@ -225,7 +225,7 @@ def _enter(nick: str) -> Conversation[tuple[bytes, Links]]:
     token = secrets.token_bytes(16)
     instance = int.from_bytes(secrets.token_bytes(7), "big") & NUMBER_MAX
     hello = wire.Hello(1, nick, secrets.token_bytes(16), instance, 1)
-    inbox = Say(ROOMS, zmtp.subscribe(wire.INBOX + token))
+    inbox = Say(ROOMS, zmtp.subscribe(topics.inbox(token)))
     yield from _ask(links, _command(token, hello), wire.Welcome, inbox)
     return token, links
 

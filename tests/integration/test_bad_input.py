@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from common import limits, wire
+from common import limits, topics, wire
 from common.wire import MAGIC, Command, Kind, Mode
 from tests import saying
 from tests.broker_process import BrokerProcess
@@ -240,8 +240,9 @@ def test_foreign_subscriptions_receive_nothing(broker: BrokerProcess, peer: RawP
             joined.subscription[:-1],
             joined.subscription + b"\x93",
             b"lobby\0" + os.urandom(16),
-            wire.INBOX,
-            wire.INBOX + peer.token[:8],
+            topics.INBOX,
+            topics.inbox(peer.token)[:-1],
+            topics.INBOX + b"A" * limits.INBOX_LETTERS,
         ):
             spy.sub.subscribe(topic)
         # One that is admitted, at the end: when its head comes, the others have been judged.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common import wire
+from common import topics, wire
 from common.wire import Changes, Presence
 from tests import saying
 from tests.broker_process import ROOT, BrokerProcess
@@ -163,7 +163,7 @@ def test_somebody_elses_nick_is_refused_and_another_can_be_chosen(
 ) -> None:
     """Ancestors 1 and 3: unique nicks, without regard to case and compatibility forms."""
     with RawPeer(broker.port) as bob:
-        bob.sub.subscribe(wire.INBOX + bob.token)
+        bob.sub.subscribe(topics.inbox(bob.token))
         refusal = bob.ask(wire.Hello(1, nick, bob.owner, bob.instance, 1), wire.Error)
         assert (refusal.code, refusal.survives) == ("nick_taken", True)
         assert bob.hello("bob").nick == "bob"

@@ -22,7 +22,7 @@ from client import effects
 from client.events import Entry, Missing, Reset
 from client.outbox import Line
 from client.session import Session
-from common import wire
+from common import topics, wire
 from common.wire import Kind, Mode
 
 STEP_S = 0.02
@@ -188,7 +188,7 @@ class World:
                 self._tell(client, greeting)
 
     def _publish(self, publication: bytes) -> None:
-        topic, _ = wire.split_publication(publication)
+        topic, _ = topics.split_publication(publication)
         for client in self.clients:
             if topic in client.admitted:
                 self._tell(client, publication)

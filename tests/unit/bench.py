@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 from broker.core import Core, Facts, Rules
 from broker.log import LogFailed
 from broker.sessions import Rate
-from common import wire
+from common import topics, wire
 from common.limits import KEY_BYTES
 from common.wire import Batch, Kind, Notice, Payload, Presence, Publication
 from tests import saying
@@ -77,7 +77,7 @@ class Bench:
         self.core.committed(self.log.follow())
         effects = self.core.take_effects()
         for frame in effects.publications:
-            topic, body = wire.split_publication(frame)
+            topic, body = topics.split_publication(frame)
             self.published.append(Published(topic, wire.parse_publication(body)))
         for route, frames in effects.replies:
             self.replies.setdefault(route, []).append(wire.parse_reply(frames))
@@ -119,7 +119,7 @@ class Peer:
         self.bench = bench
         self.nick = nick
         self.route = b"route-%d" % Peer.count
-        self.token = b"%016d" % Peer.count
+        self.token = Peer.count.to_bytes(5, "big").ljust(16, b".")
         self.owner = (owner or nick).encode().ljust(16, b".")
         self.instance = Peer.count
         self.number = 1  # Of the next SEND.
@@ -127,7 +127,7 @@ class Peer:
     @property
     def inbox(self) -> bytes:
         """The topic of its inbox."""
-        return wire.INBOX + self.token
+        return topics.inbox(self.token)
 
     def open_inbox(self) -> None:
         """Subscribe to the inbox."""

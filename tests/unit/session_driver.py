@@ -10,13 +10,13 @@ from client import effects
 from client.events import Entry, Event, State
 from client.outbox import Line
 from client.session import Phase, Session
-from common import wire
+from common import topics, wire
 from common.errors import Code, Refused
 from common.wire import Kind
 from tests.unit.log_model import LogModel
 
 TOKEN = b"T" * 16
-INBOX = b"\0" + TOKEN
+INBOX = topics.inbox(TOKEN)
 OWNER = b"O" * 16
 READY = "ready"
 

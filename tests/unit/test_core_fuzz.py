@@ -9,13 +9,13 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import wire
+from common import topics, wire
 from common.errors import Code
 from tests import saying
 from tests.unit.bench import RULES, Bench, Peer
 
 TOKENS = 4
-head_tokens = st.integers(0, TOKENS - 1).map(lambda index: b"fuzz-token-%05d" % index)
+head_tokens = st.integers(0, TOKENS - 1).map(lambda index: b"%05d-fuzz-token" % index)
 names = st.sampled_from(["r", "R", "s", "x", "ann", "ANN", "zoe", "a b", "", "\0", "-"])
 small = st.integers(-1, 5) | st.sampled_from([2**53 - 1, 2**53, 2**64 - 1])
 texts = st.lists(st.sampled_from(["a", "", "\0", "x" * 4_000, "x" * 4_001]), max_size=3)
@@ -45,14 +45,14 @@ def plausible(draw: st.DrawFn) -> list[bytes]:
 
 
 frames = plausible() | st.lists(st.binary(max_size=30), max_size=4)
-topics = (
+subscribed = (
     st.binary(max_size=40)
-    | head_tokens.map(lambda token: wire.INBOX + token)
+    | head_tokens.map(topics.inbox)
     | st.builds(lambda name, key: name.encode() + b"\0" + key, names, st.binary(max_size=17))
 )
 steps = st.lists(
     st.tuples(st.just("receive"), frames)
-    | st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), topics)
+    | st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), subscribed)
     | st.tuples(st.just("drain"), st.sampled_from([0.0, 0.05, 2.0, 10.0]))
     | st.tuples(st.sampled_from(["fill", "free"]), st.none()),
     max_size=40,

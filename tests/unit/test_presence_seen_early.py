@@ -1,7 +1,7 @@
 """Who came and went between two presence publications, seen by somebody who joined meanwhile."""
 
 from client.roster import Roster
-from common import wire
+from common import topics, wire
 from tests.protocol_stage import START_MS, START_S, begin, reply_of
 
 ANNA, BOB = bytes([1] * 16), bytes([2] * 16)
@@ -11,7 +11,7 @@ def test_a_user_whom_only_joined_named_does_not_stay_for_ever() -> None:
     """She came and went within a tick, but bob was shown her: so he is told that she left."""
     core = begin()
     for token, nick in ((ANNA, "anna"), (BOB, "bob")):
-        core.subscribed(wire.INBOX + token)
+        core.subscribed(topics.inbox(token))
         reply_of(core, wire.command_frames(token, wire.Hello(1, nick, token, 1, 1)))
     reply_of(core, wire.command_frames(ANNA, wire.Join(2, "lobby")))
     joined = reply_of(core, wire.command_frames(BOB, wire.Join(2, "lobby")))
@@ -19,7 +19,7 @@ def test_a_user_whom_only_joined_named_does_not_stay_for_ever() -> None:
     core.clock(START_MS + 1_000, START_S + 1)
     core.tick()
     (frame,) = core.take_effects().publications[:1]
-    presence = wire.parse_publication(wire.split_publication(frame)[1])
+    presence = wire.parse_publication(topics.split_publication(frame)[1])
     members = reply_of(core, wire.command_frames(BOB, wire.Who(4, "lobby")))
     assert isinstance(joined, wire.Joined)
     assert isinstance(presence, wire.Presence)

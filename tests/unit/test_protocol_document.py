@@ -14,7 +14,7 @@ import broker.log_sqlite
 import broker.rooms
 import broker.sessions
 import common.limits
-from common import wire
+from common import topics, wire
 from common.errors import MEANINGS, Malformed
 from common.wire import Command, Payload, Reply
 from tests.protocol_document import (
@@ -66,7 +66,7 @@ def read(vector: Vector) -> tuple[Payload, list[bytes]]:
     """Return what a vector says, and the frames that say it again."""
     if vector.sender == "rooms":
         (frame,) = vector.frames
-        topic, body = wire.split_publication(frame)
+        topic, body = topics.split_publication(frame)
         publication = wire.parse_publication(body)
         return publication, [topic + wire.encode(publication)]
     if vector.sender == "client":
@@ -109,7 +109,7 @@ def test_a_refused_vector_gets_the_error_that_the_document_says(name: str) -> No
         frames = ask(Shelf(0, []), vector.frames)
     else:
         core = begin()
-        core.subscribed(wire.INBOX + ANNA)
+        core.subscribed(topics.inbox(ANNA))
         for step in ("hello", "join"):
             tell(core, VECTORS[step].frames)
         (frames,) = tell(core, vector.frames)
@@ -123,7 +123,7 @@ def test_a_refused_vector_gets_the_error_that_the_document_says(name: str) -> No
 def test_publications_with_unknown_tags_are_told_from_others() -> None:
     """A client ignores what `parse_publication` calls malformed."""
     (vector,) = (vector for vector in VECTORS.values() if vector.is_ignored)
-    _, body = wire.split_publication(vector.frames[0])
+    _, body = topics.split_publication(vector.frames[0])
     with pytest.raises(Malformed):
         wire.parse_publication(body)
 

@@ -19,7 +19,7 @@ from broker.rooms import (
     Rooms,
 )
 from broker.sessions import User
-from common import limits, wire
+from common import limits, topics, wire
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX
 from common.wire import Batch, Kind, Post, encode
@@ -36,7 +36,7 @@ def rooms_with(*records: RoomRecord, rooms_max: int = 10) -> Rooms:
 
 def beacons(rooms: Rooms, now_s: float) -> list[tuple[bytes, Batch]]:
     """Return topic and batch of the beacons that are due."""
-    frames = map(wire.split_publication, rooms.beacons(now_s))
+    frames = map(topics.split_publication, rooms.beacons(now_s))
     return [(topic, wire.decode_batch(body)) for topic, body in frames]
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from broker.sessions import INBOXES_SPARE, POKE_S, Rate, Session, Sessions
 from common.errors import Code, Refused
+from common.topics import inbox as inbox_topic
 from common.wire import Hello
 
 GRACE_S = 5.0
@@ -28,7 +29,7 @@ class House:
 
     def token(self) -> bytes:
         """Return a token that nobody has."""
-        return b"%016d" % next(self._tokens)
+        return next(self._tokens).to_bytes(5, "big").ljust(16, b".")
 
     def hello(
         self,
@@ -49,7 +50,7 @@ class House:
     def enter(self, nick: str, owner: str = "") -> Session:
         """Return a session whose inbox is open."""
         token = self.token()
-        self.sessions.inbox_opened(token, 0.0)
+        self.sessions.inbox_opened(inbox_topic(token), 0.0)
         session, is_resumed = self.hello(nick, owner, token=token)
         assert not is_resumed
         return session
@@ -120,6 +121,17 @@ def test_a_token_is_one_process(house: House) -> None:
         lambda: house.hello("ann", token=ann.token, instance=2, number=9, route=b"thief")
     )
     assert (b"r", 1, 1) == (ann.route, ann.instance, ann.expected)
+
+
+def test_an_inbox_is_of_one_session(house: House) -> None:
+    """A token that begins as another's does would share its inbox, and is not let in."""
+    ann = house.enter("ann")
+    alike = ann.token[:-1] + b"?"
+    assert inbox_topic(alike) == ann.inbox
+    assert Code.SESSION_TAKEN == code_of(lambda: house.hello("bob", token=alike))
+    assert house.sessions.get(alike) is None
+    house.sessions.end(ann)
+    house.hello("bob", token=alike)
 
 
 def test_a_resume_moves_the_route_and_only_raises_the_number(house: House) -> None:
@@ -247,7 +259,7 @@ def test_an_inbox_keeps_its_session_for_ever(house: House) -> None:
     """Opened before HELLO or after it, there is no deadline."""
     house.enter("ann")
     bob, _ = house.hello("bob")
-    house.sessions.inbox_opened(bob.token, 1.0)
+    house.sessions.inbox_opened(bob.inbox, 1.0)
     assert INFINITY == house.sessions.next_deadline_s()
     assert [] == house.sessions.expired(1e9)
 
@@ -255,13 +267,13 @@ def test_an_inbox_keeps_its_session_for_ever(house: House) -> None:
 def test_a_reconnect_within_the_grace_is_no_leave(house: House) -> None:
     """A closed inbox starts the grace, an opened one ends it, in either order."""
     ann = house.enter("ann")
-    house.sessions.inbox_closed(ann.token, 10.0)
-    house.sessions.inbox_opened(ann.token, 12.0)
+    house.sessions.inbox_closed(ann.inbox, 10.0)
+    house.sessions.inbox_opened(ann.inbox, 12.0)
     assert [] == house.sessions.expired(100.0)
-    house.sessions.inbox_opened(ann.token, 101.0)  # The new connection overtakes the old one.
-    house.sessions.inbox_closed(ann.token, 102.0)
+    house.sessions.inbox_opened(ann.inbox, 101.0)  # The new connection overtakes the old one.
+    house.sessions.inbox_closed(ann.inbox, 102.0)
     assert [] == house.sessions.expired(200.0)
-    house.sessions.inbox_closed(ann.token, 201.0)
+    house.sessions.inbox_closed(ann.inbox, 201.0)
     assert [] == house.sessions.expired(201.0 + GRACE_S - 0.1)
     assert [ann] == house.sessions.expired(201.0 + GRACE_S)
 
@@ -269,12 +281,12 @@ def test_a_reconnect_within_the_grace_is_no_leave(house: House) -> None:
 def test_an_inbox_that_was_open_twice_before_hello_counts_twice(house: House) -> None:
     """What was subscribed before HELLO is counted as what comes after it."""
     token = house.token()
-    house.sessions.inbox_opened(token, 0.0)
-    house.sessions.inbox_opened(token, 0.0)
+    house.sessions.inbox_opened(inbox_topic(token), 0.0)
+    house.sessions.inbox_opened(inbox_topic(token), 0.0)
     house.hello("ann", token=token)
-    house.sessions.inbox_closed(token, 1.0)
+    house.sessions.inbox_closed(inbox_topic(token), 1.0)
     assert [] == house.sessions.expired(100.0)
-    house.sessions.inbox_closed(token, 100.0)
+    house.sessions.inbox_closed(inbox_topic(token), 100.0)
     assert 1 == len(house.sessions.expired(200.0))
 
 
@@ -290,12 +302,12 @@ def test_a_stranger_is_asked_once_who_it_is(house: House) -> None:
     """An inbox without HELLO is poked after a while; one that closes, or says HELLO, is not."""
     stranger, gone, late = house.token(), house.token(), house.token()
     for token in (stranger, gone, late):
-        house.sessions.inbox_opened(token, 0.0)
-    house.sessions.inbox_closed(gone, 0.1)
+        house.sessions.inbox_opened(inbox_topic(token), 0.0)
+    house.sessions.inbox_closed(inbox_topic(gone), 0.1)
     house.hello("late", token=late)
     assert [] == house.sessions.strangers(POKE_S - 0.01)
     assert POKE_S == house.sessions.next_deadline_s()
-    assert [stranger] == house.sessions.strangers(POKE_S)
+    assert [inbox_topic(stranger)] == house.sessions.strangers(POKE_S)
     assert [] == house.sessions.strangers(100.0)
 
 
@@ -304,8 +316,8 @@ def test_unclaimed_inboxes_are_bounded_and_leave_a_place_for_every_client() -> N
     house = House(clients_max=10)
     tokens = [house.token() for _ in range(INBOXES_SPARE + 12)]
     for token in tokens:
-        house.sessions.inbox_opened(token, 0.0)
-    assert set(tokens[2:]) == set(house.sessions.strangers(POKE_S))
+        house.sessions.inbox_opened(inbox_topic(token), 0.0)
+    assert set(map(inbox_topic, tokens[2:])) == set(house.sessions.strangers(POKE_S))
     for index, token in ((1, tokens[1]), (2, tokens[2])):
         house.hello(f"n{index}", token=token)
     assert [tokens[1]] == [session.token for session in house.sessions.expired(GRACE_S)]
@@ -313,7 +325,7 @@ def test_unclaimed_inboxes_are_bounded_and_leave_a_place_for_every_client() -> N
 
 def test_an_inbox_nobody_knows_may_close(house: House) -> None:
     """The end of an unknown subscription is nothing."""
-    house.sessions.inbox_closed(house.token(), 0.0)
+    house.sessions.inbox_closed(inbox_topic(house.token()), 0.0)
     assert INFINITY == house.sessions.next_deadline_s()
 
 

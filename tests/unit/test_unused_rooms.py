@@ -1,7 +1,7 @@
 """Rooms that nobody is in and nobody ever said anything in are forgotten."""
 
 from broker.core import PRESENCE_TICK_S
-from common import wire
+from common import topics, wire
 from common.limits import ROOMS_PER_SESSION_MAX
 from tests.protocol_stage import START_MS, START_S, begin, reply_of
 
@@ -12,7 +12,7 @@ def test_a_room_that_was_left_and_then_refused_is_forgotten_once() -> None:
     """A full session that asks for a room which was left in this tick harms nobody."""
     core = begin()
     for token, nick in ((ANNA, "anna"), (BOB, "bob")):
-        core.subscribed(wire.INBOX + token)
+        core.subscribed(topics.inbox(token))
         reply_of(core, wire.command_frames(token, wire.Hello(1, nick, token, 1, 1)))
     for index in range(ROOMS_PER_SESSION_MAX):
         reply_of(core, wire.command_frames(BOB, wire.Join(1, f"room-{index}")))

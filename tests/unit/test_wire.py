@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import limits, wire
+from common import limits, topics, wire
 from common.errors import Code, Malformed, Refused
 from common.wire import Command, Payload
 from tests import saying
@@ -146,7 +146,7 @@ def test_hostile_bytes_raise_only_what_is_documented(data: bytes) -> None:
         with suppress(*wire.DECODE_ERRORS):
             msgspec.msgpack.decode(data, type=schema)
     assert 0 <= wire.salvage_id(data) <= limits.NUMBER_MAX
-    for call in (wire.parse_publication, wire.split_publication):
+    for call in (wire.parse_publication, topics.split_publication):
         with suppress(Malformed):
             call(data)
     for code in (*wire.REPLIES, 0, 255):
@@ -251,10 +251,19 @@ def test_a_refusal_is_told_whole() -> None:
 )
 def test_a_published_frame_is_split_after_its_key(room: str, key: bytes, body: bytes) -> None:
     """Topic and body come apart for rooms and inboxes, whatever bytes key and body have."""
-    for topic in (room.encode() + b"\0" + key, wire.INBOX + key):
-        assert (topic, body) == wire.split_publication(topic + body)
+    for topic in (room.encode() + b"\0" + key, topics.inbox(key)):
+        assert (topic, body) == topics.split_publication(topic + body)
         with pytest.raises(Malformed):
-            wire.split_publication(topic)
+            topics.split_publication(topic)
+
+
+def test_an_inbox_has_half_bytes_of_the_token_as_letters() -> None:
+    """Ten letters from a to p; anything else is nobody's inbox."""
+    topic = topics.inbox(bytes.fromhex("0123456789abcdef" * 2))
+    assert topic == b"\0abcdefghij"
+    assert topics.is_inbox(topic)
+    for other in (topic[1:], topic[:-1], topic + b"k", b"\0abcdefghiq", b"\0ABCDEFGHIJ", b""):
+        assert not topics.is_inbox(other)
 
 
 def test_the_last_seq_of_a_batch_counts_texts() -> None:
