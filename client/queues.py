@@ -6,7 +6,8 @@ Thread-safe, every method. Nothing here knows ZeroMQ.
 from __future__ import annotations
 
 import contextlib
-import socket
+import io
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -23,12 +24,17 @@ Call = tuple[object, Callable[[Session, float], list[Effect]]]
 
 
 class Waker:
-    """Makes the connection's thread look up: a socket pair that its poller watches."""
+    """Makes the connection's thread look up: a pipe that its poller watches.
+
+    Not a pair of sockets: importing `socket` takes 3 ms, and `hubbub send` needs it nowhere else.
+    """
 
     def __init__(self) -> None:
-        self._ear, self._mouth = socket.socketpair()
-        self._ear.setblocking(False)
-        self._mouth.setblocking(False)
+        ear_fd, mouth_fd = os.pipe()
+        os.set_blocking(ear_fd, False)
+        os.set_blocking(mouth_fd, False)
+        # Not the bare numbers: once closed, one may be somebody else's file.
+        self._ear, self._mouth = io.FileIO(ear_fd, "r"), io.FileIO(mouth_fd, "w")
         self._is_set = False
 
     def fileno(self) -> int:
@@ -39,8 +45,8 @@ class Waker:
         """Wake the thread; it may be too late for that."""
         if not self._is_set:
             self._is_set = True
-            with contextlib.suppress(OSError):  # Closed, or full and hence set.
-                self._mouth.send(b"\0")
+            with contextlib.suppress(OSError, ValueError):  # Closed. (A full one is set.)
+                self._mouth.write(b"\0")
 
     def clear(self) -> None:
         """Take the signal. Whoever wakes from here on is heard, so look at the queues after.
@@ -48,8 +54,8 @@ class Waker:
         In this order: the other way round, a signal that comes in between would be taken with
         the flag still set, and nobody would ever signal again.
         """
-        with contextlib.suppress(OSError):
-            self._ear.recv(64)
+        with contextlib.suppress(OSError, ValueError):
+            self._ear.read(64)
         self._is_set = False
 
     def close(self) -> None:

@@ -10,9 +10,9 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from client import render
+from client.api import Client
 from client.arguments import EXIT_FAILED, EXIT_PIPE_CLOSED, EXIT_UNREACHABLE, Arguments
 from client.events import Entry, Event, Missing, Reset, Sent, State
 from client.lines import BadLine, read_lines
@@ -22,9 +22,6 @@ from client.render import Look
 from common.errors import Code, Refused
 from common.limits import HISTORY_ENTRIES_MAX
 from common.names import fold
-
-if TYPE_CHECKING:
-    from client.api import Client
 
 PATIENCE_TIMEOUTS = 10  # So many time-outs without any acknowledgement: a restart takes less.
 PIPE_CHECK_S = 1.0  # How soon `tail` notices that its reader is gone while nothing is said.

@@ -250,18 +250,54 @@ def test_help_is_data(anna: Person) -> None:
     assert "--since" in anna.run("tail", "--help").stdout
 
 
-def test_only_the_terminal_chat_imports_prompt_toolkit(anna: Person, room: str) -> None:
+@pytest.mark.parametrize("columns", [60, 120])
+def test_help_is_as_wide_as_the_terminal(anna: Person, columns: int) -> None:
+    anna.environ["COLUMNS"] = str(columns)
+    lines = anna.run("tail", "--help").stdout.splitlines()
+    widest = max(len(line) for line in lines if not line.startswith(("exit status:", "130 ")))
+    assert columns - 20 < widest < columns
+
+
+# Each takes milliseconds to import, or brings what does: hashlib OpenSSL, shutil the compressors.
+HEAVY = {"asyncio", "hashlib", "logging", "prompt_toolkit", "secrets", "socket", "subprocess"}
+
+
+@pytest.mark.parametrize(
+    ("words", "not_needed"),
+    [
+        ("-r {room}", HEAVY | {"shutil"}),
+        ("send -r {room} hi", HEAVY | {"shutil"}),
+        ("history -r {room}", HEAVY | {"shutil"}),
+        ("--help", HEAVY | {"zmq"}),
+    ],
+)
+def test_a_script_waits_for_no_module_that_it_does_not_need(
+    anna: Person, room: str, words: str, not_needed: set[str]
+) -> None:
     program = (
         "import sys; from client.__main__ import main; status = main(sys.argv[1:]);"
-        "assert not {'prompt_toolkit', 'asyncio'} & set(sys.modules); sys.exit(status)"
+        f"heavy = {not_needed} & {{*sys.modules}}; assert not heavy, heavy; sys.exit(status)"
     )
-    for words in (["-r", room], ["send", "-r", room, "hi"], ["history", "-r", room]):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *words],
-            env=anna.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
+    run_program(anna, program, words.format(room=room))
+
+
+def test_garbage_is_collected_once_all_is_imported(anna: Person, room: str) -> None:
+    program = (
+        "import gc, sys; from client.__main__ import main; status = main(sys.argv[1:]);"
+        "assert gc.isenabled() and gc.get_freeze_count(); sys.exit(status)"
+    )
+    for words in (f"-r {room}", f"send -r {room} hi"):
+        run_program(anna, program, words)
+
+
+def run_program(person: Person, program: str, words: str) -> None:
+    """Run a program that runs the command line and then looks round."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words.split()],
+        env=person.environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()

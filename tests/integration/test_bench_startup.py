@@ -13,6 +13,7 @@ import pytest
 from bench import stopwatch
 from bench.servers import registry
 from bench.servers.process import descendants
+from bench.target import Target
 from bench.works import startup
 from bench.works.base import Startup
 from client.api import ask_status
@@ -29,6 +30,14 @@ def test_every_program_is_started_and_does_its_work(tmp_path: Path) -> None:
     assert {"interpreter", "prompt", "send"} == result.histograms.keys()
     assert result.figures["prompt_peak_memory_bytes"] > 0
     assert result.figures["send_peak_memory_bytes"] > 0
+
+
+def test_no_start_compiles_what_an_earlier_one_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    target = Target("hubbub", "", True, "127.0.0.1", [5555], [], [])
+    assert "PYTHONDONTWRITEBYTECODE" not in startup._environ(target, str(tmp_path))
 
 
 def test_a_program_that_fails_is_no_measurement() -> None:
