@@ -16,6 +16,7 @@ import queue
 import sqlite3
 import sys
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,9 @@ BELL_ENDPOINT = "inproc://bell"
 # REQ asks again only when it has its answer.
 PAGES_WAITING_MAX = 2
 REQUESTS_PER_WORKER = 2  # One is being answered, the next one is at hand.
+# What a storm of readers gets: half of a gigabit line. ADR 0019.
+STORM_BYTES_PER_S = 60_000_000
+PAUSE_S_MIN = 0.001  # A shorter sleep takes longer than it should.
 
 _decode_history = msgspec.msgpack.Decoder(wire.History).decode
 
@@ -67,6 +71,22 @@ def answer(reader: Reader, frames: list[bytes]) -> list[bytes]:
     record = page.record
     reply = wire.Page(request.id, record.name, reader.epoch, record.first, record.head, page.more)
     return [*wire.reply_frames(reply), *page.batches]
+
+
+class Pace:
+    """Says how long to pause so that pages stay below a rate. ADR 0019."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._owed_s = 0.0
+
+    def pause_s(self, page: list[bytes]) -> float:
+        """Return the seconds to pause after this page: 0 until a pause is worth it."""
+        self._owed_s += sum(map(len, page)) / self._bytes_per_s
+        if self._owed_s < PAUSE_S_MIN:
+            return 0.0
+        pause_s, self._owed_s = self._owed_s, 0.0
+        return pause_s
 
 
 class Desk:
@@ -107,18 +127,23 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
 
     No more requests go to the workers than they can take at once. The others wait at `clients`,
     where turns go round among the connections, so that whoever asks a thousand questions in one
-    go waits for them, and nobody else does.
+    go waits for them, and nobody else does. While many wait, pages go out at a pace that leaves
+    cores and line to what is said now.
     """
     poller = zmq.Poller()
     poller.register(bell, zmq.POLLIN)
     poller.register(clients, zmq.POLLIN)
     requests_count = 0  # With the workers.
+    pace = Pace(STORM_BYTES_PER_S)
     try:
         while True:
             ready = dict(poller.poll())
             if bell in ready:
                 bell.recv()
-                clients.send_multipart(desk.pages.get())
+                page = desk.pages.get()
+                clients.send_multipart(page)
+                if requests_count > requests_max // 2:
+                    time.sleep(pace.pause_s(page))
                 requests_count -= 1
                 poller.register(clients, zmq.POLLIN)
             elif clients in ready:

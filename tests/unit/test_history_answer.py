@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker import keys
-from broker.history import answer
+from broker.history import PAUSE_S_MIN, Pace, answer
 from broker.log import Reader
 from common import limits, wire
 from common.errors import Code
@@ -134,3 +134,13 @@ def test_any_frames_are_answered(payload: bytes, frames: list[bytes], is_history
     head = wire.MAGIC + bytes([wire.Command.HISTORY]) + wire.NO_TOKEN
     reply = wire.parse_reply(answer(store.reader(), [head, payload] if is_history else frames))
     assert isinstance(reply, Page | wire.Error)
+
+
+@given(st.lists(st.integers(0, 1_000_000), min_size=1, max_size=50))
+def test_the_pauses_are_what_the_pages_take_at_the_rate(sizes: list[int]) -> None:
+    """Small pages add up to a pause that is worth it; nothing is forgotten, nothing counts twice."""
+    pace = Pace(1_000_000.0)
+    pauses_s = [pace.pause_s([bytes(size // 2), bytes(size - size // 2)]) for size in sizes]
+    owed_s = sum(sizes) / 1_000_000 - sum(pauses_s)
+    assert all(pause_s == 0 or pause_s >= PAUSE_S_MIN for pause_s in pauses_s)
+    assert -1e-9 < owed_s < PAUSE_S_MIN + 1e-9
