@@ -138,7 +138,7 @@ def test_any_frames_are_answered(payload: bytes, frames: list[bytes], is_history
 
 @given(st.lists(st.integers(0, 1_000_000), min_size=1, max_size=50))
 def test_the_pauses_are_what_the_pages_take_at_the_rate(sizes: list[int]) -> None:
-    """Small pages add up to a pause that is worth it; nothing is forgotten, nothing counts twice."""
+    """Small pages add up to a pause that is worth it; nothing is forgotten or counted twice."""
     pace = Pace(1_000_000.0)
     pauses_s = [pace.pause_s([bytes(size // 2), bytes(size - size // 2)]) for size in sizes]
     owed_s = sum(sizes) / 1_000_000 - sum(pauses_s)
