@@ -11,7 +11,11 @@ from collections.abc import Callable
 from typing import Final
 
 READ_BYTES: Final = 256 * 1024
+EXACT_S_MAX: Final = 0.01
 DRAIN_BYTES: Final = 4 * 1024 * 1024
+# Of a link that drains: what the kernel gathers before it tells, so that thousands of listeners
+# who are not looked at cost little. Well below what a socket's buffer holds.
+LOW_WATER_BYTES: Final = 16 * 1024
 _SCRATCH: Final = bytearray(DRAIN_BYTES)
 _VIEW: Final = memoryview(_SCRATCH)
 
@@ -21,7 +25,7 @@ class Lost(Exception):
 
 
 class Link:
-    """One connection. `take` is called with what comes, or, when draining, with its size.
+    """One connection. `take` is called with what comes, until `drain` is.
 
     `lost` is called from `Net.poll` when the connection has ended or was refused, after it was
     closed. A link without it is one that must not end: `Lost` is raised instead.
@@ -39,7 +43,7 @@ class Link:
         self._net = net
         self.tcp = tcp
         self.fd = tcp.fileno()
-        self.take = take  # None: bytes are dropped by the kernel and only counted.
+        self.take = take
         self.lost = lost
         self.drained_bytes = 0
         self._waiting: deque[bytes] = deque()
@@ -65,6 +69,18 @@ class Link:
     def is_blocked(self) -> bool:
         """Whether something still waits for the kernel to take it."""
         return bool(self._waiting)
+
+    def drain(self) -> None:
+        """From now on have bytes dropped by the kernel, and counted.
+
+        They are counted when there are many (SO_RCVLOWAT, socket(7)), and at each `read_rest`.
+        """
+        self.take = None
+        self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, LOW_WATER_BYTES)
+
+    def read_rest(self) -> None:
+        """Count what has come up to now; raise `Lost`."""
+        self._read()
 
     def on_event(self, mask: int) -> None:
         """Read or write what epoll said can be."""
@@ -156,6 +172,10 @@ class Net:
         With `links_max` it serves so many at most; the others come first the next time.
         """
         links = self._links
+        if 0 < timeout_s < EXACT_S_MAX:
+            # epoll rounds up to milliseconds; asking it again and again takes a core.
+            select.select((self._epoll,), (), (), timeout_s)
+            timeout_s = 0
         events = self._epoll.poll(timeout_s, links_max or len(links) or 1)
         for fd, mask in events:
             link = links.get(fd)

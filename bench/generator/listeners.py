@@ -78,7 +78,7 @@ class Drained(_Marked):
         rest = self._after_mark(data)
         if rest is not None:
             self._early_bytes = len(rest)
-            self.link.take = None
+            self.link.drain()
 
     @property
     def bytes_since_mark(self) -> int:
@@ -155,5 +155,7 @@ def missing_bytes(room: Room, listener: Drained, ping_bytes: int) -> int:
 
 
 def is_level(room: Room, ping_bytes: int) -> bool:
-    """Tell whether every drained listener has what the sample has."""
+    """Tell whether every drained listener has what the sample has; raise `Lost`."""
+    for listener in room.drained:
+        listener.link.read_rest()
     return not any(missing_bytes(room, listener, ping_bytes) for listener in room.drained)

@@ -194,8 +194,7 @@ class OpenLoop:
     def wait_s(self) -> float:
         """Return when the next text is due."""
         due_ns = self._start_ns + int(self.said * 1e9 / self._rate)
-        # Whole milliseconds, rounded down: epoll rounds up, and the last one is spent asking.
-        return max(0, due_ns - time.monotonic_ns()) // 1_000_000 / 1e3
+        return max(0, due_ns - time.monotonic_ns()) / 1e9
 
 
 Loop = ClosedLoop | AcknowledgedLoop | OpenLoop
