@@ -72,9 +72,9 @@ def add_marks(marks: dict[bytes, Marks], fresh: Mapping[bytes, Marks]) -> None:
 
 
 def _bound(marks: Marks) -> None:
-    if len(marks) > SENDS_IN_FLIGHT_MAX:
-        for number in sorted(marks)[:-SENDS_IN_FLIGHT_MAX]:
-            del marks[number]
+    """Keep the newest: a sender's numbers are committed, and hence come in here, in their order."""
+    for number in list(islice(marks, max(0, len(marks) - SENDS_IN_FLIGHT_MAX))):
+        del marks[number]
 
 
 class Senders:
