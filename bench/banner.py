@@ -103,9 +103,14 @@ def _git(*words: str, root: Path) -> str:
 
 
 def commit(root: Path = ROOT) -> str:
-    """Return the commit, with "-dirty" if files differ from it; "" outside of a repository."""
+    """Return the commit, with "-dirty" if files differ from it; "" outside of a repository.
+
+    Earlier results don't count: each run of a series changes them.
+    """
     name = _git("rev-parse", "--short=12", "HEAD", root=root)
-    changed = _git("status", "--porcelain", "--untracked-files=no", root=root)
+    changed = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results", root=root
+    )
     return f"{name}-dirty" if name and changed else name
 
 
