@@ -39,7 +39,9 @@ BELL_ENDPOINT = "inproc://bell"
 # REQ asks again only when it has its answer.
 PAGES_WAITING_MAX = 2
 REQUESTS_PER_WORKER = 2  # One is being answered, the next one is at hand.
-# What a storm of readers gets: half of a gigabit line. ADR 0019.
+# So many requests at once are a storm of readers, and what it gets is half of a gigabit line.
+# ADR 0019.
+STORM_REQUESTS = 8
 STORM_BYTES_PER_S = 60_000_000
 PAUSE_S_MIN = 0.001  # A shorter sleep takes longer than it should.
 
@@ -78,15 +80,13 @@ class Pace:
 
     def __init__(self, bytes_per_s: float) -> None:
         self._bytes_per_s = bytes_per_s
-        self._owed_s = 0.0
+        self._free_at_s = 0.0  # When what was sent will have taken its time.
 
-    def pause_s(self, page: list[bytes]) -> float:
-        """Return the seconds to pause after this page: 0 until a pause is worth it."""
-        self._owed_s += sum(map(len, page)) / self._bytes_per_s
-        if self._owed_s < PAUSE_S_MIN:
-            return 0.0
-        pause_s, self._owed_s = self._owed_s, 0.0
-        return pause_s
+    def pause_s(self, page: list[bytes], now_s: float) -> float:
+        """Return the seconds to pause after this page: 0 while a pause is not worth it."""
+        self._free_at_s = max(self._free_at_s, now_s) + sum(map(len, page)) / self._bytes_per_s
+        pause_s = self._free_at_s - now_s
+        return pause_s if pause_s >= PAUSE_S_MIN else 0.0
 
 
 class Desk:
@@ -125,9 +125,9 @@ def work(context: zmq.Context[Socket], path: Path, desk: Desk, logger: logging.L
 def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
     """Pass requests and answers on until the context ends.
 
-    No more requests go to the workers than they can take at once. The others wait at `clients`,
-    where turns go round among the connections, so that whoever asks a thousand questions in one
-    go waits for them, and nobody else does. While many wait, pages go out at a pace that leaves
+    No more requests go to the workers than they take at once, or make a storm. The others wait at
+    `clients`, where turns go round among the connections, so that whoever asks a thousand questions
+    in one go waits for them, and nobody else does. In a storm pages go out at a pace that leaves
     cores and line to what is said now.
     """
     poller = zmq.Poller()
@@ -135,6 +135,7 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
     poller.register(clients, zmq.POLLIN)
     requests_count = 0  # With the workers.
     pace = Pace(STORM_BYTES_PER_S)
+    is_storm = False  # From when no more could be taken, until all of those are answered.
     try:
         while True:
             ready = dict(poller.poll())
@@ -142,9 +143,10 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
                 bell.recv()
                 page = desk.pages.get()
                 clients.send_multipart(page)
-                if requests_count > requests_max // 2:
-                    time.sleep(pace.pause_s(page))
+                if is_storm:
+                    time.sleep(pace.pause_s(page, time.monotonic()))
                 requests_count -= 1
+                is_storm = is_storm and requests_count > 0
                 poller.register(clients, zmq.POLLIN)
             elif clients in ready:
                 message = clients.recv_multipart()
@@ -153,6 +155,7 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
                 desk.requests.put(message)
                 requests_count += 1
                 if requests_count == requests_max:
+                    is_storm = True
                     poller.unregister(clients)
     except zmq.ContextTerminated:
         pass
@@ -185,7 +188,7 @@ def main() -> int:
         threading.Thread(target=work, args=(context, path, desk, logger), name=f"history-{index}")
         for index in range(workers_count)
     ]
-    requests_max = workers_count * REQUESTS_PER_WORKER
+    requests_max = max(STORM_REQUESTS, workers_count * REQUESTS_PER_WORKER)
     threads.append(
         threading.Thread(target=proxy, args=(clients, bell, desk, requests_max), name="proxy")
     )

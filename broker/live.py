@@ -29,7 +29,6 @@ from common.limits import (
     ROOM_CHARS_MAX,
     ROOMS_PER_SESSION_MAX,
 )
-from common.topics import is_inbox
 from common.version import VERSION
 
 # libzmq looks for a timer to cancel by walking all timers of its I/O thread, and every client has
@@ -40,9 +39,6 @@ DRAIN_TEXTS_MAX = 16_384  # Likewise: a SEND has up to 256, and a commit waits f
 DRAIN_ANSWERS_BYTES_MAX = 1024 * 1024  # A thousand who ask for everybody's nicks.
 SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
-# When a connection ends, libzmq walks its whole trie of topics, a node for each byte: an inbox is
-# in it by so many. Of thousands of clients a few have the same. ADR 0018.
-INBOX_HEARD_BYTES = 4
 DESCRIPTORS_PER_CLIENT = 2
 DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
 # Answers that wait for one client; whatever is beyond is lost, and asked for again. A client
@@ -87,12 +83,12 @@ class Subscriptions:
                 elif frame[0]:
                     greetings = core.subscribed(frame[1:])
                     if greetings is not None and self._is_paired:
-                        xpub.setsockopt(zmq.SUBSCRIBE, _heard(frame))  # For the pipe just heard.
+                        xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
                         for greeting in greetings:
                             self._tell_last(greeting)
                 else:
                     if self._is_paired:
-                        xpub.setsockopt(zmq.UNSUBSCRIBE, _heard(frame))
+                        xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
                     core.unsubscribed(frame[1:])
         except zmq.Again:
             self._is_paired = True
@@ -108,15 +104,6 @@ class Subscriptions:
         xpub.send(publication, zmq.NOBLOCK)
         xpub.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 0)  # Ends the manual mode too.
         xpub.setsockopt(zmq.XPUB_MANUAL, 1)
-
-
-def _heard(frame: bytes) -> bytes:
-    """Return what libzmq is to look for in publications: the topic, but of an inbox a prefix.
-
-    Whose inbox begins alike hears its notices as well; SUB drops what is not its own.
-    """
-    topic = frame[1:]
-    return topic[:INBOX_HEARD_BYTES] if is_inbox(topic) else topic
 
 
 class Worker:

@@ -92,7 +92,8 @@ class Client:
         self.commands = self.socket(zmq.DEALER, int(port), linger_ms=1_000)
         _, _, _, rooms_port, self.history_port, *_ = self.ask(GREET)
         self.rooms = self.socket(zmq.SUB, rooms_port)
-        self.rooms.subscribe(b"\0" + self.token)
+        letters = bytes(ord("a") + int(digit, 16) for digit in self.token.hex()[:10])
+        self.rooms.subscribe(b"\0" + letters)
 
     def socket(self, kind: int, port: int, linger_ms: int = 0) -> Socket:
         """Return a socket that connects to a port of the broker."""
@@ -178,8 +179,8 @@ def main() -> None:
     print(f"acknowledged as {first}", flush=True)
     while True:
         (frame,) = client.rooms.recv_multipart()
-        body = unpack(frame, frame.index(b"\0") + 17)[0]
-        if not frame.startswith(topic) or body[0] != BATCH:
+        body = unpack(frame, len(topic))[0] if frame.startswith(topic) else [None]
+        if body[0] != BATCH:
             continue
         is_hole = body[3] > cursor
         for batch in client.page(room, ticket, AFTER, cursor) if is_hole else [body]:

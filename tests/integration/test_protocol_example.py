@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from common import wire
 from tests.protocol_document import ROOT
+from tests.raw_peer import RawPeer
 
 EXAMPLE = ROOT / "examples" / "bare_client.py"
 DEADLINE_S = 30.0
@@ -80,6 +82,10 @@ def test_the_example_says_a_line_hears_it_and_reads_it_again(broker: str) -> Non
     """Greeting, hello, join, send, receive; and history for the one who comes later."""
     first = chat(broker, "anna", "Küche", "Grüße aus der Küche")
     second = chat(broker, "bob", "KÜCHE", "hi")
+    with RawPeer(int(broker.rpartition(":")[2])) as peer:
+        greeting = peer.ask(wire.Greet(1), wire.Greeting)
+
+    assert greeting.refused == 0  # Nor any topic: who has no inbox leaves when the grace is over.
 
     assert first == [
         "anna is in #küche, 1 users now",

@@ -136,11 +136,15 @@ def test_any_frames_are_answered(payload: bytes, frames: list[bytes], is_history
     assert isinstance(reply, Page | wire.Error)
 
 
-@given(st.lists(st.integers(0, 1_000_000), min_size=1, max_size=50))
-def test_the_pauses_are_what_the_pages_take_at_the_rate(sizes: list[int]) -> None:
-    """Small pages add up to a pause that is worth it; nothing is forgotten or counted twice."""
-    pace = Pace(1_000_000.0)
-    pauses_s = [pace.pause_s([bytes(size // 2), bytes(size - size // 2)]) for size in sizes]
-    owed_s = sum(sizes) / 1_000_000 - sum(pauses_s)
-    assert all(pause_s == 0 or pause_s >= PAUSE_S_MIN for pause_s in pauses_s)
-    assert -1e-9 < owed_s < PAUSE_S_MIN + 1e-9
+@given(st.lists(st.tuples(st.integers(0, 1_000_000), st.floats(0, 2)), min_size=1, max_size=50))
+def test_pages_take_the_time_that_the_rate_gives_them(pages: list[tuple[int, float]]) -> None:
+    """Pages of some bytes, after some seconds: never faster, and no pause beyond what is owed."""
+    pace, now_s, free_at_s = Pace(1_000_000.0), 0.0, 0.0
+    for size, after_s in pages:
+        now_s += after_s
+        free_at_s = max(free_at_s, now_s) + size / 1_000_000
+        pause_s = pace.pause_s([bytes(size // 2), bytes(size - size // 2)], now_s)
+        assert pause_s == 0 or pause_s >= PAUSE_S_MIN
+        now_s += pause_s
+        assert free_at_s - PAUSE_S_MIN < now_s + 1e-9
+        assert pause_s == 0 or now_s <= free_at_s + 1e-9
