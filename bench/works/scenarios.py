@@ -41,7 +41,10 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     ),
     "rooms-1000x2": Scenario(
         "rooms",
-        Rooms(rooms=1_000, members=2, senders=64, window=WINDOW, duration_s=SHORT_S, warmup_s=1.0),
+        # Twice as many on their way: with 8 in each room all wait for the load generator's rounds.
+        Rooms(
+            rooms=1_000, members=2, senders=64, window=2 * WINDOW, duration_s=SHORT_S, warmup_s=1.0
+        ),
         QUIET,
     ),
     # Requests under way are the same for all; only Hubbub's carry several texts, as its client
