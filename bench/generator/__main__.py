@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from bench.dialect import Unexpected
-from bench.generator.links import Lost
 from bench.generator.load import Load
-from bench.generator.orders import Orders, Trouble
-from bench.generator.running import ready, tell
+from bench.generator.orders import Orders
+from bench.generator.running import ready, status_of, tell
 from bench.servers.hubbub import HubbubDialect
 from bench.servers.registry import load
 
@@ -19,12 +17,7 @@ def main() -> int:
     dialect = load(orders.target.name).dialect(orders.target)
     if isinstance(dialect, HubbubDialect):
         dialect.asks_who = orders.asks_who
-    try:
-        Load(orders, dialect, tell).run()
-    except (Unexpected, Lost) as trouble:
-        tell(Trouble(str(trouble)))
-        return 1
-    return 0
+    return status_of(Load(orders, dialect, tell).run)
 
 
 if __name__ == "__main__":

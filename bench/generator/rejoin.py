@@ -18,11 +18,11 @@ import numpy as np
 
 from bench.dialect import Unexpected
 from bench.generator.books import Log
-from bench.generator.links import Lost, Net
+from bench.generator.links import Net
 from bench.generator.members import Member, Place
-from bench.generator.orders import Course, Trouble
+from bench.generator.orders import Course
 from bench.generator.rejoin_orders import Done, Gathering, Opened, Over, Part, Word
-from bench.generator.running import ready, tell
+from bench.generator.running import ready, status_of, tell
 from bench.generator.sockets import Timetable
 from bench.histogram import Histogram
 from bench.results import Counts, Moment
@@ -260,13 +260,8 @@ def next_part() -> Part | None:
 
 def main() -> int:
     """Read orders, carry them out."""
-    orders = ready(Gathering)
-    try:
-        Rejoining(orders, tell).run(next_part)
-    except (Unexpected, Lost) as trouble:
-        tell(Trouble(str(trouble)))
-        return 1
-    return 0
+    rejoining = Rejoining(ready(Gathering), tell)
+    return status_of(lambda: rejoining.run(next_part))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,14 @@ from __future__ import annotations
 import gc
 import resource
 import sys
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
+
+from bench.dialect import Unexpected
+from bench.generator.links import Lost
+from bench.generator.orders import Trouble
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -25,3 +30,13 @@ def tell(word: msgspec.Struct) -> None:
     """Write one line."""
     sys.stdout.buffer.write(msgspec.json.encode(word) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def status_of(work: Callable[[], None]) -> int:
+    """Do a generator's work, and tell in words what went wrong; return the exit status."""
+    try:
+        work()
+    except (Unexpected, Lost) as trouble:
+        tell(Trouble(str(trouble)))
+        return 1
+    return 0

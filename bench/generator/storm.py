@@ -13,10 +13,9 @@ from typing import Final
 
 from bench import zmtp
 from bench.dialect import Unexpected
-from bench.generator.links import Lost, Net
-from bench.generator.orders import Trouble
+from bench.generator.links import Net
 from bench.generator.rejoin_orders import Calm, Storm
-from bench.generator.running import ready, tell
+from bench.generator.running import ready, status_of, tell
 from bench.generator.sockets import LightSocket, Messages, Timetable
 from common import wire
 from common.limits import COMMAND_FRAMES, HISTORY_ENTRIES_MAX
@@ -93,12 +92,8 @@ def storm(orders: Storm) -> Calm:
 
 def main() -> int:
     """Read orders, carry them out."""
-    try:
-        tell(storm(ready(Storm)))
-    except (Unexpected, Lost) as trouble:
-        tell(Trouble(str(trouble)))
-        return 1
-    return 0
+    orders = ready(Storm)
+    return status_of(lambda: tell(storm(orders)))
 
 
 if __name__ == "__main__":
