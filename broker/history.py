@@ -11,12 +11,12 @@ A socket only rings when a page is there, since the proxy waits for sockets.
 
 from __future__ import annotations
 
-import logging
 import queue
 import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -43,6 +43,7 @@ REQUESTS_PER_WORKER = 2  # One is being answered, the next one is at hand.
 # ADR 0019.
 STORM_REQUESTS = 8
 STORM_BYTES_PER_S = 60_000_000
+TOLD_MAX = 1_000
 PAUSE_S_MIN = 0.001  # A shorter sleep takes longer than it should.
 
 _decode_history = msgspec.msgpack.Decoder(wire.History).decode
@@ -75,6 +76,25 @@ def answer(reader: Reader, frames: list[bytes]) -> list[bytes]:
     return [*wire.reply_frames(reply), *page.batches]
 
 
+class Once:
+    """Says each line the first time: what is damaged is asked for again and again."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, line: str) -> None:
+        """Say it, unless it was said."""
+        with self._lock:
+            if line in self._told:
+                return
+            if len(self._told) >= TOLD_MAX:
+                self._told.clear()
+            self._told.add(line)
+        self._say(line)
+
+
 class Pace:
     """Says how long to pause so that pages stay below a rate. ADR 0019."""
 
@@ -97,9 +117,9 @@ class Desk:
         self.pages: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
 
 
-def work(context: zmq.Context[Socket], path: Path, desk: Desk, logger: logging.Logger) -> None:
+def work(context: zmq.Context[Socket], path: Path, desk: Desk, complain: Once) -> None:
     """Answer requests until there is a None among them."""
-    reader = SqliteReader(path)
+    reader = SqliteReader(path, complain)
     bell = context.socket(zmq.PUSH)
     bell.setsockopt(zmq.LINGER, 0)
     bell.connect(BELL_ENDPOINT)
@@ -110,7 +130,7 @@ def work(context: zmq.Context[Socket], path: Path, desk: Desk, logger: logging.L
             try:
                 reply = answer(reader, message[start:])
             except (sqlite3.Error, LogFailed) as error:
-                logger.error("the log cannot be read: %s", error)  # noqa: TRY400
+                complain(f"the log cannot be read: {error}")
                 refusal = Refused(Code.LOG_FAILED, "the broker could not read its log")
                 reply = wire.refusal_frames(0, refusal)
             desk.pages.put(message[:start] + reply)
@@ -176,6 +196,7 @@ def main() -> int:
     bell.setsockopt(zmq.LINGER, 0)
     bell.bind(BELL_ENDPOINT)
     desk = Desk()
+    complain = Once(logger.error)
     try:
         clients.bind(endpoint)
     except zmq.ZMQError as error:
@@ -185,7 +206,7 @@ def main() -> int:
     path = Path(orders.settings.data) / FILE_NAME
     workers_count = orders.settings.history_workers
     threads = [
-        threading.Thread(target=work, args=(context, path, desk, logger), name=f"history-{index}")
+        threading.Thread(target=work, args=(context, path, desk, complain), name=f"history-{index}")
         for index in range(workers_count)
     ]
     requests_max = max(STORM_REQUESTS, workers_count * REQUESTS_PER_WORKER)

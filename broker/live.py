@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sqlite3
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ import zmq
 
 from broker.child import ORDERS_FILE, Orders, Report, begin, raise_descriptor_limit, report
 from broker.core import Core, Facts, Rules
-from broker.log import LogFailed
+from broker.log import LogFailed, LogUnusable
 from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.sessions import Rate
 from broker.sockets import bound_socket, receive_message, send_message
@@ -122,11 +123,15 @@ class Worker:
     def run(self) -> None:
         """Serve until the word to stop comes."""
         settings = self._orders.settings
-        self._log = SqliteLog(
-            Path(settings.data) / FILE_NAME,
-            retain_messages=settings.retain_messages,
-            retain_days=settings.retain_days,
-        )
+        try:
+            self._log = SqliteLog(
+                Path(settings.data) / FILE_NAME,
+                retain_messages=settings.retain_messages,
+                retain_days=settings.retain_days,
+            )
+        except (LogUnusable, OSError, sqlite3.Error) as error:
+            self._logger.critical("the log cannot be opened: %s", error)
+            raise SystemExit(1) from error
         try:
             clients_max, capacity = self._clients_max()
             self._core = Core(

@@ -11,10 +11,11 @@ import sqlite3
 from pathlib import Path
 
 from broker.log_index import SEQ_BITS, change_live
+from broker.records import BatchPlace
 from broker.segments import (
     OFFSET_BITS,
     SEGMENT_BYTES_MAX,
-    BatchPlace,
+    Damaged,
     Record,
     SegmentReader,
     path_of,
@@ -33,6 +34,7 @@ class Compaction:
         self._folder = folder
         self._segments = SegmentReader(folder)
         self._position = 0  # How far the file that is being emptied was looked through.
+        self._damaged_last = 0  # A file in which not every record can be found stays; none before.
 
     def step(self, growing: int) -> None:
         """Do a bounded piece of work; `growing` is the segment that is still written.
@@ -40,8 +42,8 @@ class Compaction:
         Raises `sqlite3.Error`, `OSError`.
         """
         sparse = self._db.execute(
-            "SELECT min(id) FROM segments WHERE id < ? AND live_bytes BETWEEN 1 AND ?",
-            (growing, SEGMENT_BYTES_MAX // SPARSE_PART),
+            "SELECT min(id) FROM segments WHERE id > ? AND id < ? AND live_bytes BETWEEN 1 AND ?",
+            (self._damaged_last, growing, SEGMENT_BYTES_MAX // SPARSE_PART),
         ).fetchone()[0]
         if sparse is not None:
             self._empty(sparse)
@@ -53,12 +55,15 @@ class Compaction:
         moved_bytes, seen = 0, 0
         db = self._db
         db.execute("BEGIN IMMEDIATE")
-        for record in self._segments.records(position, segment + 1 << OFFSET_BITS):
-            moved_bytes += self._move(record)
-            seen += len(record.contents.batches)
-            position = record.end
-            if moved_bytes >= MOVED_BYTES_MAX or seen >= SEEN_BATCHES_MAX:
-                break
+        try:
+            for record in self._segments.records(position, segment + 1 << OFFSET_BITS):
+                moved_bytes += self._move(record)
+                seen += len(record.contents.batches)
+                position = record.end
+                if moved_bytes >= MOVED_BYTES_MAX or seen >= SEEN_BATCHES_MAX:
+                    break
+        except Damaged:  # What lies behind it may be in use: `hubbub-broker check` tells.
+            self._damaged_last = segment
         change_live(db, {segment: -moved_bytes})
         db.execute("COMMIT")
         self._position = position

@@ -7,6 +7,7 @@ https://sqlite.org/wal.html, https://sqlite.org/rowidtable.html
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +16,19 @@ from pathlib import Path
 
 from broker.log import LogUnusable, Marks
 from broker.log_senders import add_marks
-from broker.segments import FIRST, OFFSET_BITS, HighWater, Record, SegmentReader, numbers, path_of
+from broker.records import UNCHECKED
+from broker.segments import (
+    FIRST,
+    OFFSET_BITS,
+    OFFSET_MASK,
+    Damaged,
+    HighWater,
+    Record,
+    SegmentReader,
+    numbers,
+    path_of,
+    place_text,
+)
 from common.wire import encode
 
 SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.
@@ -25,7 +38,7 @@ SEQ_MASK = (1 << SEQ_BITS) - 1
 # work, and what a reader keeps in memory meanwhile.
 WAITING_MAX = 4_096
 
-BatchRow = tuple[int, int, int, bytes, int, int]  # As in `batches`.
+BatchRow = tuple[int, int, int, bytes, int, int, int | None]  # As in `batches`.
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -84,7 +97,8 @@ class Waiting:
         for batch in contents.batches:
             place = batch.room << SEQ_BITS | batch.last
             size_bytes = batch.size_bytes
-            self.rows.append((place, batch.count, batch.ts, b"", position, size_bytes))
+            check = None if batch.check == UNCHECKED else batch.check
+            self.rows.append((place, batch.count, batch.ts, b"", position, size_bytes, check))
             position += size_bytes
         self._made += contents.made
         self._topics.update(contents.topics)
@@ -95,7 +109,7 @@ class Waiting:
         Raises `sqlite3.Error`.
         """
         connection.executemany("INSERT INTO rooms VALUES (?, ?, 0, 1, 0, '')", self._made)
-        connection.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?)", self.rows)
+        connection.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", self.rows)
         if self._topics:
             connection.executemany(
                 "UPDATE rooms SET topic = ? WHERE id = ?",
@@ -126,8 +140,8 @@ def change_live(connection: sqlite3.Connection, changes: Mapping[int, int]) -> N
 def recover(connection: sqlite3.Connection, folder: Path) -> int:
     """Bring the index up to date with the segments; return the position where they end.
 
-    Raises `LogUnusable` where segments are missing or do not fit together, `sqlite3.Error` and
-    `OSError`. Does nothing after a clean stop.
+    Raises `LogUnusable` where segments are missing, damaged or do not fit together, or end before
+    what was acknowledged; `sqlite3.Error` and `OSError`. Does nothing after a clean stop.
     """
     there = numbers(folder)
     position = read_indexed(connection)
@@ -135,14 +149,34 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
         position = there[0] << OFFSET_BITS if there else FIRST  # All there is, or an error.
     else:
         _check_segments(connection, folder, position >> OFFSET_BITS)
+        path = path_of(folder, position >> OFFSET_BITS)
+        if path.exists() and path.stat().st_size < position & OFFSET_MASK:
+            raise Damaged.at(path, path.stat().st_size, "was cut off at")
     end = position
     if there:
         with closing(SegmentReader(folder)) as reader:
             end = _replay(connection, reader, position)
-    high_water = HighWater(folder, is_writer=True)
-    high_water.set(end)
-    high_water.close()
+        _sync(path_of(folder, end >> OFFSET_BITS))
+    with closing(HighWater(folder, is_writer=True)) as high_water:
+        if high_water.get() > end:
+            message = (
+                f"the log in {folder} ends at {place_text(end)}, but what was acknowledged went up "
+                f"to {place_text(high_water.get())}: `hubbub-broker check` tells more; restore a "
+                "backup with `hubbub-broker restore`, or go on without what is missing by removing "
+                f"the file {HighWater.NAME} there"
+            )
+            raise Damaged(message)
+        high_water.set(end)
     return end
+
+
+def _sync(segment: Path) -> None:
+    """Let what was found be on the disk before anybody reads it: a killed writer may not have."""
+    file = os.open(segment, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) -> None:
@@ -153,7 +187,8 @@ def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) 
         missing = ", ".join(map(str, sorted(needed - there)))
         message = (
             f"the log in {folder} lacks its segments {missing}: put back the hubbub-*.segment "
-            "files that belong to its hubbub.db, or choose another --data"
+            "files that belong to its hubbub.db, restore a backup with `hubbub-broker restore`, "
+            "or keep what is whole with `hubbub-broker salvage`"
         )
         raise LogUnusable(message)
     for segment in there - needed:

@@ -7,10 +7,11 @@ segments: the snapshot of the index says where the one ends and the other begins
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from broker.log import LogFailed, PageRead, RoomRecord
 from broker.log_index import (
@@ -22,17 +23,22 @@ from broker.log_index import (
     read_tail,
 )
 from broker.log_tail import Tail, TailBatch
-from broker.segments import SegmentReader
+from broker.records import UNCHECKED
+from broker.segments import Damaged, SegmentReader, place_text
 from common.limits import HISTORY_BYTES_MAX
-from common.wire import Mode
+from common.wire import Mode, encode, lost
 
 CACHE_KIB = 16 * 1024  # Hot parts of the index; the operating system caches the segments.
 READS_MAX = 3  # A segment may be dropped between the look into the index and the read.
 
-# Of a batch: place, count, ts, body, position, size_bytes. As in the index; a batch of the tail
-# has its place made up.
-Row = tuple[int, int, int, bytes, int, int]
-COLUMNS = "place, count, ts, body, position, size_bytes"
+# Of a batch: place, count, ts, body, position, size_bytes, crc. As in the index; a batch of the
+# tail has its place made up.
+Row = tuple[int, int, int, bytes, int, int, int | None]
+COLUMNS = "place, count, ts, body, position, size_bytes, crc"
+
+
+def _tell_nobody(_line: str) -> None:
+    """Keep it to oneself."""
 
 
 class _View(NamedTuple):
@@ -47,14 +53,20 @@ class _View(NamedTuple):
         """Yield the batches of the tail, oldest first."""
         for batch in self.tail:
             place = self.base | batch.last
-            yield place, batch.entries, batch.ts, b"", batch.position, batch.size_bytes
+            check = None if batch.check == UNCHECKED else batch.check
+            yield place, batch.entries, batch.ts, b"", batch.position, batch.size_bytes, check
 
 
 class SqliteReader:
     """One read-only connection. Belongs to the thread that makes it."""
 
-    def __init__(self, path: Path) -> None:
-        """Open a log that `broker.log_sqlite.prepare` has made."""
+    def __init__(self, path: Path, tell: Callable[[str], None] = _tell_nobody) -> None:
+        """Open a log that `broker.log_sqlite.prepare` has made.
+
+        tell: hears of batches that are damaged, each time that one is asked for.
+        """
+        self._tell = tell
+        self._is_patient = True  # A segment that is gone may have been dropped: look again.
         self._db = connect(path, read_only=True)
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self.epoch, self.secret = read_identity(self._db)
@@ -79,14 +91,19 @@ class SqliteReader:
     def read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
         """Read a page; an unknown room is an empty one. One snapshot for all of it.
 
+        Of a batch that is not what was written, its place is told instead: see `lost`.
+
         Raises `LogFailed`, `sqlite3.Error`.
         """
-        for _ in range(READS_MAX):
+        for tries_left in reversed(range(READS_MAX)):
+            self._is_patient = tries_left > 0
             self._db.execute("BEGIN")
             try:
                 return self._read(room, mode, at, limit)
             except FileNotFoundError:
                 continue
+            except Damaged as error:  # In the tail, which all rooms share; the index will pass it.
+                raise LogFailed(str(error)) from error
             except OSError as error:
                 message = f"a segment of the log cannot be read: {error.strerror}"
                 raise LogFailed(message) from error
@@ -130,10 +147,26 @@ class SqliteReader:
         )
         return _View(room_id << SEQ_BITS, record, indexed_head, newer)
 
-    def _body(self, row: Row) -> bytes:
+    def _body(self, view: _View, row: Row) -> bytes:
         """Return a batch's body: in the row as long ago, or where its segment has it."""
-        _, _, _, body, position, size_bytes = row
-        return body or self._segments.read(position, size_bytes)
+        place, count, _, body, position, size_bytes, check = row
+        if not body:
+            try:
+                body = self._segments.read(position, size_bytes)
+            except FileNotFoundError:
+                if self._is_patient:
+                    raise
+            if len(body) < size_bytes:
+                body = b""
+        if body and (check is None or crc32(body) == check):
+            return body
+        last = place & SEQ_MASK
+        self._tell(
+            f"#{view.record.name}: entries {last - count + 1} to {last} are damaged, in "
+            f"{place_text(position) if position else 'the index'}; others are told that they are "
+            "missing. `hubbub-broker check` tells more"
+        )
+        return encode(lost(view.record.name, self.epoch, last - count + 1, last))
 
     def _rows_after(self, view: _View, seq: int) -> Iterator[Row]:
         """Yield the batches whose last seq comes after another seq, oldest first."""
@@ -152,7 +185,7 @@ class SqliteReader:
         last, count, size_bytes = seq, 0, 0
         if seq < record.head:
             for row in self._rows_after(view, seq):
-                body = self._body(row)
+                body = self._body(view, row)
                 batches.append(body)
                 last = row[0] & SEQ_MASK
                 count += min(row[1], last - seq)  # The first may begin before seq.
@@ -186,7 +219,7 @@ class SqliteReader:
         first, size_bytes = record.head + 1, 0
         if newest >= record.first:
             for row in self._rows_before(view, newest):
-                body = self._body(row)
+                body = self._body(view, row)
                 batches.append(body)
                 first = (row[0] & SEQ_MASK) - row[1] + 1
                 size_bytes += len(body)

@@ -13,6 +13,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from zlib import crc32
 
 from broker import progress
 from broker.keys import SECRET_BYTES
@@ -31,22 +32,19 @@ from broker.log_index import (
     set_meta,
 )
 from broker.log_senders import Senders
-from broker.segments import (
-    OFFSET_BITS,
-    BatchPlace,
-    Contents,
-    HighWater,
-    Record,
-    SegmentWriter,
-)
+from broker.records import BatchPlace, Contents
+from broker.segments import OFFSET_BITS, HighWater, Record, SegmentWriter, numbers
 from common.wire import Batch, encode
 
 FILE_NAME = "hubbub.db"
 APPLICATION_ID = 0x48554242  # "HUBB": file(1) and we can tell whose database it is.
-SCHEMA_VERSION = 3  # 1 had no `sends`; 2 had every body in `batches`, as old rows still have.
+# 1 had no `sends`; 2 had every body in `batches`, 3 no CRC of each, as old rows still have.
+SCHEMA_VERSION = 4
 
 TRIM_ROOMS_MAX = 64  # A trim looks at so many rooms and drops so many batches of each,
 TRIM_BATCHES_MAX = 512  # so that chat never waits long for it.
+BUSY_MS = 50
+PRIMARY_CODE = 0xFF  # Of what SQLite says, without its details.
 SENDER_DAYS = 7  # How long a client may take to send again what was not acknowledged.
 DAY_MS = 86_400_000
 SENDERS_EVERY_MS = 3_600_000  # They have no order by time: a look is a look at all of them.
@@ -87,6 +85,7 @@ CREATE TABLE segments (
     live_bytes INTEGER NOT NULL  -- Of the batches that are not dropped yet.
 );
 """
+SCHEMA_CHECKS = "ALTER TABLE batches ADD COLUMN crc INTEGER"  # CRC-32 of the body.
 
 
 class _Room:
@@ -117,10 +116,22 @@ def prepare(folder: Path) -> Path:
             _prepare(connection, path)
         finally:
             connection.close()
-    except (sqlite3.Error, OSError) as error:
-        message = f"the log {path} cannot be used: {error}; restore it or choose another --data"
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY:
+            raise _unusable(path, error) from error
+        message = f"another program holds a lock on {path}: end it (sqlite3?) and start again"
         raise LogUnusable(message) from error
+    except (sqlite3.Error, OSError) as error:
+        raise _unusable(path, error) from error
     return path
+
+
+def _unusable(path: Path, error: Exception) -> LogUnusable:
+    message = (
+        f"the log {path} cannot be used: {error}; `hubbub-broker check` tells what is whole: "
+        "restore a backup, or keep that much with `hubbub-broker salvage`"
+    )
+    return LogUnusable(message)
 
 
 def fold(folder: Path) -> None:
@@ -132,16 +143,12 @@ def fold(folder: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
     is_empty = not connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
-    if not is_empty and application != APPLICATION_ID:
-        message = f"{path} is a database, but not Hubbub's: choose another --data"
-        raise LogUnusable(message)
-    if version > SCHEMA_VERSION:
+    version = 0 if is_empty else schema_of(connection, path)
+    if is_empty and not numbers(path.parent) and progress.noted_total(path.parent):
         message = (
-            f"the log {path} was made by a newer Hubbub (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}): install the newer version or choose another --data"
+            f"{path} is gone: there were messages in it, says the file {progress.FILE_NAME} beside "
+            "it. Restore a backup with `hubbub-broker restore`, or begin anew by removing that file"
         )
         raise LogUnusable(message)
     connection.execute("PRAGMA journal_mode = WAL")  # Only now: others' files stay untouched.
@@ -154,14 +161,32 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         _set_epoch(connection)
     if version < 2:  # noqa: PLR2004 - the schema that brought them
         connection.execute(SCHEMA_SENDS)
-    if version < SCHEMA_VERSION:
+    if version < 3:  # noqa: PLR2004 - likewise
         for statement in SCHEMA_SEGMENTS.split(";\n"):
             connection.execute(statement)
+    if version < SCHEMA_VERSION:
+        connection.execute(SCHEMA_CHECKS)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
     recover(connection, path.parent)
     if not _is_continued(connection, path.parent):
         _set_epoch(connection)
+
+
+def schema_of(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of a log's schema; raise `LogUnusable` where it is none of ours."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID:
+        message = f"{path} is a database, but not Hubbub's: choose another --data"
+        raise LogUnusable(message)
+    if version > SCHEMA_VERSION:
+        message = (
+            f"the log {path} was made by a newer Hubbub (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}): install the newer version or choose another --data"
+        )
+        raise LogUnusable(message)
+    return version
 
 
 def _set_epoch(connection: sqlite3.Connection) -> None:
@@ -187,6 +212,8 @@ class SqliteLog:
         self._db = connect(path)
         self._db.execute("PRAGMA synchronous = NORMAL")  # The segments are what must not be lost.
         end = recover(self._db, self._folder)
+        # From here on only somebody from outside can hold a lock: chat does not wait for them.
+        self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         self.epoch, self.secret = read_identity(self._db)
         self._rooms = {
             name: _Room(room_id, generation, first, topic, read_tail(self._db, room_id, trimmed))
@@ -232,7 +259,7 @@ class SqliteLog:
             prev = heads.get(name, room.head)
             first, last, ts = prev + 1, prev + proposal.count, proposal.posts[-1].ts
             body = encode(Batch(name, self.epoch, prev, first, proposal.posts))
-            batches.append(BatchPlace(room.id, last, proposal.count, ts, len(body)))
+            batches.append(BatchPlace(room.id, last, proposal.count, ts, len(body), crc32(body)))
             committed.append(Committed(proposal, prev, first, last, body))
             heads[name] = last
         topics = {each.room: each.topic for each in proposals if each.topic is not None}

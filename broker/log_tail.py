@@ -17,6 +17,7 @@ class TailBatch(NamedTuple):
     ts: int
     position: int
     size_bytes: int
+    check: int  # CRC-32 of the body.
 
 
 class Tail:
@@ -34,7 +35,7 @@ class Tail:
     def catch_up(self, indexed: int) -> None:
         """Hold what was committed from the position on up to which the index goes.
 
-        Raises `OSError`.
+        Raises `OSError`, `Damaged`.
         """
         if indexed > self._indexed:
             self._forget(indexed)
@@ -43,7 +44,9 @@ class Tail:
             self._ids.update((name, room_id) for room_id, name in contents.made)
             self._topics.update(contents.topics)
             for batch in contents.batches:
-                found = TailBatch(batch.last, batch.count, batch.ts, position, batch.size_bytes)
+                found = TailBatch(
+                    batch.last, batch.count, batch.ts, position, batch.size_bytes, batch.check
+                )
                 self._batches.setdefault(batch.room, []).append(found)
                 position += batch.size_bytes
             self._position = record.end

@@ -25,6 +25,14 @@ def is_continued(folder: Path, epoch: int, total: int) -> bool:
         return False
 
 
+def noted_total(folder: Path) -> int:
+    """Return how many entries the note tells of; 0 where there is none that can be read."""
+    try:
+        return int((folder / FILE_NAME).read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def note(folder: Path, epoch: int, total: int) -> None:
     """Note the entries committed under this epoch; a full disk is no reason to stop."""
     fresh = folder / f"{FILE_NAME}.new"

@@ -1,9 +1,8 @@
 """Segments: the files that commits are appended to, one record each, before anything else.
 
-A record is a head, its contents (what the record holds, MessagePack) and the bodies of its
-batches, one after the other. It is on the disk when `SegmentWriter.append` returns; what a crash
-cut short fails its CRC-32 and never counted. A place in the segments is a *position*: the
-segment's number in the upper bits, the offset in its file in the lower 40.
+A record (`broker.records`) is on the disk when `SegmentWriter.append` returns; what a crash cut
+short fails its CRC-32 and never counted. A place in the segments is a *position*: the segment's
+number in the upper bits, the offset in its file in the lower 40.
 
 The idea is that of Bitcask and of every log-structured store: bytes are written once, in the
 order in which they came. https://riak.com/assets/bitcask-intro.pdf
@@ -15,15 +14,21 @@ import contextlib
 import mmap
 import os
 import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-from msgspec import Struct
-
-from broker.log import LogUnusable, Marks
+from broker.log import LogUnusable
+from broker.records import (
+    HEAD_BYTES,
+    MAGIC_BYTES,
+    MAGICS,
+    Contents,
+    open_contents,
+    open_whole,
+    pack_head,
+    parse_head,
+)
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024  # A record never spans two files; a larger one has its own.
 # Space taken ahead: a commit that need not make the file longer waits a third less for the disk.
@@ -33,31 +38,9 @@ OFFSET_MASK = (1 << OFFSET_BITS) - 1
 FIRST = 1 << OFFSET_BITS  # The position of the very first record.
 OPEN_FILES_MAX = 8  # Of a reader: a file that was dropped takes space until it is closed.
 SCAN_BYTES = 64 * 1024
+SEARCH_BYTES = 1024 * 1024
 
-_MAGIC = b"HUBR"
-_HEAD = struct.Struct("<4sIII")  # Magic, CRC-32 of the rest, bytes of contents and of bodies.
-_CHECKED = struct.Struct("<II")
 _HIGH_WATER = struct.Struct("<Q")
-_HIGH_WATER_NAME = "committed"
-
-
-class BatchPlace(Struct, array_like=True, gc=False):
-    """One batch of a record."""
-
-    room: int  # rooms.id
-    last: int
-    count: int
-    ts: int
-    size_bytes: int
-
-
-class Contents(Struct, array_like=True):
-    """What a record holds beside the bodies: enough to make the index again."""
-
-    made: list[tuple[int, str]]  # Rooms that begin with it: id and name.
-    topics: list[tuple[int, str]]
-    marks: dict[bytes, Marks]
-    batches: list[BatchPlace]
 
 
 class Record(NamedTuple):
@@ -66,13 +49,20 @@ class Record(NamedTuple):
     contents: Contents
     start: int  # Position of its first body;
     end: int  # and of what follows it.
+    before: int | None = None  # Where the record before it ended; an old one does not say.
 
 
 class Damaged(LogUnusable):
     """A segment is not what was written; the message says which, and where."""
 
-
-_decode = msgspec.msgpack.Decoder(Contents).decode
+    @classmethod
+    def at(cls, path: Path, offset: int, what: str = "is damaged at") -> Damaged:
+        """Return the error about a place in a segment, with what to do."""
+        message = (
+            f"{path} {what} {offset}: `hubbub-broker check` tells what is whole; restore a "
+            "backup, or keep that much with `hubbub-broker salvage`"
+        )
+        return cls(message)
 
 
 def path_of(folder: Path, segment: int) -> Path:
@@ -85,15 +75,23 @@ def numbers(folder: Path) -> list[int]:
     return sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob("hubbub-*.segment"))
 
 
+def place_text(position: int) -> str:
+    """Return a position as people read it."""
+    return f"segment {position >> OFFSET_BITS}, offset {position & OFFSET_MASK}"
+
+
 class HighWater:
     """Where the committed records end: eight bytes that all processes of a broker share.
 
     Readers must not run ahead of the writer's fsync. Nothing here needs to survive a crash:
-    whoever opens the segments for writing finds their end and says it again.
+    whoever opens the segments for writing finds their end and says it again. An end before what
+    is noted here means that something acknowledged is gone: this never runs ahead of the disk.
     """
 
+    NAME = "committed"
+
     def __init__(self, folder: Path, *, is_writer: bool) -> None:
-        path = folder / _HIGH_WATER_NAME
+        path = folder / self.NAME
         if is_writer:
             with path.open("ab") as file:
                 file.truncate(_HIGH_WATER.size)
@@ -122,6 +120,7 @@ class SegmentWriter:
         """Go on at a position: whatever lies behind it was never committed. Raises `OSError`."""
         self._folder = folder
         self._sync: Callable[[int], None] = os.fdatasync
+        self._before = end
         self._open(end)
 
     def _open(self, position: int) -> None:
@@ -148,14 +147,13 @@ class SegmentWriter:
 
         Raises `OSError`; then nothing is kept, and the next record goes where this one would.
         """
-        sizes = _CHECKED.pack(len(contents), sum(map(len, bodies)))
-        check = zlib.crc32(contents, zlib.crc32(sizes))
-        for body in bodies:
-            check = zlib.crc32(body, check)
-        # Joined once: of a megabyte each copy counts.
-        record = b"".join((_MAGIC, check.to_bytes(4, "little"), sizes, contents, *bodies))
-        if (self.end & OFFSET_MASK) + len(record) > SEGMENT_BYTES_MAX and self.end & OFFSET_MASK:
+        bodies_bytes = sum(map(len, bodies))
+        size_bytes = HEAD_BYTES + len(contents) + bodies_bytes
+        if (self.end & OFFSET_MASK) + size_bytes > SEGMENT_BYTES_MAX and self.end & OFFSET_MASK:
             self._rotate()
+        head = pack_head(self.end, self._before, contents, bodies_bytes)
+        # Joined once: of a megabyte each copy counts.
+        record = b"".join((head, contents, *bodies))
         offset = self.end & OFFSET_MASK
         try:
             self._make_space(offset + len(record))
@@ -163,10 +161,11 @@ class SegmentWriter:
             self._sync(self._file)
         except OSError:
             with contextlib.suppress(OSError):
-                os.pwrite(self._file, bytes(len(_MAGIC)), offset)  # It was refused: for good.
+                os.pwrite(self._file, bytes(MAGIC_BYTES), offset)  # It was refused: for good.
             raise
-        start = self.end + _HEAD.size + len(contents)
+        start = self.end + HEAD_BYTES + len(contents)
         self.end += len(record)
+        self._before = self.end
         return start
 
     def _make_space(self, size_bytes: int) -> None:
@@ -228,60 +227,118 @@ class SegmentReader:
         return os.pread(self._file(position >> OFFSET_BITS), size_bytes, position & OFFSET_MASK)
 
     def records(self, position: int, high_water: int) -> Iterator[Record]:
-        """Yield the committed records from a position up to another; raise `OSError`."""
+        """Yield the committed records from a position up to another; bodies are not looked at.
+
+        Raises `OSError`; `Damaged` where no record is though one was committed.
+        """
         window, window_at = b"", 0
         while position < high_water:
             offset = position - window_at
-            if not 0 <= offset <= len(window) - _HEAD.size:
+            if not 0 <= offset <= len(window) - HEAD_BYTES:
                 window, window_at, offset = self.read(position, SCAN_BYTES), position, 0
-            if window[offset : offset + len(_MAGIC)] != _MAGIC:
+            head = parse_head(window, offset)
+            if head is None:
+                if position >> OFFSET_BITS == high_water >> OFFSET_BITS:
+                    raise self._damaged(position)
                 position = (position >> OFFSET_BITS) + 1 << OFFSET_BITS
                 continue
-            _, _, contents_bytes, bodies_bytes = _HEAD.unpack_from(window, offset)
-            offset += _HEAD.size
-            contents = window[offset : offset + contents_bytes]
-            if len(contents) < contents_bytes:
-                contents = self.read(position + _HEAD.size, contents_bytes)
-            start = position + _HEAD.size + contents_bytes
-            position = start + bodies_bytes
-            yield Record(_decode(contents), start, position)
+            offset += head.size_bytes
+            packed = window[offset : offset + head.contents_bytes]
+            if len(packed) < head.contents_bytes:
+                packed = self.read(position + head.size_bytes, head.contents_bytes)
+            contents = open_contents(head, position, packed)
+            if contents is None:
+                raise self._damaged(position)
+            start = position + head.size_bytes + head.contents_bytes
+            position += head.record_bytes
+            yield Record(contents, start, position, head.before)
 
     def whole_records(self, position: int) -> Iterator[Record]:
         """Yield the records from a position on, as a crash may have left them: only whole ones.
 
-        Raises `OSError`; `Damaged` where a record is broken that others follow.
+        The last one may be cut short: it was never committed. One that others follow was, and so
+        was one after which the next segment does not go on: each record tells where the one
+        before it ended.
+
+        Raises `OSError`; `Damaged` where a record is broken or gone that others follow.
         """
+        before = position
         while True:
-            record = self._whole_record(position)
+            record = self.whole_record(position)
             if record is not None:
-                position = record.end
+                if record.before is not None and record.before != before:
+                    raise self._damaged(position, "lacks what was before")
+                position = before = record.end
                 yield record
                 continue
             segment = position >> OFFSET_BITS
-            if not path_of(self._folder, segment + 1).exists():
+            is_last = not path_of(self._folder, segment + 1).exists()
+            is_broken = not is_last and self.read(position, MAGIC_BYTES) in MAGICS
+            if is_broken or self.next_record(position) is not None:
+                raise self._damaged(position)
+            if is_last:
                 return
-            if self.read(position, len(_MAGIC)) == _MAGIC:
-                message = f"{path_of(self._folder, segment)} is damaged at {position & OFFSET_MASK}"
-                raise Damaged(message)
             position = segment + 1 << OFFSET_BITS
 
-    def _whole_record(self, position: int) -> Record | None:
-        head = self.read(position, _HEAD.size)
-        if len(head) < _HEAD.size or not head.startswith(_MAGIC):
+    def _damaged(self, position: int, what: str = "is damaged at") -> Damaged:
+        path = path_of(self._folder, position >> OFFSET_BITS)
+        return Damaged.at(path, position & OFFSET_MASK, what)
+
+    def whole_record(self, position: int) -> Record | None:
+        """Return the record that begins there, if all of it is as it was written."""
+        head = parse_head(self.read(position, HEAD_BYTES))
+        if head is None or not self._has_space(position, head.record_bytes):
             return None
-        _, check, contents_bytes, bodies_bytes = _HEAD.unpack(head)
-        rest_bytes = contents_bytes + bodies_bytes
+        rest = self.read(position + head.size_bytes, head.contents_bytes + head.bodies_bytes)
+        contents = open_whole(head, position, rest)
+        if contents is None:
+            return None
+        start = position + head.size_bytes + head.contents_bytes
+        return Record(contents, start, position + head.record_bytes, head.before)
+
+    def _has_space(self, position: int, size_bytes: int) -> bool:
         file_bytes = os.fstat(self._file(position >> OFFSET_BITS)).st_size
-        if (position & OFFSET_MASK) + _HEAD.size + rest_bytes > file_bytes:
-            return None
-        rest = self.read(position + _HEAD.size, rest_bytes)
-        if zlib.crc32(rest, zlib.crc32(head[-_CHECKED.size :])) != check:
-            return None
-        start = position + _HEAD.size + contents_bytes
-        return Record(_decode(rest[:contents_bytes]), start, start + bodies_bytes)
+        return (position & OFFSET_MASK) + size_bytes <= file_bytes
+
+    def next_record(self, position: int) -> int | None:
+        """Return where the next record of the segment begins behind a position; raise `OSError`.
+
+        A text that imitates a record does not count: it would have to know its own position.
+        """
+        at = position + 1
+        while data := self.read(at, SEARCH_BYTES):
+            places = [place for magic in MAGICS for place in _places(data, magic)]
+            for place in sorted(places):
+                if self._is_record(at + place):
+                    return at + place
+            if len(data) <= HEAD_BYTES:
+                return None
+            at += len(data) - MAGIC_BYTES + 1  # A magic may lie across the border.
+        return None
+
+    def _is_record(self, position: int) -> bool:
+        """Tell whether a record was written there; its bodies may be broken."""
+        head = parse_head(self.read(position, HEAD_BYTES))
+        if head is None or not self._has_space(position, head.size_bytes + head.contents_bytes):
+            return False
+        if head.before is None:
+            return self.whole_record(position) is not None
+        # Only the first of a segment comes after one that ended elsewhere.
+        if position & OFFSET_MASK and head.before != position:
+            return False
+        contents = self.read(position + head.size_bytes, head.contents_bytes)
+        return open_contents(head, position, contents) is not None
 
     def close(self) -> None:
         """Release the files."""
         for file in self._files.values():
             os.close(file)
         self._files.clear()
+
+
+def _places(data: bytes, wanted: bytes) -> Iterator[int]:
+    """Yield where a few bytes stand in data."""
+    place = data.find(wanted)
+    while place >= 0:
+        yield place
+        place = data.find(wanted, place + 1)

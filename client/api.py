@@ -35,6 +35,7 @@ from client.events import (
     Presence,
     Reset,
     Sent,
+    Stalled,
     State,
 )
 from client.limits import BURST_EVENTS_MAX, CALL_TIMEOUT_S, CLOSE_S, REPLY_BYTES_MAX
@@ -73,6 +74,7 @@ __all__ = [
     "Reset",
     "RoomInfo",
     "Sent",
+    "Stalled",
     "State",
     "Unreachable",
     "ask_status",

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from client import commands, render
-from client.events import Entry, Event, Joined, Left, Missing, Presence, Reset, State
+from client.events import Entry, Event, Joined, Left, Missing, Presence, Reset, Stalled, State
 from client.render import Look
 from common.limits import NICK_CHARS_MAX
 from common.names import fold
@@ -109,7 +109,12 @@ class Board:
                 self.forget(event.room)
             case Missing():
                 what = "message is" if event.count == 1 else "messages are"
-                lines = [self.trouble(f"#{event.room}: {event.count} {what} not kept any more")]
+                words = (
+                    f"#{event.room}: {event.count} {what} missing: not kept any more, or damaged"
+                )
+                lines = [self.trouble(words)]
+            case Stalled(room, detail):
+                lines = [self.trouble(f"#{room} stands still: {detail}; asking again")]
             case Reset():
                 lines = self._take_reset(event)
         return lines

@@ -26,7 +26,8 @@ class Entry(Struct, frozen=True, gc=False):
     room: str
     seq: int  # Rises within the room; two entries of a room never share one.
     ts: int  # Milliseconds since 1970, the broker's clock.
-    kind: str  # "text", "action", "topic", or "notice" for a kind not known here.
+    kind: str  # "text", "action", "topic", or "notice" for a kind not known here, and in answers
+    # of history() for what the broker cannot read any more: then without a nick.
     nick: str
     text: str
 
@@ -57,7 +58,7 @@ class Presence(Struct, frozen=True):
 
 
 class Missing(Struct, frozen=True):
-    """The log no longer reaches back far enough: `count` entries before the next are gone."""
+    """Here `count` entries are gone: they are not kept any more, or damaged."""
 
     room: str
     count: int
@@ -69,6 +70,13 @@ class Reset(Struct, frozen=True):
     room: str
 
 
+class Stalled(Struct, frozen=True):
+    """The broker cannot read this room's log; the room waits, and asks again every few seconds."""
+
+    room: str
+    detail: str
+
+
 class State(Struct, frozen=True):
     """The connection as a whole."""
 
@@ -76,7 +84,7 @@ class State(Struct, frozen=True):
     detail: str
 
 
-Event = Entry | Joined | Left | Presence | Missing | Reset | State
+Event = Entry | Joined | Left | Presence | Missing | Reset | Stalled | State
 
 
 class Sent(Struct, frozen=True, gc=False):

@@ -10,7 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 from client.effects import AskHistory, DropHistory, Effect, Reject, Resolve
-from client.events import Entry, Event
+from client.events import KIND_UNKNOWN, Entry, Event, Stalled
 from client.limits import (
     HISTORY_IDLE_S,
     HISTORY_REFUSALS_MAX,
@@ -23,6 +23,9 @@ from common import wire
 from common.errors import Code, Refused
 from common.limits import HISTORY_ENTRIES_MAX
 from common.wire import Mode
+
+LOST_ONE = "1 message is damaged on the broker's disk and cannot be read"
+LOST = "{} messages are damaged on the broker's disk and cannot be read"
 
 
 class Call:
@@ -58,6 +61,11 @@ class Call:
         for batch in batches:
             found, last = expand(self.room, batch, self.after or 0, self.before - 1)
             entries += found
+            if lost_count := wire.lost_count(batch):
+                near = (post.ts for each in batches for post in each.posts)
+                ts = entries[-1].ts if entries else next(near, 0)  # Nobody knows; about then.
+                words = LOST_ONE if lost_count == 1 else LOST.format(lost_count)
+                entries.append(Entry(self.room, batch.first, ts, KIND_UNKNOWN, "", words))
         entries = entries[-self.limit :] if self.after is None else entries[: self.limit]
         self.pages.append(entries)
         self.limit -= len(entries)
@@ -215,9 +223,12 @@ class Questions:
             return Answer([], [Reject(asked.call.ticket, failure)])
         room.refusals += 1
         room.hungry_from_s = now + HISTORY_STALL_S * room.refusals
+        events: list[Event] = []
         if room.refusals > HISTORY_REFUSALS_MAX:
             room.hungry_from_s = now + HISTORY_IDLE_S
-        return Answer([], [], room, renew=is_ticket)
+            if room.refusals == HISTORY_REFUSALS_MAX + 1 and not is_ticket:
+                events.append(Stalled(room.name, error.detail))
+        return Answer(events, [], room, renew=is_ticket)
 
     def abandon(self, ticket: object) -> bool:
         """Forget a call that nobody waits for any more."""

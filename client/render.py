@@ -91,6 +91,8 @@ def entry_line(entry: Entry, look: Look, room: str = "") -> str:
         rest = f"--- {nick} changed the topic to: {body}"
     elif entry.kind == "topic":
         rest = f"--- {nick} cleared the topic"
+    elif not entry.nick:  # Not said by anybody.
+        rest = f"--- {body}"
     else:  # A kind from a newer broker: still something that was said.
         rest = f"--- {nick} ({safe(entry.kind)}): {body}"
     return f"{clock_text(entry.ts, look)} {_room_text(room)}{rest}"

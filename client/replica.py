@@ -67,7 +67,7 @@ class Replica:
         self._stands_at = 0
         self._before = 0  # BEFORE: where the next page of the snapshot ends.
         self._count = 0  # BEFORE: entries still wanted.
-        self._collected: list[list[Entry]] = []  # BEFORE: pages, newest first.
+        self._collected: list[list[Entry | Missing]] = []  # BEFORE: pages, newest first.
         self._held: list[wire.Batch] = []
         self._held_entries = 0
 
@@ -186,15 +186,25 @@ class Replica:
         return events
 
     def _page_before(self, page: wire.Page, batches: list[wire.Batch], events: list[Event]) -> None:
-        entries: list[Entry] = []
-        for batch in batches:
-            entries += expand(self.room, batch, 0, self._before - 1)[0]
-        entries = entries[-self._count :]
-        if entries:
-            self._collected.append(entries)
-            self._count -= len(entries)
-            self._before = entries[0].seq
-        if page.more and entries and self._count > 0:
+        found: list[Entry | Missing] = []
+        count, oldest = self._count, self._before
+        for batch in reversed(batches):
+            if lost_count := wire.lost_count(batch):
+                lost_count = min(lost_count, oldest - batch.first, count)
+                found.append(Missing(self.room, lost_count))
+                count -= lost_count
+                oldest -= lost_count
+            elif entries := expand(self.room, batch, 0, self._before - 1)[0][-count:]:
+                found += reversed(entries)
+                count -= len(entries)
+                oldest = entries[0].seq
+            if count <= 0:
+                break
+        if found:
+            found.reverse()
+            self._collected.append(found)
+            self._count, self._before = count, oldest
+        if page.more and found and self._count > 0:
             return  # The page ended by its bytes.
         for piece in reversed(self._collected):
             events += piece
@@ -206,18 +216,13 @@ class Replica:
         """Find the first entry of that time; from there on, clocks that step back don't matter."""
         since_ms = self._since_ms or 0
         self._phase = LIVE
-        for batch in batches:
-            seq = batch.first
-            for post in batch.posts:
-                if post.ts >= since_ms:
-                    if seq <= self.cursor:
-                        self.cursor = seq - 1
-                        self._deliver_all(batches, events)
-                    # Otherwise it was said after the join: then everything since is wanted.
-                    self.target = max(self.target, seq)
-                    self._release(events)
-                    return
-                seq += len(post.texts)
+        seq = _seq_since(batches, since_ms)
+        if seq is not None:
+            if seq <= self.cursor:
+                self.cursor = seq - 1
+                self._deliver_all(batches, events)
+            # Otherwise it was said after the join: then everything since is wanted.
+            self.target = max(self.target, seq)
         self._release(events)
 
     def _page_after(self, page: wire.Page, batches: list[wire.Batch], events: list[Event]) -> None:
@@ -262,6 +267,19 @@ class Replica:
 
 def _prev(batch: wire.Batch) -> int:
     return batch.prev
+
+
+def _seq_since(batches: list[wire.Batch], since_ms: int) -> int | None:
+    """Return the first seq of a time or later; of what is lost nobody knows, so it counts."""
+    for batch in batches:
+        seq = batch.first
+        if wire.lost_count(batch):
+            return seq
+        for post in batch.posts:
+            if post.ts >= since_ms:
+                return seq
+            seq += len(post.texts)
+    return None
 
 
 def expand(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from client import render
 from client.api import Client
 from client.arguments import EXIT_FAILED, EXIT_PIPE_CLOSED, EXIT_UNREACHABLE, Arguments
-from client.events import Entry, Event, Missing, Reset, Sent, State
+from client.events import Entry, Event, Missing, Reset, Sent, Stalled, State
 from client.lines import BadLine, read_lines
 from client.login import complain, open_for_reading, open_for_script, str_of
 from client.receipts import Posted, Receipts
@@ -132,9 +132,11 @@ def _tell(event: Event) -> None:
     """Tell what a reader must know about gaps and about the connection."""
     match event:
         case Missing(room, count):
-            complain(f"#{room}: {count} entries are not kept any more")
+            complain(f"#{room}: {count} entries are missing: not kept any more, or damaged")
         case Reset(room):
             complain(f"#{room}: the broker has another log now, starting over")
+        case Stalled(room, detail):
+            complain(f"#{room} stands still: {detail}; asking again")
         case State("offline"):
             complain("connection lost, trying again")
         case State("closing"):

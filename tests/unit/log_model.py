@@ -18,6 +18,7 @@ class LogModel:
         self.room = room
         self.epoch = epoch
         self.gap = gap
+        self.damaged: set[int] = set()  # The `prev` of batches that cannot be read.
         self.head = 0
         self.batches: list[wire.Batch] = []
 
@@ -93,5 +94,11 @@ class LogModel:
         is_more = len(taken) < len(found)
         if mode is Mode.BEFORE:
             taken.reverse()
+        taken = [
+            wire.lost(self.room, self.epoch, batch.first, wire.last_seq(batch))
+            if batch.prev in self.damaged
+            else batch
+            for batch in taken
+        ]
         page = wire.Page(request_id, self.room, self.epoch, self.first, self.head, is_more)
         return page, taken

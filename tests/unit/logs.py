@@ -103,6 +103,12 @@ class SqliteStore:
         return self._log
 
     @property
+    def opened(self) -> SqliteLog:
+        """The writer that is open."""
+        assert self._log is not None
+        return self._log
+
+    @property
     def database(self) -> sqlite3.Connection:
         """The writer's connection."""
         assert self._log is not None
@@ -127,8 +133,10 @@ class SqliteStore:
         """Close the writer and all readers."""
         for reader in self._readers:
             reader.close()
+        self._readers.clear()
         if self._log is not None:
             self._log.close()
+        self._log = None
 
 
 class _Row(NamedTuple):

@@ -25,6 +25,7 @@ from broker.log_sqlite import (
     SqliteLog,
     prepare,
 )
+from broker.segments import HighWater
 from common.limits import SENDS_IN_FLIGHT_MAX
 from common.wire import Mode
 from tests.unit.logs import SqliteStore, kept_texts, mark, numbered, proposal, said, sent
@@ -110,6 +111,9 @@ def test_a_restored_backup_has_a_new_epoch_and_the_old_secret(tmp_path: Path) ->
     with closing(SqliteStore(data)) as store:
         store.open().append([proposal("r", said("b"))])
     copy_log(backup, data)
+    with pytest.raises(LogUnusable, match=r"ends at segment 1, offset \d+, but .* restore"):
+        prepare(data)
+    (data / HighWater.NAME).unlink()
     with closing(SqliteStore(data)) as store:
         log = store.open()
         assert epoch != log.epoch

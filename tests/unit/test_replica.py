@@ -205,6 +205,42 @@ def test_what_the_log_no_longer_has_is_counted() -> None:
     assert seqs(events) == [6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("batches_max", [1, 2, 99])
+@pytest.mark.parametrize("start_as", ["late", "before", "few", "since", "all"])
+@pytest.mark.parametrize("damaged", [{0}, {4}, {14}, {4, 6}, {0, 2, 4, 6, 8, 10, 12, 14}])
+def test_what_the_broker_cannot_read_is_counted_where_it_was(
+    batches_max: int, start_as: str, damaged: set[int]
+) -> None:
+    """At the beginning, in the middle, at the end, all of it; and nothing is asked for ever."""
+    log = LogModel()
+    late = start(log)
+    for _ in range(8):
+        log.append(2)
+    log.damaged = damaged
+    live(late, log.beacon())
+    replica = {
+        "late": late,
+        "before": start(log),
+        "few": start(log, history=5),
+        "since": start(log, since_ms=0),
+        "all": start(log, history=None),
+    }[start_as]
+    events = fill(replica, log, batches_max)
+    assert replica.stands
+    at = 11 if start_as == "few" else 0
+    for event in events:
+        if isinstance(event, Entry):
+            assert at + 1 == event.seq
+            assert at // 2 * 2 not in damaged
+            at += 1
+        else:
+            assert isinstance(event, Missing)
+            assert {each // 2 * 2 for each in range(at, at + event.count)} <= damaged
+            at += event.count
+    assert 16 == at
+    assert 17 == seqs(live(replica, log.append(1)))[0]
+
+
 def test_a_log_that_lost_everything_says_so() -> None:
     log = LogModel()
     replica = start(log)

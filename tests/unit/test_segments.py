@@ -8,18 +8,19 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
 from broker import log_compaction, segments
 from broker.log import LogFailed, LogUnusable, RoomRecord
 from broker.log_sqlite import FILE_NAME, prepare
+from broker.records import BatchPlace, Contents
 from broker.segments import (
     FIRST,
     OFFSET_BITS,
     OFFSET_MASK,
     OPEN_FILES_MAX,
-    Contents,
     HighWater,
     SegmentReader,
     SegmentWriter,
@@ -29,7 +30,10 @@ from broker.segments import (
 from common.wire import Mode, encode
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
 
-EMPTY = encode(Contents([], [], {}, []))
+
+def contents_of(body: bytes) -> bytes:
+    """Return the contents of a record that holds one batch."""
+    return encode(Contents([], [], {}, [BatchPlace(1, 1, 1, 1, len(body), crc32(body))]))
 
 
 @pytest.fixture
@@ -119,11 +123,13 @@ def test_what_lies_behind_the_end_is_never_read_as_a_record(tmp_path: Path) -> N
     writer = SegmentWriter(tmp_path, FIRST)
     ends = []
     for body in (b"first", b"never", b"forged"):
-        writer.append(EMPTY, [body])
+        writer.append(contents_of(body), [body])
         ends.append(writer.end)
     writer.close()
     with closing(SegmentWriter(tmp_path, ends[0])) as again:
-        again.append(EMPTY, [b"other"])  # As long as what was there: the forged one comes next.
+        again.append(
+            contents_of(b"other"), [b"other"]
+        )  # As long as what was there: the forged one comes next.
         with closing(SegmentReader(tmp_path)) as reader:
             assert ends[:2] == [record.end for record in reader.whole_records(FIRST)]
 
@@ -171,7 +177,7 @@ def test_a_segment_that_cannot_be_begun_leaves_the_one_before_it(
         kept.append(number)
 
     for number in range(6):
-        say(number, 100)
+        say(number, 80)
     with monkeypatch.context() as failing:
         failing.setattr(os, "fsync", _fail)
         with pytest.raises(LogFailed, match="Input/output error"):
@@ -315,7 +321,7 @@ def test_segments_alone_are_a_log_if_they_are_all_there(tmp_path: Path, store: S
         (folder / f"{FILE_NAME}-wal").unlink()
         if missing:
             path_of(folder, 1).unlink()
-            with pytest.raises(LogUnusable, match="does not follow what is before it"):
+            with pytest.raises(LogUnusable, match="lacks what was before"):
                 prepare(folder)
         else:
             assert 20 == len(after_crash(folder)[1])

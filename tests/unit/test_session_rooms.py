@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from client import effects
-from client.events import Entry, Joined, Left, Presence, Reset
+from client.events import Entry, Joined, Left, Presence, Reset, Stalled
 from client.limits import (
     HISTORY_IDLE_S,
     HISTORY_STALL_S,
     HISTORY_TIMEOUT_S,
     PROOF_S,
 )
-from client.questions import Call
+from client.questions import LOST, Call
 from common import wire
 from common.errors import Code
 from common.limits import NUMBER_MAX
@@ -288,6 +288,50 @@ def test_an_old_ticket_is_renewed_with_join() -> None:
     driver.wait(1)
     driver.page()
     assert driver.seqs() == [1]
+
+
+def test_a_log_that_cannot_be_read_is_told_once_and_asked_ever_more_slowly() -> None:
+    """Neither does the client ask at full speed for ever, nor does it wait in silence."""
+    driver = in_room()
+    driver.log.append(1)
+    driver.publish(driver.log.beacon())
+    asked_at_s = []
+    end_s = driver.now + 60
+    while driver.now < end_s:
+        if driver.asked:
+            asked_at_s.append(driver.now)
+            driver.asked.clear()
+            error = wire.Error(0, Code.LOG_FAILED, "no", survives=True)
+            driver.take(driver.session.history_refused(error, driver.now))
+        driver.wait(0.1)
+    assert 6 <= len(asked_at_s) <= 10
+    assert HISTORY_IDLE_S - 0.5 < asked_at_s[-1] - asked_at_s[-2]
+    assert driver.drain_events() == [Stalled("lobby", "no")]
+    driver.wait(HISTORY_IDLE_S)
+    driver.page()
+    assert driver.seqs() == [1]
+
+
+def test_history_tells_what_is_damaged_among_the_rest() -> None:
+    """A person who asks sees a line in its place, with the seq where it began."""
+    driver = in_room()
+    for _ in range(4):
+        driver.log.append(2)
+    driver.log.damaged = {2, 4}
+    for after, expected in ((None, [2, 3, 5, 7, 8]), (0, [1, 2, 3, 5, 7, 8])):
+        limit = 5 if after is None else 99
+        driver.take(
+            driver.session.history(Call("lobby", after, NUMBER_MAX, limit, "call"), driver.now)
+        )
+        while driver.asked:
+            driver.page()
+        (resolve,) = driver.drain_others()
+        assert isinstance(resolve, effects.Resolve)
+        assert isinstance(resolve.value, list)
+        assert expected == [entry.seq for entry in resolve.value]
+        notices = [entry for entry in resolve.value if not entry.nick]
+        assert [("notice", LOST.format(2))] * 2 == [(each.kind, each.text) for each in notices]
+        assert after is None or all(each.ts for each in notices)
 
 
 def test_while_the_program_does_not_read_only_people_ask() -> None:
