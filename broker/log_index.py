@@ -15,7 +15,16 @@ from pathlib import Path
 
 from broker.log import LogUnusable, Marks
 from broker.log_senders import add_marks
-from broker.segments import FIRST, OFFSET_BITS, HighWater, Record, SegmentReader, numbers, path_of
+from broker.segments import (
+    FIRST,
+    OFFSET_BITS,
+    HighWater,
+    Record,
+    SegmentReader,
+    numbers,
+    path_of,
+    write_again,
+)
 from common.wire import encode
 
 SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.
@@ -138,7 +147,7 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
     end = position
     if there:
         with closing(SegmentReader(folder)) as reader:
-            end = _replay(connection, reader, position)
+            end = _replay(connection, folder, reader, position)
     high_water = HighWater(folder, is_writer=True)
     high_water.set(end)
     high_water.close()
@@ -161,12 +170,16 @@ def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) 
             path_of(folder, segment).unlink()
 
 
-def _replay(connection: sqlite3.Connection, reader: SegmentReader, position: int) -> int:
+def _replay(
+    connection: sqlite3.Connection, folder: Path, reader: SegmentReader, position: int
+) -> int:
+    begin = position  # Of the last record.
     heads: dict[int, int] = {}
     waiting = Waiting()
     marks: dict[bytes, Marks] = {}
 
     def write() -> None:
+        write_again(folder, begin, position)  # The others were on the disk before it was written.
         connection.execute("BEGIN IMMEDIATE")
         waiting.write(connection, position)
         if marks:
@@ -186,6 +199,8 @@ def _replay(connection: sqlite3.Connection, reader: SegmentReader, position: int
             heads[batch.room] = batch.last
         waiting.add(record)
         add_marks(marks, record.contents.marks)
+        # The first one of a segment begins where its file does.
+        begin = max(position, record.end >> OFFSET_BITS << OFFSET_BITS)
         position = record.end
         if len(waiting.rows) >= WAITING_MAX:
             write()
