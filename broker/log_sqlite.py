@@ -49,6 +49,8 @@ TRIM_ROOMS_MAX = 64  # A trim looks at so many rooms and drops so many batches o
 TRIM_BATCHES_MAX = 512  # so that chat never waits long for it.
 SENDER_DAYS = 7  # How long a client may take to send again what was not acknowledged.
 DAY_MS = 86_400_000
+# Chat does not wait for whoever else has the database locked: the index can be written later.
+BUSY_MS = 10
 SENDERS_EVERY_MS = 3_600_000  # They have no order by time: a look is a look at all of them.
 
 SCHEMA = """
@@ -183,8 +185,13 @@ class SqliteLog:
         """Open a log that `prepare` has made; raise `LogUnusable`, `sqlite3.Error`, `OSError`."""
         self._retain_messages = retain_messages
         self._retain_ms = retain_days * DAY_MS
-        self._folder = path.parent
+        self._path, self._folder = path, path.parent
+        if not path.exists():  # Or it would be made, and empty.
+            message = f"the log {path} was removed: put it back, or restore a backup"
+            raise LogUnusable(message)
         self._db = connect(path)
+        self._file = path.stat().st_ino
+        self._is_removed = False  # The database, as far as was looked.
         self._db.execute("PRAGMA synchronous = NORMAL")  # The segments are what must not be lost.
         end = recover(self._db, self._folder)
         self.epoch, self.secret = read_identity(self._db)
@@ -206,6 +213,7 @@ class SqliteLog:
         self._note_progress()
         self._trim_queue: list[str] = []
         self._senders_ms = 0  # When senders of long ago were last looked for.
+        self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def rooms(self) -> list[RoomRecord]:
         """Return every room that has entries, or had."""
@@ -218,8 +226,10 @@ class SqliteLog:
         """Commit the proposals as one record; raise `LogFailed` and keep nothing.
 
         Nothing of this object changes before the record is on the disk, so a failure needs no
-        undoing.
+        undoing. Raises `LogUnusable` when it cannot be known what is kept.
         """
+        if self._is_removed:
+            self._check_database()
         heads: dict[str, int] = {}
         made: dict[str, _Room] = {}
         batches: list[BatchPlace] = []
@@ -292,7 +302,11 @@ class SqliteLog:
 
     def recall(self, sender: bytes) -> Mapping[int, bytes]:
         """Return the living memory of a sender's last SENDs: it changes with each commit."""
-        return self._senders.recall(sender)
+        try:
+            return self._senders.recall(sender)
+        except sqlite3.Error as error:
+            message = f"the log cannot be read: {error}"
+            raise LogFailed(message) from error
 
     def forget(self, sender: bytes) -> None:
         """Drop the sender from memory, not from the log."""
@@ -304,6 +318,7 @@ class SqliteLog:
         A batch goes when all its entries are past; one that is half past stays whole.
         Returns the oldest seq kept of each room that lost some. Also notes the progress.
         """
+        self._check_database()
         self._note_progress()
         oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
         try:
@@ -321,6 +336,23 @@ class SqliteLog:
         for name, cut in cuts.items():
             self._rooms[name].first = cut + 1
         return {name: cut + 1 for name, cut in cuts.items()}
+
+    def _check_database(self) -> None:
+        """Raise `LogFailed` when the file was removed or replaced: SQLite would not notice.
+
+        What is said after that must not be acknowledged. The segments have what was said since
+        the last look, and a lost index can be made again of all segments only.
+        """
+        try:
+            self._is_removed = self._path.stat().st_ino != self._file
+        except OSError:
+            self._is_removed = True
+        if self._is_removed:
+            message = (
+                f"{self._path} was removed or replaced under the running broker, which keeps "
+                "nothing from here on: put it back, or stop the broker and restore a backup"
+            )
+            raise LogFailed(message)
 
     def _cuts(self, oldest_ms: int) -> dict[str, int]:
         """Return the last seq to drop of each room whose turn it is and that has one."""
