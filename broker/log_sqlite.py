@@ -8,6 +8,7 @@ migrates, appends, trims. ADR 0002 and 0017.
 from __future__ import annotations
 
 import contextlib
+import errno
 import secrets
 import sqlite3
 from collections import Counter
@@ -120,9 +121,19 @@ def prepare(folder: Path) -> Path:
         finally:
             connection.close()
     except (sqlite3.Error, OSError) as error:
-        message = f"the log {path} cannot be used: {error}; restore it or choose another --data"
+        message = f"the log {path} cannot be used: {error}; {_remedy(error)}"
         raise LogUnusable(message) from error
     return path
+
+
+def _remedy(error: sqlite3.Error | OSError) -> str:
+    if isinstance(error, OSError):
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        return "make room" if is_full else "restore it or choose another --data"
+    return {
+        "SQLITE_FULL": "make room",
+        "SQLITE_BUSY": "end the program that has it open",
+    }.get(getattr(error, "sqlite_errorname", ""), "restore it or choose another --data")
 
 
 def fold(folder: Path) -> None:

@@ -40,11 +40,11 @@ class SmallDisk:
         """Make room again."""
         self._ballast.unlink(missing_ok=True)
 
-    @property
-    def free_bytes(self) -> int:
-        """What is left."""
-        found = os.statvfs(self.root)
-        return found.f_bavail * found.f_bsize
+    def remount(self, option: str) -> None:
+        """Make it read-only ("ro") or writable ("rw"); nobody may have a file open to write."""
+        subprocess.run(
+            ["mount", "-o", f"remount,{option}", str(self.root)], check=True, timeout=DEADLINE_S
+        )
 
 
 @contextlib.contextmanager
