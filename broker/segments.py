@@ -201,8 +201,12 @@ class SegmentWriter:
     def _check_name(self) -> None:
         """Raise `OSError` when the file was removed: what is in it ends with this process."""
         if not os.fstat(self._file).st_nlink:
-            path = path_of(self._folder, self.segment)
-            raise FileNotFoundError(errno.ENOENT, f"{path} was removed under the running broker")
+            message = (
+                f"{path_of(self._folder, self.segment)} was removed under the running broker; "
+                f"until it ends, /proc/{os.getpid()}/fd/{self._file} has its content: copy that "
+                "back, then restart the broker"
+            )
+            raise FileNotFoundError(errno.ENOENT, message)
 
     def _withdraw(self, offset: int, error: OSError, *, is_whole: bool) -> None:
         """Take a refused record out of the file, for good.
