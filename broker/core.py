@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from broker.log import Committed, Proposal, RoomRecord, Sent
+from broker.log import Committed, LogFailed, Proposal, RoomRecord, Sent
 from broker.rooms import Room, Rooms, telling_s
 from broker.sessions import Rate, Session, Sessions
 from common import topics, wire
@@ -245,7 +245,11 @@ class Core:
             raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
         session, is_resumed = self.sessions.hello(route, token, command, self._now_s)
         if not is_resumed:
-            self._remember(session)
+            try:
+                self._remember(session)
+            except LogFailed as error:  # What it sent already must be known, or would come twice.
+                self._end(session)
+                raise Refused(Code.LOG_FAILED, "the broker cannot read its log") from error
         nick = session.user.nick
         self._reply(route, wire.Welcome(command.id, nick, is_resumed, self._rules.motd))
 

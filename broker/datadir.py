@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -53,9 +54,15 @@ def hold(folder: Path) -> int:
                 raise DataUnusable(message) from None
             time.sleep(LOCK_RETRY_S)
         else:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            _note_holder(descriptor)
             return descriptor
+
+
+def _note_holder(descriptor: int) -> None:
+    """Let others know who holds the lock; on a full disk they hear that somebody does."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
 def _is_alive(process: str) -> bool:

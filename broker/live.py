@@ -19,11 +19,13 @@ import zmq
 
 from broker.child import ORDERS_FILE, Orders, Report, begin, raise_descriptor_limit, report
 from broker.core import Core, Facts, Rules
-from broker.log import LogFailed, LogUnusable
+from broker.log import LogFailed, LogUnusable, Proposal
 from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.sessions import Rate
 from broker.sockets import bound_socket, receive_message, send_message
+from broker.trouble import Trouble
 from common.endpoints import Address
+from common.errors import HubbubError
 from common.limits import (
     COMMAND_BYTES_MAX,
     KEY_BYTES,
@@ -119,6 +121,8 @@ class Worker:
         self._refusals_at_s = 0.0
         self._refusals_told = 0
         self._replies_lost = 0
+        self._append_trouble = Trouble()
+        self._trim_trouble = Trouble()
 
     def run(self) -> None:
         """Serve until the word to stop comes."""
@@ -129,9 +133,9 @@ class Worker:
                 retain_messages=settings.retain_messages,
                 retain_days=settings.retain_days,
             )
-        except (LogUnusable, OSError, sqlite3.Error) as error:
-            self._logger.critical("the log cannot be opened: %s", error)
-            raise SystemExit(1) from error
+        except (sqlite3.Error, OSError) as error:
+            message = f"the log in {settings.data} cannot be opened: {error}"
+            raise LogUnusable(message) from error
         try:
             clients_max, capacity = self._clients_max()
             self._core = Core(
@@ -211,16 +215,29 @@ class Worker:
             proposals = core.take_proposals()
             if proposals:
                 self._trim_at_s = min(self._trim_at_s, time.monotonic() + TRIM_EVERY_S)
-                try:
-                    log.append(proposals)
-                except LogFailed as error:
-                    self._logger.error("%s", error)  # noqa: TRY400 - the cause is the message
-                    core.failed(proposals)
+                self._append(proposals)
             core.committed(log.follow())
             self._carry_out()
             self._keep_house()
         self._router.close()
         self._xpub.close()
+
+    def _append(self, proposals: list[Proposal]) -> None:
+        """Commit, or tell the senders that nothing is kept."""
+        try:
+            self._log.append(proposals)
+        except LogFailed as error:
+            self._core.failed(proposals)
+            self._tell(self._append_trouble, f"{error}; senders are told that nothing is kept")
+        else:
+            count = self._append_trouble.succeeded()
+            if count:
+                self._logger.warning("the log is written again, after %d failures", count)
+
+    def _tell(self, trouble: Trouble, reason: str) -> None:
+        told = trouble.failed(reason, time.monotonic())
+        if told:
+            self._logger.error("%s", told)
 
     def _wait_ms(self) -> int:
         wait_s = min(self._core.next_deadline_s(), self._trim_at_s) - time.monotonic()
@@ -264,8 +281,9 @@ class Worker:
                 self._core.trimmed(firsts)
                 if firsts:
                     self._trim_at_s = now_s + TRIM_ON_S
+                self._trim_trouble.succeeded()
             except LogFailed as error:
-                self._logger.error("%s", error)  # noqa: TRY400 - the cause is the message
+                self._tell(self._trim_trouble, str(error))
         refusals = self._core.refusals
         if now_s >= self._refusals_at_s and refusals.total() != self._refusals_told:
             self._refusals_at_s = now_s + REFUSALS_EVERY_S
@@ -286,7 +304,9 @@ def main() -> int:
             Worker(orders, context).run()
         except BaseException as error:  # Any failure ends the process.
             failures.append(error)
-            if not isinstance(error, SystemExit):
+            if isinstance(error, HubbubError):
+                logger.critical("%s", error)  # Our own words: they say what to do.
+            elif not isinstance(error, SystemExit):
                 logger.critical("the worker failed", exc_info=error)
 
     worker = threading.Thread(target=work, name="worker")

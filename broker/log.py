@@ -127,7 +127,10 @@ class Log(Protocol):
         """Return what was committed since the last call, in the order of the log."""
 
     def recall(self, sender: bytes) -> Mapping[int, bytes]:
-        """Return the log's own, living memory of a sender's last SENDs, by number."""
+        """Return the log's own, living memory of a sender's last SENDs, by number.
+
+        Raises `LogFailed` when it cannot be read.
+        """
 
     def forget(self, sender: bytes) -> None:
         """Drop the sender from memory, not from the log."""

@@ -7,7 +7,6 @@ https://sqlite.org/wal.html, https://sqlite.org/rowidtable.html
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from broker.segments import (
     numbers,
     path_of,
     place_text,
+    write_again,
 )
 from common.wire import encode
 
@@ -155,8 +155,7 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
     end = position
     if there:
         with closing(SegmentReader(folder)) as reader:
-            end = _replay(connection, reader, position)
-        _sync(path_of(folder, end >> OFFSET_BITS))
+            end = _replay(connection, folder, reader, position)
     with closing(HighWater(folder, is_writer=True)) as high_water:
         if high_water.get() > end:
             message = (
@@ -168,15 +167,6 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
             raise Damaged(message)
         high_water.set(end)
     return end
-
-
-def _sync(segment: Path) -> None:
-    """Let what was found be on the disk before anybody reads it: a killed writer may not have."""
-    file = os.open(segment, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) -> None:
@@ -196,12 +186,16 @@ def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) 
             path_of(folder, segment).unlink()
 
 
-def _replay(connection: sqlite3.Connection, reader: SegmentReader, position: int) -> int:
+def _replay(
+    connection: sqlite3.Connection, folder: Path, reader: SegmentReader, position: int
+) -> int:
+    begin = position  # Of the last record.
     heads: dict[int, int] = {}
     waiting = Waiting()
     marks: dict[bytes, Marks] = {}
 
     def write() -> None:
+        write_again(folder, begin, position)  # The others were on the disk before it was written.
         connection.execute("BEGIN IMMEDIATE")
         waiting.write(connection, position)
         if marks:
@@ -221,6 +215,8 @@ def _replay(connection: sqlite3.Connection, reader: SegmentReader, position: int
             heads[batch.room] = batch.last
         waiting.add(record)
         add_marks(marks, record.contents.marks)
+        # The first one of a segment begins where its file does.
+        begin = max(position, record.end >> OFFSET_BITS << OFFSET_BITS)
         position = record.end
         if len(waiting.rows) >= WAITING_MAX:
             write()

@@ -8,6 +8,7 @@ migrates, appends, trims. ADR 0002 and 0017.
 from __future__ import annotations
 
 import contextlib
+import errno
 import secrets
 import sqlite3
 from collections import Counter
@@ -43,10 +44,12 @@ SCHEMA_VERSION = 4
 
 TRIM_ROOMS_MAX = 64  # A trim looks at so many rooms and drops so many batches of each,
 TRIM_BATCHES_MAX = 512  # so that chat never waits long for it.
-BUSY_MS = 50
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PRIMARY_CODE = 0xFF  # Of what SQLite says, without its details.
 SENDER_DAYS = 7  # How long a client may take to send again what was not acknowledged.
 DAY_MS = 86_400_000
+# Chat does not wait for whoever else has the database locked: the index can be written later.
+BUSY_MS = 10
 SENDERS_EVERY_MS = 3_600_000  # They have no order by time: a look is a look at all of them.
 
 SCHEMA = """
@@ -116,22 +119,26 @@ def prepare(folder: Path) -> Path:
             _prepare(connection, path)
         finally:
             connection.close()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY:
-            raise _unusable(path, error) from error
-        message = f"another program holds a lock on {path}: end it (sqlite3?) and start again"
-        raise LogUnusable(message) from error
     except (sqlite3.Error, OSError) as error:
-        raise _unusable(path, error) from error
+        message = f"the log {path} cannot be used: {error}; {_remedy(error)}"
+        raise LogUnusable(message) from error
     return path
 
 
-def _unusable(path: Path, error: Exception) -> LogUnusable:
-    message = (
-        f"the log {path} cannot be used: {error}; `hubbub-broker check` tells what is whole: "
-        "restore a backup, or keep that much with `hubbub-broker salvage`"
+def _remedy(error: sqlite3.Error | OSError) -> str:
+    if isinstance(error, OSError):
+        is_full, is_locked = error.errno in FULL_ERRORS, False
+    else:
+        code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
+        is_full, is_locked = code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_BUSY
+    if is_full:
+        return "make room"
+    if is_locked:
+        return "another program holds a lock on it (sqlite3?): end that, and start again"
+    return (
+        "`hubbub-broker check` tells what is whole: restore a backup, or keep that much with "
+        "`hubbub-broker salvage`"
     )
-    return LogUnusable(message)
 
 
 def fold(folder: Path) -> None:
@@ -208,12 +215,15 @@ class SqliteLog:
         """Open a log that `prepare` has made; raise `LogUnusable`, `sqlite3.Error`, `OSError`."""
         self._retain_messages = retain_messages
         self._retain_ms = retain_days * DAY_MS
-        self._folder = path.parent
+        self._path, self._folder = path, path.parent
+        if not path.exists():  # Or it would be made, and empty.
+            message = f"the log {path} was removed: put it back, or restore a backup"
+            raise LogUnusable(message)
         self._db = connect(path)
+        self._file = path.stat().st_ino
+        self._is_removed = False  # The database, as far as was looked.
         self._db.execute("PRAGMA synchronous = NORMAL")  # The segments are what must not be lost.
         end = recover(self._db, self._folder)
-        # From here on only somebody from outside can hold a lock: chat does not wait for them.
-        self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         self.epoch, self.secret = read_identity(self._db)
         self._rooms = {
             name: _Room(room_id, generation, first, topic, read_tail(self._db, room_id, trimmed))
@@ -233,6 +243,7 @@ class SqliteLog:
         self._note_progress()
         self._trim_queue: list[str] = []
         self._senders_ms = 0  # When senders of long ago were last looked for.
+        self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def rooms(self) -> list[RoomRecord]:
         """Return every room that has entries, or had."""
@@ -245,8 +256,10 @@ class SqliteLog:
         """Commit the proposals as one record; raise `LogFailed` and keep nothing.
 
         Nothing of this object changes before the record is on the disk, so a failure needs no
-        undoing.
+        undoing. Raises `LogUnusable` when it cannot be known what is kept.
         """
+        if self._is_removed:
+            self._check_database()
         heads: dict[str, int] = {}
         made: dict[str, _Room] = {}
         batches: list[BatchPlace] = []
@@ -319,7 +332,11 @@ class SqliteLog:
 
     def recall(self, sender: bytes) -> Mapping[int, bytes]:
         """Return the living memory of a sender's last SENDs: it changes with each commit."""
-        return self._senders.recall(sender)
+        try:
+            return self._senders.recall(sender)
+        except sqlite3.Error as error:
+            message = f"the log cannot be read: {error}"
+            raise LogFailed(message) from error
 
     def forget(self, sender: bytes) -> None:
         """Drop the sender from memory, not from the log."""
@@ -331,6 +348,7 @@ class SqliteLog:
         A batch goes when all its entries are past; one that is half past stays whole.
         Returns the oldest seq kept of each room that lost some. Also notes the progress.
         """
+        self._check_database()
         self._note_progress()
         oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
         try:
@@ -348,6 +366,23 @@ class SqliteLog:
         for name, cut in cuts.items():
             self._rooms[name].first = cut + 1
         return {name: cut + 1 for name, cut in cuts.items()}
+
+    def _check_database(self) -> None:
+        """Raise `LogFailed` when the file was removed or replaced: SQLite would not notice.
+
+        What is said after that must not be acknowledged. The segments have what was said since
+        the last look, and a lost index can be made again of all segments only.
+        """
+        try:
+            self._is_removed = self._path.stat().st_ino != self._file
+        except OSError:
+            self._is_removed = True
+        if self._is_removed:
+            message = (
+                f"{self._path} was removed or replaced under the running broker, which keeps "
+                "nothing from here on: put it back, or stop the broker and restore a backup"
+            )
+            raise LogFailed(message)
 
     def _cuts(self, oldest_ms: int) -> dict[str, int]:
         """Return the last seq to drop of each room whose turn it is and that has one."""

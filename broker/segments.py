@@ -11,6 +11,7 @@ order in which they came. https://riak.com/assets/bitcask-intro.pdf
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import struct
@@ -36,6 +37,7 @@ AHEAD_BYTES = 8 * 1024 * 1024
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
 FIRST = 1 << OFFSET_BITS  # The position of the very first record.
+SPARE_DESCRIPTORS = 2  # To begin a segment: its file, and for a moment the folder.
 OPEN_FILES_MAX = 8  # Of a reader: a file that was dropped takes space until it is closed.
 SCAN_BYTES = 64 * 1024
 SEARCH_BYTES = 1024 * 1024
@@ -63,6 +65,13 @@ class Damaged(LogUnusable):
             "backup, or keep that much with `hubbub-broker salvage`"
         )
         return cls(message)
+
+
+class InDoubt(LogUnusable):
+    """A record lies in its file whole, but may not be on the disk, and cannot be withdrawn.
+
+    Nobody may be told anything of it: whoever opens the segments next finds it and decides.
+    """
 
 
 def path_of(folder: Path, segment: int) -> Path:
@@ -95,6 +104,8 @@ class HighWater:
         if is_writer:
             with path.open("ab") as file:
                 file.truncate(_HIGH_WATER.size)
+                # Space of its own: memory that a full disk cannot hold kills who writes to it.
+                os.posix_fallocate(file.fileno(), 0, _HIGH_WATER.size)
         with path.open("r+b" if is_writer else "rb") as file:
             access = mmap.ACCESS_WRITE if is_writer else mmap.ACCESS_READ
             self._memory = mmap.mmap(file.fileno(), _HIGH_WATER.size, access=access)
@@ -122,6 +133,8 @@ class SegmentWriter:
         self._sync: Callable[[int], None] = os.fdatasync
         self._before = end
         self._open(end)
+        self._spare: list[int] = []
+        self._take_spare()
 
     def _open(self, position: int) -> None:
         self.end = position
@@ -146,6 +159,7 @@ class SegmentWriter:
         """Write a record and wait until it is on the disk; return its first body's position.
 
         Raises `OSError`; then nothing is kept, and the next record goes where this one would.
+        Raises `InDoubt`; then this writer must not be used again.
         """
         bodies_bytes = sum(map(len, bodies))
         size_bytes = HEAD_BYTES + len(contents) + bodies_bytes
@@ -155,13 +169,15 @@ class SegmentWriter:
         # Joined once: of a megabyte each copy counts.
         record = b"".join((head, contents, *bodies))
         offset = self.end & OFFSET_MASK
+        is_whole = False
         try:
             self._make_space(offset + len(record))
             _write(self._file, record, offset)
+            is_whole = True
             self._sync(self._file)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.pwrite(self._file, bytes(MAGIC_BYTES), offset)  # It was refused: for good.
+            self._check_name()
+        except OSError as error:
+            self._withdraw(offset, error, is_whole=is_whole)
             raise
         start = self.end + HEAD_BYTES + len(contents)
         self.end += len(record)
@@ -169,10 +185,51 @@ class SegmentWriter:
         return start
 
     def _make_space(self, size_bytes: int) -> None:
-        if size_bytes > self._space:
-            space = size_bytes + AHEAD_BYTES
-            os.posix_fallocate(self._file, self._space, space - self._space)
-            self._space = space
+        if size_bytes <= self._space:
+            return
+        for space in (size_bytes + AHEAD_BYTES, size_bytes):
+            try:
+                os.posix_fallocate(self._file, self._space, space - self._space)
+            except OSError:
+                if space == size_bytes:
+                    raise  # Not even this record has room.
+            else:
+                self._space = space
+                return
+
+    def _check_name(self) -> None:
+        """Raise `OSError` when the file was removed: what is in it ends with this process."""
+        if not os.fstat(self._file).st_nlink:
+            message = (
+                f"{path_of(self._folder, self.segment)} was removed under the running broker; "
+                f"until it ends, /proc/{os.getpid()}/fd/{self._file} has its content: copy that "
+                "back, then restart the broker"
+            )
+            raise FileNotFoundError(errno.ENOENT, message)
+
+    def _withdraw(self, offset: int, error: OSError, *, is_whole: bool) -> None:
+        """Take a refused record out of the file, for good.
+
+        After a failed fsync the system may hold pages to be written that are not, and will not
+        be (https://wiki.postgresql.org/wiki/Fsync_Errors). No fsync is repeated for them: the
+        next record is written anew over this one, and counts only when its own fsync succeeds.
+        But a process that starts now would read this one as whole.
+        """
+        try:
+            os.ftruncate(self._file, offset)
+        except OSError as failure:
+            if is_whole:
+                path = path_of(self._folder, self.segment)
+                message = (
+                    f"the log cannot be written: {error.strerror}; nor can the record at {offset} "
+                    f"of {path} be taken back ({failure.strerror}), so nobody is told about it"
+                )
+                raise InDoubt(message) from error
+            return
+        self._space = offset
+        if is_whole:
+            with contextlib.suppress(OSError):  # Only a power cut right now could bring it back.
+                self._sync(self._file)
 
     def _rotate(self) -> None:
         """Begin the next segment, and give back the space that this one did not need.
@@ -180,22 +237,55 @@ class SegmentWriter:
         Raises `OSError`; then this one goes on.
         """
         full, space, end = self._file, self._space, self.end
+        self._release_spare()
         try:
             self._open(self.segment + 1 << OFFSET_BITS)
         except OSError:
             if self._file != full:
                 os.close(self._file)
+                # One that follows would make a record that a crash cuts short look damaged.
+                with contextlib.suppress(OSError):
+                    path_of(self._folder, self.segment).unlink()
             self._file, self._space, self.end = full, space, end
+            self._take_spare()
             raise
         with contextlib.suppress(OSError):
             os.ftruncate(full, end & OFFSET_MASK)
         os.close(full)
+        self._take_spare()
+
+    def _take_spare(self) -> None:
+        """Hold descriptors for the next segment: peers may take all others at any time."""
+        with contextlib.suppress(OSError):
+            while len(self._spare) < SPARE_DESCRIPTORS:
+                self._spare.append(os.dup(self._file))
+
+    def _release_spare(self) -> None:
+        while self._spare:
+            os.close(self._spare.pop())
 
     def close(self) -> None:
         """Release the file."""
+        self._release_spare()
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self.end & OFFSET_MASK)
         os.close(self._file)
+
+
+def write_again(folder: Path, start: int, end: int) -> None:
+    """Write what lies between two positions of a segment once more, and wait for the disk.
+
+    A record that its reader finds whole may be in memory alone: its fsync failed or never was,
+    and the process that knew it is dead. An fsync of pages that the system holds for written
+    does nothing, so they are written. Raises `OSError`.
+    """
+    offset = start & OFFSET_MASK
+    file = os.open(path_of(folder, start >> OFFSET_BITS), os.O_RDWR)
+    try:
+        _write(file, os.pread(file, end - start, offset), offset)
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

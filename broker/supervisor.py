@@ -35,6 +35,13 @@ STOP_S_MAX = 4.0  # Then the children are killed: the whole broker leaves within
 MEMORY_EVERY_S = 2.0
 CONSOLE_LINE_MAX = 256
 PORT_TRIES_MAX = 10
+# Of the signals that end a child unasked, with all that libzmq and the kernel say about it.
+LIKELY_REASONS = {
+    "SIGABRT": "out of memory or descriptors, or a bug",
+    "SIGBUS": "its disk is full or broken, or a file of its log was cut",
+    "SIGKILL": "by somebody, or by the kernel for want of memory",
+    "SIGSEGV": "a bug, or out of memory",
+}
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 logger = logging.getLogger("broker")
@@ -287,7 +294,7 @@ class Supervisor:
         delay_s = BACK_OFF_S[min(child.deaths_count, len(BACK_OFF_S) - 1)]
         child.deaths_count += 1
         child.restart_at_s = time.monotonic() + delay_s
-        logger.error("%s ended with status %d; again in %.2f s", child.name, status, delay_s)
+        logger.error("%s %s; again in %.2f s", child.name, end_of(status), delay_s)
 
     def _restart(self, child: Child) -> None:
         child.start(self._orders, self._lock)
@@ -347,6 +354,18 @@ class Supervisor:
         if is_clean and self._stop_signals == signals_count:
             fold(Path(self._settings.data))
         return 0 if is_clean else 1
+
+
+def end_of(status: int) -> str:
+    """Return how a process ended, in words; status as `subprocess` has it."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "unknown"
+    reason = LIKELY_REASONS.get(name)
+    return f"was killed by signal {-status} ({name}{': ' + reason if reason else ''})"
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> int:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from broker.log import LogFailed
 from broker.sessions import Rate
 from common import wire
 from common.errors import Code
@@ -138,6 +139,28 @@ def test_a_failed_log_refuses_and_leaves_no_hole(bench: Bench) -> None:
     assert 1 == bob.ask(send(2, "c", room="new"), wire.Ack).kept[0].first
     assert ["a", "b"] == texts_in(bench)
     assert 3 == bench.core.entries_count
+
+
+def test_who_comes_while_the_log_cannot_be_read_is_asked_to_come_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the memory of what was sent before, a resend would be kept twice."""
+    ann = bench.peer("ann", "r")
+    first = ann.send("r", "a")
+    bench.start()
+
+    def fail(_: bytes) -> dict[int, bytes]:
+        raise LogFailed("the log cannot be read: disk I/O error")
+
+    ann.open_inbox()
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.core, "_recall", fail)
+        assert Code.LOG_FAILED == ann.refused(ann.hello(1)).code
+    assert 0 == len(bench.core.sessions)
+    ann.ask(ann.hello(1), wire.Welcome)
+    ann.join("r")
+    assert first == ann.ask(send(1, "a"), wire.Ack)
+    assert ["a"] == texts_in(bench)
 
 
 def test_a_room_of_which_nothing_was_kept_is_forgotten(bench: Bench) -> None:

@@ -272,7 +272,7 @@ def test_a_log_that_somebody_else_holds_is_refused(
     monkeypatch.setattr(log_sqlite, "connect", impatient)
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert "another program holds a lock on" in refusal(tmp_path)
+        assert "another program holds a lock on it" in refusal(tmp_path)
     prepare(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -110,3 +111,19 @@ def test_a_failed_hold_leaves_nothing_open(tmp_path: Path) -> None:
             hold(folder)
     assert before == os.listdir("/proc/self/fd")  # noqa: PTH208 - likewise
     os.close(descriptor)
+
+
+def test_a_full_disk_is_no_reason_to_hide_the_log(
+    tmp_path: Path, held: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who holds the lock cannot be noted then; it is held all the same."""
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", fail)
+        held(tmp_path)
+    monkeypatch.setattr(datadir, "LOCK_WAIT_S", 0.0)
+    with pytest.raises(DataUnusable, match=r"another broker \(process unknown\)"):
+        hold(tmp_path)

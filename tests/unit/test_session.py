@@ -46,6 +46,18 @@ def test_a_first_hello_that_is_refused_ends_the_attempt() -> None:
     assert driver.rejected(READY) == Code.NICK_TAKEN
 
 
+@pytest.mark.parametrize("code", [Code.FULL, Code.CLOSING, Code.LOG_FAILED])
+def test_a_resume_that_time_may_heal_is_tried_again(code: Code) -> None:
+    driver = online()
+    driver.take(driver.session.disconnected(driver.now))
+    driver.take(driver.session.connected(driver.now))
+    driver.greet()
+    driver.refuse(driver.last(wire.Hello).id, code)
+    driver.wait(RETRY_S)
+    driver.welcome()
+    assert driver.session.phase is Phase.ONLINE
+
+
 @pytest.mark.parametrize("is_readable", [True, False])
 def test_a_broker_of_another_version_is_told_so(*, is_readable: bool) -> None:
     driver = Driver()

@@ -1,0 +1,27 @@
+"""What the tests of faults need of the machine: without it they are skipped, but not in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def need(is_there: bool, what: str) -> None:  # noqa: FBT001 - reads as a sentence
+    """Skip the test where something is missing; fail in CI, or it would show nothing for ever."""
+    if is_there:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"in CI this test must run, but it needs {what}")
+    pytest.skip(f"needs {what}")
+
+
+def need_root() -> None:
+    """Only root may mount, and watch the system calls of any process."""
+    need(os.geteuid() == 0, "root")
+
+
+def need_program(name: str) -> None:
+    """Another program does part of the work."""
+    need(shutil.which(name) is not None, f"the program {name}")
