@@ -2,26 +2,31 @@
 
 The supervisor writes the child's orders as one line on its standard input. The end of that
 input is the order to stop, whether the supervisor closed it or is gone: no child outlives it.
-The child writes one line on its standard output when it serves, or why it cannot.
+The child writes one line on its standard output when it serves, or why it cannot; from then on
+a line with its figures about once a second, which is also its sign of life.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import os
 import resource
 import signal
 import sys
 
 import msgspec
 
+from broker import logs
 from broker.config import Settings
+from broker.figures import Figures
 
 ORDERS_FILE = 0  # Standard input. Readable again after the orders: it has ended.
+FIGURES_FILE = 1  # Standard output.
 READ_BYTES = 256
 _ORDERS = io.FileIO(ORDERS_FILE, closefd=False)  # Unbuffered, so that polls tell the truth.
 
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+TELL_EVERY_S = 1.0
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -32,6 +37,7 @@ class Orders(msgspec.Struct, frozen=True):
     commands_port: int
     rooms_port: int
     history_port: int
+    restarts: int = 0  # Of this child, until now.
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -46,9 +52,7 @@ def begin(name: str) -> tuple[Orders, logging.Logger]:
     """Read the orders and set up logging; the terminal's signals are the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     orders = msgspec.json.decode(_ORDERS.readline(), type=Orders)
-    logging.basicConfig(
-        stream=sys.stderr, format=LOG_FORMAT, level=orders.settings.log_level.upper()
-    )
+    logs.set_up(orders.settings.log_level, orders.settings.log_format)
     return orders, logging.getLogger(name)
 
 
@@ -56,6 +60,24 @@ def report(report: Report) -> None:
     """Tell the supervisor how the start went."""
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
     sys.stdout.buffer.flush()
+
+
+class Teller:
+    """Tells the supervisor figures, and never waits for it. Used after `report`, by one thread."""
+
+    def __init__(self, file: int = FIGURES_FILE) -> None:
+        self._file = file
+        os.set_blocking(file, False)
+        self._rest = b""  # Of the line before, which the pipe had no room for.
+
+    def tell(self, figures: Figures) -> None:
+        """Send a line; while the supervisor doesn't read, lines are left out."""
+        if not self._rest:
+            self._rest = msgspec.json.encode(figures) + b"\n"
+        try:
+            self._rest = self._rest[os.write(self._file, self._rest) :]
+        except OSError:
+            return  # Full, or the supervisor is gone: then the orders have ended, too.
 
 
 def await_stop() -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 from platformdirs import user_data_path
 
+from broker.logs import JSON, TEXT
 from common.errors import HubbubError
 from common.limits import BASE_PORT, SEND_TEXTS_MAX
 from common.version import VERSION
@@ -52,7 +53,16 @@ OPTIONS = (
     Option("history_workers", 4, "threads that answer history", 1, 64),
     Option("memory_mib", 2_048, "memory of one process before it is restarted", 64, 10**6),
     Option("motd", "Welcome to Hubbub.", "greeting for newcomers"),
+    Option(
+        "silence",
+        60.0,
+        "seconds without a sign of life before a part that hangs is restarted",
+        2.0,
+        3_600,
+    ),
+    Option("metrics", 0, "port on 127.0.0.1 for Prometheus; 0: none, -1: a free one", -1, 65_535),
     Option("log_level", "info", "how much to say", choices=("debug", "info", "warning", "error")),
+    Option("log_format", TEXT, "lines for people, or JSON objects", choices=(TEXT, JSON)),
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 MOTD_CHARS_MAX = 500
@@ -77,7 +87,10 @@ class Settings(msgspec.Struct, frozen=True):
     history_workers: int
     memory_mib: int
     motd: str
+    silence: float
+    metrics: int
     log_level: str
+    log_format: str
 
 
 def default_data() -> str:

@@ -58,6 +58,7 @@ class Facts(NamedTuple):
     history_port: int
     pyzmq: str
     libzmq: str
+    restarts: int = 0
 
 
 class Effects(NamedTuple):
@@ -112,6 +113,7 @@ class Core:
         self._presence_at_s = float("inf")
         self._presence_told_until_s = 0.0
         self.entries_count = 0
+        self.log_failures_count = 0
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
         self.texts_count = 0  # Of all SENDs since proposals were taken.
         self.refusals: Counter[str] = Counter()
@@ -237,6 +239,8 @@ class Core:
                 libzmq=facts.libzmq,
                 entries=self.entries_count,
                 refused=self.refusals.total(),
+                log_failures=self.log_failures_count,
+                restarts=facts.restarts,
             ),
         )
 
@@ -397,6 +401,7 @@ class Core:
 
     def failed(self, proposals: Iterable[Proposal]) -> None:
         """Tell the senders that the log could not be written."""
+        self.log_failures_count += 1
         for proposal in proposals:
             for sent in proposal.sends:
                 self._refuse(sent.session.route, sent.number, Refused(Code.LOG_FAILED))

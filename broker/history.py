@@ -11,19 +11,31 @@ A socket only rings when a page is there, since the proxy waits for sockets.
 
 from __future__ import annotations
 
+import logging
+import os
 import queue
 import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import zmq
 
 from broker import keys
-from broker.child import Report, await_stop, begin, raise_descriptor_limit, report
+from broker.child import (
+    TELL_EVERY_S,
+    Report,
+    Teller,
+    await_stop,
+    begin,
+    raise_descriptor_limit,
+    report,
+)
+from broker.figures import Figures, added
 from broker.log import LogFailed, Reader
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME
@@ -51,8 +63,12 @@ _decode_history = msgspec.msgpack.Decoder(wire.History).decode
 Socket = zmq.Socket[bytes]
 
 
-def answer(reader: Reader, frames: list[bytes]) -> list[bytes]:
-    """Return the answer to one request; never raises for what a client sent."""
+def answer(reader: Reader, frames: list[bytes], tally: Counter[str] | None = None) -> list[bytes]:
+    """Return the answer to one request; never raises for what a client sent.
+
+    tally: where it is counted, as `broker.figures` names it.
+    """
+    tally = Counter() if tally is None else tally
     request_id = 0
     try:
         code, _, payload = wire.open_command(frames)
@@ -68,9 +84,13 @@ def answer(reader: Reader, frames: list[bytes]) -> list[bytes]:
         generation = reader.generation(request.room)
         if not keys.is_ticket(request.ticket, reader.secret, request.room, generation):
             raise Refused(Code.BAD_TICKET)
+        tally[f"history_questions:{request.mode.name.lower()}"] += 1
         page = reader.read(request.room, request.mode, request.at, request.limit)
     except Refused as refusal:
+        tally[f"errors:{refusal.code}"] += 1
         return wire.refusal_frames(request_id, refusal)
+    tally["history_pages"] += 1
+    tally["history_bytes"] += sum(map(len, page.batches))
     record = page.record
     reply = wire.Page(request.id, record.name, reader.epoch, record.first, record.head, page.more)
     return [*wire.reply_frames(reply), *page.batches]
@@ -115,10 +135,19 @@ class Desk:
     def __init__(self) -> None:
         self.requests: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()  # None: end.
         self.pages: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+        self.tallies: list[Counter[str]] = []  # One a worker, who alone writes it.
+
+
+def figures(tallies: Sequence[Counter[str]], waiting_count: int) -> Figures:
+    """Return what to tell the supervisor."""
+    copies = [dict(tally) for tally in tallies]  # Each in one step: its worker goes on counting.
+    return Figures(counted=added(*copies), now={"history_waiting": waiting_count})
 
 
 def work(context: zmq.Context[Socket], path: Path, desk: Desk, complain: Once) -> None:
     """Answer requests until there is a None among them."""
+    tally: Counter[str] = Counter()
+    desk.tallies.append(tally)
     reader = SqliteReader(path, complain)
     bell = context.socket(zmq.PUSH)
     bell.setsockopt(zmq.LINGER, 0)
@@ -128,9 +157,12 @@ def work(context: zmq.Context[Socket], path: Path, desk: Desk, complain: Once) -
             # zguide, "The DEALER to REP combination": addresses, an empty frame, the request.
             start = message.index(b"") + 1
             try:
-                reply = answer(reader, message[start:])
+                reply = answer(reader, message[start:], tally)
+                tally["history_entries"] = reader.entries_count
             except (sqlite3.Error, LogFailed) as error:
                 complain(f"the log cannot be read: {error}")
+                tally["log_failures:read"] += 1
+                tally[f"errors:{Code.LOG_FAILED}"] += 1
                 refusal = Refused(Code.LOG_FAILED, "the broker could not read its log")
                 reply = wire.refusal_frames(0, refusal)
             desk.pages.put(message[:start] + reply)
@@ -142,13 +174,13 @@ def work(context: zmq.Context[Socket], path: Path, desk: Desk, complain: Once) -
         reader.close()
 
 
-def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
+def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int, teller: Teller) -> None:
     """Pass requests and answers on until the context ends.
 
     No more requests go to the workers than they take at once, or make a storm. The others wait at
     `clients`, where turns go round among the connections, so that whoever asks a thousand questions
     in one go waits for them, and nobody else does. In a storm pages go out at a pace that leaves
-    cores and line to what is said now.
+    cores and line to what is said now. About once a second the supervisor is told how it goes.
     """
     poller = zmq.Poller()
     poller.register(bell, zmq.POLLIN)
@@ -156,9 +188,14 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
     requests_count = 0  # With the workers.
     pace = Pace(STORM_BYTES_PER_S)
     is_storm = False  # From when no more could be taken, until all of those are answered.
+    tell_at_s = 0.0
     try:
         while True:
-            ready = dict(poller.poll())
+            now_s = time.monotonic()
+            if now_s >= tell_at_s:
+                tell_at_s = now_s + TELL_EVERY_S
+                teller.tell(figures(desk.tallies, requests_count))
+            ready = dict(poller.poll(int((tell_at_s - now_s) * 1_000) + 1))
             if bell in ready:
                 bell.recv()
                 page = desk.pages.get()
@@ -184,6 +221,19 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
         bell.close()
 
 
+def guarded(task: Callable[..., None], *args: object) -> None:
+    """Do a thread's work; a failure that nobody foresaw ends the process, to be started anew.
+
+    Else each one would leave a question without its answer and take a thread away, until the
+    last is gone and everybody waits.
+    """
+    try:
+        task(*args)
+    except BaseException:
+        logging.getLogger("history").critical("a thread failed", exc_info=True)
+        os._exit(1)
+
+
 def main() -> int:
     """Bind, start proxy and workers, and wait until the supervisor says stop."""
     orders, logger = begin("history")
@@ -206,16 +256,17 @@ def main() -> int:
     path = Path(orders.settings.data) / FILE_NAME
     workers_count = orders.settings.history_workers
     threads = [
-        threading.Thread(target=work, args=(context, path, desk, complain), name=f"history-{index}")
+        threading.Thread(
+            target=guarded, args=(work, context, path, desk, complain), name=f"history-{index}"
+        )
         for index in range(workers_count)
     ]
     requests_max = max(STORM_REQUESTS, workers_count * REQUESTS_PER_WORKER)
-    threads.append(
-        threading.Thread(target=proxy, args=(clients, bell, desk, requests_max), name="proxy")
-    )
+    report(Report())  # Before the proxy, which speaks to the supervisor from then on.
+    proxy_args = (proxy, clients, bell, desk, requests_max, Teller())
+    threads.append(threading.Thread(target=guarded, args=proxy_args, name="proxy"))
     for thread in threads:
         thread.start()
-    report(Report())
     await_stop()
     for _ in range(workers_count):
         desk.requests.put(None)

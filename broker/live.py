@@ -6,6 +6,7 @@ touches sockets, the log and the clock. Run by the supervisor as `python -m brok
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -17,12 +18,23 @@ from pathlib import Path
 
 import zmq
 
-from broker.child import ORDERS_FILE, Orders, Report, begin, raise_descriptor_limit, report
+from broker.child import (
+    ORDERS_FILE,
+    TELL_EVERY_S,
+    Orders,
+    Report,
+    Teller,
+    begin,
+    raise_descriptor_limit,
+    report,
+)
 from broker.core import Core, Facts, Rules
 from broker.log import LogFailed, LogUnusable, Proposal
 from broker.log_sqlite import FILE_NAME, SqliteLog
+from broker.logs import fields
 from broker.sessions import Rate
 from broker.sockets import bound_socket, receive_message, send_message
+from broker.tally import Tally
 from broker.trouble import Trouble
 from common.endpoints import Address
 from common.errors import HubbubError
@@ -104,7 +116,8 @@ class Subscriptions:
         """
         xpub = self._xpub
         xpub.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
-        xpub.send(publication, zmq.NOBLOCK)
+        with contextlib.suppress(zmq.Again):  # Its queue is full: it asks again when it has read.
+            xpub.send(publication, zmq.NOBLOCK)
         xpub.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 0)  # Ends the manual mode too.
         xpub.setsockopt(zmq.XPUB_MANUAL, 1)
 
@@ -120,9 +133,10 @@ class Worker:
         self._trim_at_s = 0.0
         self._refusals_at_s = 0.0
         self._refusals_told = 0
-        self._replies_lost = 0
         self._append_trouble = Trouble()
         self._trim_trouble = Trouble()
+        self._tally = Tally()
+        self._tell_at_s = 0.0
 
     def run(self) -> None:
         """Serve until the word to stop comes."""
@@ -152,6 +166,7 @@ class Worker:
                     history_port=self._orders.history_port,
                     pyzmq=zmq.__version__,
                     libzmq=zmq.zmq_version(),
+                    restarts=self._orders.restarts,
                 ),
                 self._log.rooms(),
                 secret=self._log.secret,
@@ -161,6 +176,7 @@ class Worker:
                 now_s=time.monotonic(),
             )
             self._bind()
+            self._tally.sessions_max = clients_max
             report(Report(note=capacity))
             self._serve()
         except zmq.ZMQError as error:
@@ -186,6 +202,7 @@ class Worker:
         self._router.setsockopt(zmq.SNDHWM, REPLIES_WAITING_MAX)
         self._xpub = bound_socket(self._context, zmq.XPUB, orders.address, SUBSCRIPTION_BYTES_MAX)
         self._xpub.setsockopt(zmq.XPUB_MANUAL, 1)
+        self._xpub.setsockopt(zmq.XPUB_NODROP, 1)  # To hear of a full queue: see _publish.
         self._xpub.setsockopt(zmq.SNDHWM, settings.publish_queue)
         answer_s = min(2 * settings.heartbeat, HEARTBEAT_ANSWER_S_MAX)
         self._xpub.setsockopt(zmq.HEARTBEAT_IVL, int(settings.heartbeat * 1_000))
@@ -195,7 +212,8 @@ class Worker:
             socket.bind(self._binding)
 
     def _serve(self) -> None:
-        core, log = self._core, self._log
+        core, log, tally = self._core, self._log, self._tally
+        teller = Teller()
         subscriptions = Subscriptions(self._xpub, core)
         poller = zmq.Poller()
         for source in (ORDERS_FILE, self._xpub, self._router):
@@ -216,20 +234,29 @@ class Worker:
             if proposals:
                 self._trim_at_s = min(self._trim_at_s, time.monotonic() + TRIM_EVERY_S)
                 self._append(proposals)
-            core.committed(log.follow())
+            committed = log.follow()
+            core.committed(committed)
+            tally.committed(committed)
             self._carry_out()
             self._keep_house()
+            now_s = time.monotonic()
+            if now_s >= self._tell_at_s:
+                self._tell_at_s = now_s + TELL_EVERY_S
+                teller.tell(tally.figures(core, now_s))
         self._router.close()
         self._xpub.close()
 
     def _append(self, proposals: list[Proposal]) -> None:
         """Commit, or tell the senders that nothing is kept."""
+        begun_s = time.monotonic()
         try:
             self._log.append(proposals)
         except LogFailed as error:
             self._core.failed(proposals)
+            self._tally.append_failed(time.monotonic())
             self._tell(self._append_trouble, f"{error}; senders are told that nothing is kept")
         else:
+            self._tally.appended(time.monotonic() - begun_s)
             count = self._append_trouble.succeeded()
             if count:
                 self._logger.warning("the log is written again, after %d failures", count)
@@ -240,13 +267,15 @@ class Worker:
             self._logger.error("%s", told)
 
     def _wait_ms(self) -> int:
-        wait_s = min(self._core.next_deadline_s(), self._trim_at_s) - time.monotonic()
+        at_s = min(self._core.next_deadline_s(), self._trim_at_s, self._tell_at_s)
+        wait_s = at_s - time.monotonic()
         return max(0, int(wait_s * 1_000) + 1)
 
     def _drain_commands(self) -> None:
         router, core, handle = self._router, self._core, self._core.receive
+        taken = 0
         try:
-            for _ in range(DRAIN_MESSAGES_MAX):
+            for taken in range(1, DRAIN_MESSAGES_MAX + 1):  # noqa: B007 - read below
                 handle(*receive_message(router))
                 if (
                     core.texts_count >= DRAIN_TEXTS_MAX
@@ -254,12 +283,30 @@ class Worker:
                 ):
                     break
         except zmq.Again:
-            pass
+            taken -= 1
+        self._tally.drained(taken)
+
+    def _publish(self, publications: list[bytes]) -> None:
+        """Publish, and count what finds a reader's queue full.
+
+        libzmq drops silently. With NODROP it refuses instead while the queue of any reader who is
+        still being served is full; what is sent without NODROP then leaves that reader out until
+        it has read on, and serves the others. So each time that a queue fills is seen once.
+        """
+        xpub = self._xpub
+        for publication in publications:
+            try:
+                xpub.send(publication, zmq.NOBLOCK)
+            except zmq.Again:
+                self._tally.queue_full_count += 1
+                xpub.setsockopt(zmq.XPUB_NODROP, 0)
+                xpub.send(publication, zmq.NOBLOCK)
+                xpub.setsockopt(zmq.XPUB_NODROP, 1)
+        self._tally.publications_count += len(publications)
 
     def _carry_out(self) -> None:
         effects = self._core.take_effects()
-        for publication in effects.publications:
-            self._xpub.send(publication, zmq.NOBLOCK)
+        self._publish(effects.publications)
         router = self._router
         for route, frames in effects.replies:
             try:
@@ -268,7 +315,7 @@ class Worker:
                 # Gone, or too slow to be told: it will resume and hear it again.
                 if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                     raise
-                self._replies_lost += 1
+                self._tally.replies_lost_count += 1
         for sender in effects.forgotten:
             self._log.forget(sender)
 
@@ -284,12 +331,19 @@ class Worker:
                 self._trim_trouble.succeeded()
             except LogFailed as error:
                 self._tell(self._trim_trouble, str(error))
+                self._tally.trim_failures_count += 1
         refusals = self._core.refusals
         if now_s >= self._refusals_at_s and refusals.total() != self._refusals_told:
             self._refusals_at_s = now_s + REFUSALS_EVERY_S
             self._refusals_told = refusals.total()
             told = ", ".join(f"{code} {count}" for code, count in refusals.most_common())
-            self._logger.info("refused so far: %s; replies lost: %d", told, self._replies_lost)
+            lost_count = self._tally.replies_lost_count
+            self._logger.info(
+                "refused so far: %s; replies lost: %d",
+                told,
+                lost_count,
+                extra=fields(refused=dict(refusals), replies_lost=lost_count),
+            )
 
 
 def main() -> int:

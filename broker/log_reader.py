@@ -72,6 +72,7 @@ class SqliteReader:
         self.epoch, self.secret = read_identity(self._db)
         self._segments = SegmentReader(path.parent)
         self._tail = Tail(path.parent, self._segments)
+        self.entries_count = 0  # In all pages that were read.
 
     def rooms(self) -> list[str]:
         """Return the names of the rooms that have entries, or had; raise `sqlite3.Error`."""
@@ -192,6 +193,7 @@ class SqliteReader:
                 size_bytes += len(body)
                 if count >= limit or size_bytes >= HISTORY_BYTES_MAX:
                     break
+        self.entries_count += count
         # What was trimmed is not to come: a page without batches must not promise more.
         return batches, max(last, record.first - 1) < record.head
 
@@ -226,6 +228,7 @@ class SqliteReader:
                 if newest - first + 1 >= limit or size_bytes >= HISTORY_BYTES_MAX:
                     break
             batches.reverse()
+            self.entries_count += newest - first + 1 if batches else 0
         return batches, bool(batches) and first > record.first
 
     def _seq_before(self, view: _View, since_ms: int) -> int:

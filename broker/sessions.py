@@ -93,6 +93,11 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_token)
 
+    @property
+    def users_count(self) -> int:
+        """How many different names there are."""
+        return len(self._users)
+
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_token.values())
 

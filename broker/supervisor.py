@@ -1,7 +1,8 @@
 """The supervisor: starts live and history, watches them, restarts them, ends them.
 
-One thread, one selector. It holds the data folder's lock, reads the console, takes the
-signals, and touches neither the chat's sockets nor, after the start, its log.
+One thread, one selector; who asks for metrics is answered by other threads (`broker.exporter`).
+It holds the data folder's lock, reads the console, takes the signals, and touches neither the
+chat's sockets nor, after the start, its log.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ from pathlib import Path
 
 import msgspec
 
-from broker.child import LOG_FORMAT, Orders, Report
+from broker import logs
+from broker.child import Orders, Report
+from broker.child_process import Child
 from broker.config import Settings
 from broker.datadir import hold
+from broker.figures import Figures
+from broker.health import READY_SILENCE_S, SERVING, STARTING
 from broker.log_sqlite import fold, prepare
+from broker.lookout import Lookout, snapshot_of
 from broker.ports import free_base_port, resolve
+from broker.processes import memory_bytes, states
 from common.endpoints import Address
 from common.errors import HubbubError
 
@@ -34,6 +41,9 @@ START_S_MAX = 30.0
 STOP_S_MAX = 4.0  # Then the children are killed: the whole broker leaves within five.
 MEMORY_EVERY_S = 2.0
 CONSOLE_LINE_MAX = 256
+# It goes round every two seconds. When it did not, it was stopped itself, and perhaps all of the
+# broker with it: that no sign of life came says nothing.
+PAUSED_S = 10.0
 PORT_TRIES_MAX = 10
 # Of the signals that end a child unasked, with all that libzmq and the kernel say about it.
 LIKELY_REASONS = {
@@ -42,7 +52,6 @@ LIKELY_REASONS = {
     "SIGKILL": "by somebody, or by the kernel for want of memory",
     "SIGSEGV": "a bug, or out of memory",
 }
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 logger = logging.getLogger("broker")
 
@@ -59,78 +68,6 @@ class StopAsked(HubbubError):
     """A signal came while a child was starting."""
 
 
-class Child:
-    """One child process, and when to start it again."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.process: subprocess.Popen[bytes] | None = None
-        self.deaths_count = 0
-        self.started_s = 0.0
-        self.restart_at_s: float | None = None
-        self.note = ""
-
-    def tell_note(self) -> None:
-        """Log what the child had to say when it began to serve."""
-        if self.note:
-            logger.info("%s: %s", self.name, self.note)
-
-    def start(self, orders: bytes, lock: int) -> None:
-        """Start the process in a session of its own: the terminal's signals are not for it."""
-        self.started_s = time.monotonic()
-        self.restart_at_s = None
-        self.process = subprocess.Popen(
-            # -P: a folder called `broker` where the operator happens to be is not ours.
-            [sys.executable, "-P", "-m", f"broker.{self.name}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=(lock,),
-            start_new_session=True,
-            env=_child_environment(),
-        )
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # Dead already: its output ends, too.
-            self.process.stdin.write(orders + b"\n")
-            self.process.stdin.flush()
-
-    def tell_to_stop(self) -> None:
-        """Close the child's input, which is its word to stop."""
-        if self.process is not None and self.process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-
-    def kill(self) -> None:
-        """End the process now."""
-        if self.process is not None:
-            self.process.kill()
-
-    def reap(self) -> None:
-        """Forget the ended process."""
-        if self.process is not None:
-            self.process.wait()
-            self.tell_to_stop()
-            if self.process.stdout is not None:
-                self.process.stdout.close()
-            self.process = None
-
-    def memory_bytes(self) -> int:
-        """Return the resident memory; 0 when there is no process."""
-        if self.process is None:
-            return 0
-        try:
-            pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        except (OSError, IndexError):
-            return 0
-        return int(pages) * PAGE_BYTES
-
-
-def _child_environment() -> dict[str, str]:
-    """Let the children find this very code, wherever the broker was started from."""
-    root = str(Path(__file__).resolve().parent.parent)
-    path = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": root if not path else f"{root}{os.pathsep}{path}"}
-
-
 class Supervisor:
     """Everything that one running broker is made of."""
 
@@ -143,6 +80,7 @@ class Supervisor:
         self._stop_signals = 0
         self._is_stopping = False
         self._memory_at_s = 0.0
+        self._turn_s = time.monotonic()  # When it went round last.
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status. Raises `HubbubError` at the start."""
@@ -152,10 +90,12 @@ class Supervisor:
         self._lock = hold(folder)
         prepare(folder)
         self._watch_signals()
+        self._lookout = self._open_lookout()
         try:
             self._start(address)
-            served = Address(self._settings.host.strip("[]"), self._port)
-            self._announce(f"hubbub broker ready on {served.url()}")
+            served = Address(self._settings.host.strip("[]"), self._port).url()
+            self._announce(f"hubbub broker ready on {served}")
+            self._lookout.ready(served)
             self._watch_console()
             self._watch()
             return self._stop()
@@ -165,20 +105,30 @@ class Supervisor:
             for child in self._children.values():
                 child.kill()
                 child.reap()
+            self._lookout.close()
             os.close(self._lock)
             self._selector.close()
 
     # --- starting -----------------------------------------------------------
+    def _open_lookout(self) -> Lookout:
+        try:
+            return Lookout(self._settings)
+        except OSError as error:
+            raise StartFailed(
+                f"cannot serve metrics on port {self._settings.metrics} of 127.0.0.1: "
+                f"{error.strerror}; choose another --metrics"
+            ) from error
+
     def _start(self, address: str) -> None:
         tries_count = PORT_TRIES_MAX if self._settings.port == 0 else 1
         for attempt in range(tries_count):
             self._port = self._settings.port or free_base_port(address)
-            self._orders = msgspec.json.encode(
-                Orders(self._settings, address, self._port, self._port + 1, self._port + 2)
+            self._orders = Orders(
+                self._settings, address, self._port, self._port + 1, self._port + 2
             )
             try:
                 for child in self._children.values():
-                    child.start(self._orders, self._lock)
+                    child.start(msgspec.json.encode(self._orders), self._lock)
                 for child in self._children.values():
                     self._await_report(child)
             except PortTaken:
@@ -189,6 +139,7 @@ class Supervisor:
                     raise
             else:
                 for child in self._children.values():
+                    self._listen_to(child)
                     child.tell_note()
                 return
 
@@ -196,18 +147,25 @@ class Supervisor:
         """Wait until the child serves; raise `StartFailed`."""
         assert child.process is not None
         assert child.process.stdout is not None
+        lines: list[bytes] | None = []
         with selectors.DefaultSelector() as selector:
             selector.register(child.process.stdout, selectors.EVENT_READ)
             selector.register(self._signals, selectors.EVENT_READ)
-            ready = [key.fileobj for key, _ in selector.select(START_S_MAX)]
-        if self._signals in ready:
-            self._take_signals()  # Or the stop would take it for a second one, and hurry.
-            raise StopAsked
-        if not ready:
-            raise StartFailed(f"{child.name} did not start")
-        line = child.process.stdout.readline()
-        if not line:
+            while lines == []:
+                wait_s = child.started_s + START_S_MAX - time.monotonic()
+                ready = [key.fileobj for key, _ in selector.select(max(0.0, wait_s))]
+                if self._signals in ready:
+                    self._take_signals()  # Or the stop would take it for a second one, and hurry.
+                    raise StopAsked
+                if not ready:
+                    raise StartFailed(f"{child.name} did not start")
+                lines = child.hear()
+        if lines is None:
             raise StartFailed(f"{child.name} ended at its start; its message is above")
+        self._take_report(child, lines[0])
+
+    def _take_report(self, child: Child, line: bytes) -> None:
+        """Note that the child serves; raise `StartFailed` when it does not."""
         told = msgspec.json.decode(line, type=Report)
         if told.is_port_taken:
             raise PortTaken(
@@ -216,6 +174,11 @@ class Supervisor:
         if told.failure:
             raise StartFailed(f"cannot serve on {told.failure}; choose another --host or --port")
         child.note = told.note
+        child.phase = SERVING
+
+    def _listen_to(self, child: Child) -> None:
+        assert child.process is not None
+        assert child.process.stdout is not None
         self._selector.register(child.process.stdout, selectors.EVENT_READ, child)
 
     # --- watching -----------------------------------------------------------
@@ -246,16 +209,18 @@ class Supervisor:
                 elif key.data == "console":
                     self._take_console_line()
                 else:
-                    self._take_death(key.data)
+                    self._hear(key.data)
             now_s = time.monotonic()
             for child in self._children.values():
                 if child.restart_at_s is not None and now_s >= child.restart_at_s:
                     self._restart(child)
+            self._watch_silence(now_s)
             self._watch_memory(now_s)
+            self._lookout.show(snapshot_of(self._children.values(), now_s))
 
     def _wait_s(self) -> float:
         now_s = time.monotonic()
-        deadlines_s = [self._memory_at_s] + [
+        deadlines_s = [self._memory_at_s, self._lookout.next_deadline_s()] + [
             child.restart_at_s
             for child in self._children.values()
             if child.restart_at_s is not None
@@ -279,12 +244,30 @@ class Supervisor:
         elif b"q" in [word.strip().lower() for word in line.splitlines()]:
             self._is_stopping = True
 
+    def _hear(self, child: Child) -> None:
+        """Take what a child says: its report, then its figures; or the end of its output."""
+        lines = child.hear()
+        if lines is None:
+            self._take_death(child)
+            return
+        for line in lines:
+            try:
+                if child.phase == STARTING:
+                    self._take_report(child, line)
+                    logger.info("%s is back", child.name)
+                    child.tell_note()
+                else:
+                    child.take(msgspec.json.decode(line, type=Figures))
+            except StartFailed as error:
+                logger.error("%s", error)  # noqa: TRY400 - the message is the cause
+                child.kill()
+            except msgspec.DecodeError:
+                logger.warning("%s said what nobody understands: %r", child.name, line[:100])
+
     def _take_death(self, child: Child) -> None:
         """Plan the restart of a child whose output has ended."""
         assert child.process is not None
         assert child.process.stdout is not None
-        if os.read(child.process.stdout.fileno(), CONSOLE_LINE_MAX):
-            return  # It said something more; only the end matters.
         self._selector.unregister(child.process.stdout)
         child.kill()  # An end of output without an end of process would be a hung child.
         status = child.process.wait()
@@ -294,21 +277,45 @@ class Supervisor:
         delay_s = BACK_OFF_S[min(child.deaths_count, len(BACK_OFF_S) - 1)]
         child.deaths_count += 1
         child.restart_at_s = time.monotonic() + delay_s
-        logger.error("%s %s; again in %.2f s", child.name, end_of(status), delay_s)
+        logger.error(
+            "%s %s; again in %.2f s",
+            child.name,
+            end_of(status),
+            delay_s,
+            extra=logs.fields(process=child.name, status=status, restarts=child.restarts_count),
+        )
 
     def _restart(self, child: Child) -> None:
-        child.start(self._orders, self._lock)
-        try:
-            self._await_report(child)
-        except StartFailed as error:
-            logger.error("%s", error)  # noqa: TRY400 - the message is the cause
-            assert child.process is not None
-            assert child.process.stdout is not None
-            child.kill()
-            self._selector.register(child.process.stdout, selectors.EVENT_READ, child)
-        else:
-            logger.info("%s is back", child.name)
-            child.tell_note()
+        orders = msgspec.structs.replace(self._orders, restarts=child.restarts_count + 1)
+        child.start(msgspec.json.encode(orders), self._lock)
+        self._listen_to(child)
+
+    def _watch_silence(self, now_s: float) -> None:
+        """Restart a child that hangs: one that has not started, or gives no sign of life.
+
+        One that waits for the disk is left alone: another one would wait, too. So is one that a
+        debugger holds.
+        """
+        if now_s - self._turn_s > PAUSED_S:
+            for child in self._children.values():
+                child.heard_s = now_s
+        self._turn_s = now_s
+        for child in self._children.values():
+            silent_s = now_s - child.heard_s
+            if child.phase == STARTING and silent_s > START_S_MAX:
+                logger.error("%s did not start in %.0f s: again", child.name, START_S_MAX)
+                child.kill()
+            elif child.phase == SERVING and child.process is not None:
+                found = states(child.process.pid) if silent_s > READY_SILENCE_S else set()
+                child.is_at_disk = "D" in found
+                if silent_s > self._settings.silence and not found & {"D", "t"}:
+                    logger.error(
+                        "%s has given no sign of life for %.0f s: restarting it",
+                        child.name,
+                        silent_s,
+                        extra=logs.fields(process=child.name, silent_s=round(silent_s, 1)),
+                    )
+                    child.kill()
 
     def _watch_memory(self, now_s: float) -> None:
         """Restart a child that a peer made grow beyond its bound.
@@ -320,7 +327,7 @@ class Supervisor:
             return
         self._memory_at_s = now_s + MEMORY_EVERY_S
         for child in self._children.values():
-            memory_mib = child.memory_bytes() >> 20
+            memory_mib = memory_bytes(child.process.pid) >> 20 if child.process else 0
             if memory_mib > self._settings.memory_mib:
                 logger.error(
                     "%s holds %d MiB, more than %d: restarting it",
@@ -334,6 +341,8 @@ class Supervisor:
     def _stop(self) -> int:
         """End the children in order: live tells the clients, then history may go."""
         logger.info("closing")
+        children = self._children.values()
+        self._lookout.closing(snapshot_of(children, time.monotonic(), is_closing=True))
         deadline_s = time.monotonic() + STOP_S_MAX
         signals_count = self._stop_signals
         is_clean = True
@@ -370,5 +379,5 @@ def end_of(status: int) -> str:
 
 def run(settings: Settings, announce: Callable[[str], None]) -> int:
     """Run a broker in this process until it is told to stop; return the exit status."""
-    logging.basicConfig(stream=sys.stderr, format=LOG_FORMAT, level=settings.log_level.upper())
+    logs.set_up(settings.log_level, settings.log_format)
     return Supervisor(settings, announce).run()

@@ -195,6 +195,8 @@ class Greeting(Payload):
     libzmq: str
     entries: int = 0  # Committed since the start.
     refused: int = 0  # Messages and subscriptions refused since the start.
+    log_failures: int = 0  # Commits that failed since the start.
+    restarts: int = 0  # Of the live process, since the broker was started.
 
 
 class Welcome(Payload):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.supervisor import Child
+from broker.child_process import Child
 
 
 def test_a_child_that_dies_before_its_orders_does_not_take_the_supervisor_along(

@@ -24,9 +24,10 @@ NUMBERS = [option for option in OPTIONS if option.low is not None]
 
 
 def samples(option: Option) -> list[Any]:
-    """Return three values that are none of them the default."""
+    """Return three values, no two in a row alike, and the last one not the default."""
     if option.choices:
-        return [choice for choice in option.choices if choice != option.default]
+        others = [choice for choice in option.choices if choice != option.default]
+        return others if len(others) > 1 else [*others, option.default, *others]
     if isinstance(option.default, str):
         return ["/one", "/two", "/three"]
     assert option.low is not None
