@@ -7,8 +7,10 @@ The child writes one line on its standard output when it serves, or why it canno
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import os
 import resource
 import signal
 import sys
@@ -18,6 +20,7 @@ import msgspec
 from broker.config import Settings
 
 ORDERS_FILE = 0  # Standard input. Readable again after the orders: it has ended.
+REPORT_FILE = 1  # Standard output, past Python's buffer: what is left there fails at the exit.
 READ_BYTES = 256
 _ORDERS = io.FileIO(ORDERS_FILE, closefd=False)  # Unbuffered, so that polls tell the truth.
 
@@ -53,9 +56,12 @@ def begin(name: str) -> tuple[Orders, logging.Logger]:
 
 
 def report(report: Report) -> None:
-    """Tell the supervisor how the start went."""
-    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
-    sys.stdout.buffer.flush()
+    """Tell the supervisor how the start went.
+
+    If it is gone, that is no failure here: the input has ended too, which is the word to stop.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        os.write(REPORT_FILE, msgspec.json.encode(report) + b"\n")
 
 
 def await_stop() -> None:
