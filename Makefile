@@ -9,7 +9,7 @@ JOBS ?= 2
 PROJECT = pyproject.toml common/version.py scripts/setup.sh $(PY)
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat broker setup bench peers test check fmt lock clean
+.PHONY: help run chat broker setup bench peers test torture check fmt lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,10 @@ peers: ## Install the servers that Hubbub is measured beside
 
 test: .venv/.ready-dev ## Run all tests
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)
+
+# KILLS=300 SEED=7 are the settings; a run of 300 takes about five minutes.
+torture: .venv/.ready-dev ## Kill broker and clients at random under load, hundreds of times
+	@$(PY) -m tests.torture $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: .venv/.ready-dev ## Format, lint, types, layers and the fast tests, in under a minute
 	@.venv/bin/ruff format --check --quiet

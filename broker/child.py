@@ -8,6 +8,7 @@ a line with its figures about once a second, which is also its sign of life.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -22,7 +23,8 @@ from broker.config import Settings
 from broker.figures import Figures
 
 ORDERS_FILE = 0  # Standard input. Readable again after the orders: it has ended.
-FIGURES_FILE = 1  # Standard output.
+# Standard output, past Python's buffer: what is left there fails at the exit.
+REPORT_FILE = 1
 READ_BYTES = 256
 _ORDERS = io.FileIO(ORDERS_FILE, closefd=False)  # Unbuffered, so that polls tell the truth.
 
@@ -57,15 +59,18 @@ def begin(name: str) -> tuple[Orders, logging.Logger]:
 
 
 def report(report: Report) -> None:
-    """Tell the supervisor how the start went."""
-    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
-    sys.stdout.buffer.flush()
+    """Tell the supervisor how the start went.
+
+    If it is gone, that is no failure here: the input has ended too, which is the word to stop.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        os.write(REPORT_FILE, msgspec.json.encode(report) + b"\n")
 
 
 class Teller:
     """Tells the supervisor figures, and never waits for it. Used after `report`, by one thread."""
 
-    def __init__(self, file: int = FIGURES_FILE) -> None:
+    def __init__(self, file: int = REPORT_FILE) -> None:
         self._file = file
         os.set_blocking(file, False)
         self._rest = b""  # Of the line before, which the pipe had no room for.

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,31 +19,49 @@ ROOT = Path(__file__).resolve().parent.parent
 class BrokerProcess:
     """Starts with the object, ends with the `with` block, and leaves nothing behind."""
 
-    def __init__(self, data: Path, *flags: str, port: int = 0, host: str = "127.0.0.1") -> None:
-        """Start a broker and wait until it serves; its log goes beside the data folder."""
+    def __init__(
+        self,
+        data: Path,
+        *flags: str,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start a broker and wait until it serves; its log goes beside the data folder.
+
+        prefix: the command that starts it elsewhere. environment: added to this process's own.
+        """
         self.data = data
         self.host = host
         self.log_path = data.with_name(data.name + ".stderr")
         self._flags = flags
+        self._prefix = prefix
+        self._environment = {**os.environ, **(environment or {})}
         self.start(port)
 
     def start(self, port: int = 0) -> None:
         """Start the broker's processes and wait for the ready line."""
-        command = [sys.executable, "-m", "broker", "--host", self.host, "--port", str(port)]
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--data", str(self.data), *self._flags],
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.launch(port)
         assert self.process.stdout is not None
         self.ready_line = self.process.stdout.readline().decode()
         assert self.ready_line.startswith("hubbub broker ready on tcp://"), self.log()
         self.port = int(self.ready_line.rsplit(":", 1)[1])
         self._pids = {self.process.pid, *self.children().values()}
+
+    def launch(self, port: int) -> None:
+        """Start the broker's first process, and wait for nothing."""
+        command = [sys.executable, "-m", "broker", "--host", self.host, "--port", str(port)]
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self._prefix, *command, "--data", str(self.data), *self._flags],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
 
     @property
     def address(self) -> str:

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -140,9 +141,12 @@ def main() -> int:
 class Crowd:
     """A crowd's process, as a test holds it."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(
+        self, orders: msgspec.Struct, module: str = "tests.crowd", prefix: Sequence[str] = ()
+    ) -> None:
+        """Start it; `prefix` is the command that starts it elsewhere."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crowd"],
+            [*prefix, sys.executable, "-m", module],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -158,6 +162,12 @@ class Crowd:
         """Wait until the crowd has got so far."""
         assert self.process.stdout is not None
         assert self.process.stdout.readline().decode().strip() == line
+
+    def ask(self, line: str) -> str:
+        """Say a line, and return the next one that the crowd says."""
+        self._say(line.encode())
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().decode().strip()
 
     def go(self) -> None:
         """Let them talk."""

@@ -128,14 +128,25 @@ class Gathering:
 
 def read_log(data: Path) -> dict[str, list[tuple[int, str]]]:
     """Read all entries straight from the files: room to (seq, text), in order."""
-    log: dict[str, list[tuple[int, str]]] = {}
+    return {
+        room: [(seq, text) for first, post in posts for seq, text in enumerate(post.texts, first)]
+        for room, posts in read_posts(data).items()
+    }
+
+
+def read_posts(data: Path) -> dict[str, list[tuple[int, wire.Post]]]:
+    """Read all posts straight from the files: room to (first seq, post), in order."""
+    log: dict[str, list[tuple[int, wire.Post]]] = {}
     with closing(SqliteReader(data / FILE_NAME)) as reader:
         for room in reader.rooms():
-            entries = log.setdefault(room, [])
+            posts = log.setdefault(room, [])
+            head = 0
             for batch in batches_of(reader, room):
-                assert batch.prev == (entries[-1][0] if entries else 0), "a hole in the log"
-                texts = [text for post in batch.posts for text in post.texts]
-                entries += enumerate(texts, batch.first)
+                assert batch.prev == head, "a hole in the log"
+                head = batch.prev
+                for post in batch.posts:
+                    posts.append((head + 1, post))
+                    head += len(post.texts)
     return log
 
 

@@ -1,0 +1,50 @@
+"""A short run of `make torture`, and bugs planted into the broker that it must find."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.broker_process import ROOT
+from tests.torture.__main__ import text_of, torture
+from tests.torture.plan import FREEZE, KILLED, draw
+from tests.torture.stage import Report
+
+PLANTED = Path(__file__).parent.parent / "torture" / "planted"
+KILLS = 12
+
+
+def with_bug(name: str) -> dict[str, str]:
+    return {"PYTHONPATH": f"{PLANTED}{os.pathsep}{ROOT}", "HUBBUB_PLANTED": name}
+
+
+def test_a_dozen_kills_of_everything_lose_nothing(tmp_path: Path) -> None:
+    """What `make torture` does, with fewer kills: each kind of victim is among them."""
+    seed = 6
+    kinds = {trouble.victim for trouble in draw(seed, KILLS) if trouble.what != FREEZE}
+    assert set(KILLED) == kinds
+    report = torture(tmp_path, seed=seed, kills=KILLS)
+    assert report.is_clean, text_of(report)
+    assert report.verdict.acknowledged > 0
+    assert report.verdict.views >= 2 * report.clients_last
+
+
+def run_with_bug(tmp_path: Path, bug: str) -> Report:
+    return torture(
+        tmp_path, seed=1, kills=6, victims=("live", "all"), environment=with_bug(bug), crowds=2
+    )
+
+
+def test_an_acknowledgement_before_the_commit_is_found(tmp_path: Path) -> None:
+    report = run_with_bug(tmp_path, "acknowledge_first")
+    assert report.verdict.lost > 0, text_of(report)
+
+
+def test_a_record_dropped_after_a_crash_is_found(tmp_path: Path) -> None:
+    report = run_with_bug(tmp_path, "drop_last")
+    assert report.verdict.lost > 0, text_of(report)
+
+
+def test_a_resend_stored_twice_is_found(tmp_path: Path) -> None:
+    report = run_with_bug(tmp_path, "forget_sends")
+    assert report.verdict.duplicated > 0, text_of(report)

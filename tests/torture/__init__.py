@@ -1,0 +1,1 @@
+"""`make torture`: kills and freezes by the hundred under load, and books that must agree."""

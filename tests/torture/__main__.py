@@ -1,0 +1,97 @@
+"""`make torture`: kill a broker and its clients again and again, and see that nothing is lost."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from tests.broker_process import BrokerProcess
+from tests.torture.plan import KILLED, draw
+from tests.torture.stage import FLAGS, Report, Stage
+
+KILLS = 300
+STROKES_PER_LINE = 50
+CROWDS = 3
+MEMBERS = 6
+
+
+def torture(
+    folder: Path,
+    *,
+    seed: int,
+    kills: int,
+    victims: tuple[str, ...] = tuple(KILLED),
+    crowds: int = CROWDS,
+    members: int = MEMBERS,
+    environment: dict[str, str] | None = None,
+    is_told: bool = False,
+) -> Report:
+    """Run once in a folder, and return how it went."""
+    with contextlib.ExitStack() as stack:
+        broker = BrokerProcess(folder / "data", *FLAGS, environment=environment)
+        stack.enter_context(broker)
+        stage = stack.enter_context(Stage(broker, folder, members=members))
+        for _ in range(crowds):
+            stage.add()
+        stage.await_joined()
+        stage.await_progress()
+        troubles = draw(seed, kills, victims=victims)
+        for number, trouble in enumerate(troubles, 1):
+            stage.suffer(trouble)
+            if is_told and number % STROKES_PER_LINE == 0:
+                sys.stderr.write(f"{number} of {len(troubles)} strokes\n")
+        return stage.finish(seed)
+
+
+def text_of(report: Report) -> str:
+    """Return the report for people."""
+    verdict = report.verdict
+    rows = [
+        *report.troubles.items(),
+        ("clients", f"{report.clients}, of which {report.clients_last} lived to the end"),
+        ("messages in the log", verdict.messages),
+        ("acknowledged", verdict.acknowledged),
+        ("resent", verdict.resent),
+        ("refused", verdict.refused),
+        ("longest outage", f"{verdict.outage_s:.2f} s"),
+        ("views compared", verdict.views),
+        ("lost", verdict.lost),
+        ("duplicated", verdict.duplicated),
+        ("reordered", verdict.reordered),
+        ("refused but kept", verdict.refused_but_kept),
+        ("views that differ", verdict.views_wrong),
+        ("rooms whose history differs", len(report.wire_differs)),
+        ("whole at the end", f"{report.clients_last - len(report.unfinished)} clients"),
+        ("seconds", f"{report.seconds:.0f}"),
+        ("seed", report.seed),
+    ]
+    lines = [f"{name + ' ':.<30} {value}" for name, value in rows]
+    lines += verdict.examples
+    lines += [f"not whole: {nick}: {words}" for nick, words in report.unfinished.items()]
+    lines.append("every promise was kept" if report.is_clean else "A PROMISE WAS BROKEN")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run as the command line says; return 0 when every promise was kept."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--kills", type=int, default=KILLS, help="kill -9 so often")
+    parser.add_argument("--seed", type=int, help="draws victims and moments (default: by chance)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    arguments = parser.parse_args(argv)
+    seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
+    sys.stderr.write(f"seed {seed}\n")
+    with tempfile.TemporaryDirectory(prefix="hubbub-torture-") as folder:
+        report = torture(Path(folder), seed=seed, kills=arguments.kills, is_told=True)
+    print(msgspec.json.encode(report).decode() if arguments.json else text_of(report))
+    return 0 if report.is_clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Bugs for `make torture` to find: on PYTHONPATH this folder plants one of them."""
