@@ -114,6 +114,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=1_000, description="runs, each on a fresh server unless --broker")
     ] = 1
 
+    @property
+    def broker_settings(self) -> dict[str, str]:
+        """What a Hubbub that is started for this work is told beside what all of them are."""
+        return {}
+
 
 class Connect(Options, frozen=True, kw_only=True):
     """Clients connect, say hello and join: how fast, how many bytes each, the cost of idling."""
@@ -249,7 +254,7 @@ class Rejoin(Options, frozen=True, kw_only=True):
 class Soak(Options, frozen=True, kw_only=True):
     """Minutes of mixed traffic with clients that come, go and freeze: what grows meanwhile."""
 
-    headlines: ClassVar[tuple[str, ...]] = ("memory_slope_bytes_per_s", "delivery.p99")
+    headlines: ClassVar[tuple[str, ...]] = ("live_memory_slope_bytes_per_h", "delivery.p99")
     minutes: Annotated[
         float,
         Meta(ge=0.01, le=RUN_S_MAX / 60, description="length", extra={GROUP: "length"}),
@@ -265,7 +270,17 @@ class Soak(Options, frozen=True, kw_only=True):
     ] = 0.0
     clients: Annotated[int, Meta(ge=2, le=CLIENTS_MAX, description="clients")] = 200
     rooms: Annotated[int, Meta(ge=1, le=10_000, description="rooms that they are spread over")] = 10
-    rate: Annotated[float, Meta(ge=0.1, le=RATE_MAX, description="messages per second")] = 1_000.0
+    rate: Annotated[float, Meta(ge=0.1, le=RATE_MAX, description="messages per second")] = 500.0
+    # The log takes turns of one segment (64 MiB): a short text would take hours for a few.
+    size: Annotated[int, Meta(ge=32, le=4_000, description="bytes of one text")] = 1_000
+    warmup_s: Annotated[
+        float,
+        Meta(ge=0, le=3_600, description="what grows before is not judged; at most half of it all"),
+    ] = 300.0
+    retain: Annotated[
+        int,
+        Meta(ge=1_000, le=10**9, description="messages that the log keeps of each room"),
+    ] = 5_000
     churn: Annotated[
         float, Meta(ge=0, le=1_000, description="clients per second that leave and come anew")
     ] = 2.0
@@ -277,6 +292,11 @@ class Soak(Options, frozen=True, kw_only=True):
     def length_s(self) -> float:
         """How long to soak, from whichever of the two flags was given."""
         return self.duration_s or self.minutes * 60
+
+    @property
+    def broker_settings(self) -> dict[str, str]:
+        """Retention whose plateau a warm-up reaches; and who freezes for 12 s is taken for gone."""
+        return {"--retain-messages": str(self.retain), "--heartbeat": "2"}
 
 
 class Startup(Options, frozen=True, kw_only=True):
