@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import operator
 import typing
+from collections.abc import Collection
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol
 
@@ -118,6 +119,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def broker_settings(self) -> dict[str, str]:
         """What a Hubbub that is started for this work is told beside what all of them are."""
         return {}
+
+    def is_of(self, settings: Collection[str]) -> bool:
+        """Tell whether a server with these settings was started for this work, and is not yours."""
+        return all(f"{flag} {value}" in settings for flag, value in self.broker_settings.items())
 
 
 class Connect(Options, frozen=True, kw_only=True):
@@ -251,6 +256,35 @@ class Rejoin(Options, frozen=True, kw_only=True):
     ] = 100_000
 
 
+class Frozen(Options, frozen=True, kw_only=True):
+    """One room with some of its subscribers frozen (SIGSTOP), in turn with quiet: who feels it."""
+
+    headlines: ClassVar[tuple[str, ...]] = ("frozen_p99_ratio", "memory_growth_bytes", "whole_s")
+    duration_s: Annotated[
+        float, Meta(ge=0.1, le=3_600, description="length of each part: quiet, frozen")
+    ] = 20.0
+    # With so many bytes the kernel's buffers and the broker's queue are full long before the end.
+    size: Annotated[int, Meta(ge=32, le=4_000, description="bytes of one text")] = 4_000
+    subscribers: Annotated[
+        int, Meta(ge=2, le=8_000, description="clients that listen, the frozen ones among them")
+    ] = 500
+    frozen: Annotated[int, Meta(ge=1, le=4_000, description="so many of them are frozen")] = 100
+    senders: Annotated[int, Meta(ge=1, le=1_024, description="clients that send")] = 4
+    rate: Annotated[
+        float, Meta(ge=0.1, le=10_000, description="messages per second of all senders together")
+    ] = 100.0
+    rounds: Annotated[int, Meta(ge=1, le=1_000, description="times quiet and then frozen")] = 3
+    queue: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="batches that the broker lets wait for a slow reader"),
+    ] = 512
+
+    @property
+    def broker_settings(self) -> dict[str, str]:
+        """The queue whose bound is looked at."""
+        return {"--publish-queue": str(self.queue)}
+
+
 class Soak(Options, frozen=True, kw_only=True):
     """Minutes of mixed traffic with clients that come, go and freeze: what grows meanwhile."""
 
@@ -314,7 +348,7 @@ class Startup(Options, frozen=True, kw_only=True):
 # Each sub-command and what it takes; its docstring is its help.
 WORKS: Final[dict[str, type[Options]]] = {
     kind.__name__.lower(): kind
-    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Soak, Startup)
+    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Frozen, Soak, Startup)
 }
 
 
@@ -372,7 +406,12 @@ def check(options: Options) -> None:
         if parameter.kind is not bool and not parameter.low <= value <= parameter.high:
             raise OptionsError(f"{parameter.flag} {value} is not from {parameter.bounds}")
     names = set(options.__struct_fields__)
-    for low, high in (("sample", "subscribers"), ("freeze", "clients"), ("senders", "clients")):
+    for low, high in (
+        ("sample", "subscribers"),
+        ("frozen", "subscribers"),
+        ("freeze", "clients"),
+        ("senders", "clients"),
+    ):
         if {low, high} <= names:
             _check_order(options, low, high)
     if isinstance(options, Rooms) and options.rooms * options.members > CLIENTS_MAX:

@@ -89,7 +89,7 @@ def _judge(target: Target, options: Soak, result: Result) -> None:
     if result.figures["broker_restarts"]:
         result.failures.append("the broker ended and was started again")
     # Somebody else's broker may keep far more than comes in the time of a soak.
-    is_ours = target.settings != [] and set(_settings(options)) <= set(target.settings)
+    is_ours = options.is_of(target.settings)
     found = growth.growths(result.course, min(options.warmup_s, options.length_s / 2))
     for each in found:
         is_judged = is_ours or each.name not in soak_vitals.OF_FILES
@@ -100,10 +100,6 @@ def _judge(target: Target, options: Soak, result: Result) -> None:
     if target.pids:
         missing = set(soak_vitals.expected()) - {each.name for each in found}
         result.failures += [f"{name} could not be read" for name in sorted(missing)]
-
-
-def _settings(options: Soak) -> list[str]:
-    return [f"{flag} {value}" for flag, value in options.broker_settings.items()]
 
 
 def _course(  # noqa: PLR0917 - each is another one's
