@@ -6,10 +6,11 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 PY = .venv/bin/python
 # How many tests at once; they open sockets and wait more than they compute.
 JOBS ?= 2
+MINUTES ?= 30
 PROJECT = pyproject.toml common/version.py scripts/setup.sh $(PY)
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat broker setup bench peers test torture check fmt lock clean
+.PHONY: help run chat broker setup bench soak peers test torture check fmt lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +28,9 @@ broker: .venv/.ready-run ## Serve the LAN
 # Each run is on loopback; without ARGS it tells what there is to run.
 bench: .venv/.ready-dev ## Load tests, of Hubbub alone or beside other servers
 	@exec $(PY) -m bench $(or $(ARGS),--help)
+
+soak: .venv/.ready-dev ## MINUTES=30 of mixed traffic: fails if something is lost, or grows
+	@exec $(PY) -m bench soak --minutes $(MINUTES) $(ARGS)
 
 setup: ## Make .venv ready to chat, or repair it
 	@sh scripts/setup.sh run

@@ -79,6 +79,10 @@ EXAMPLES: Final = {
         "rejoin --fail-if 'whole_s>10s' --fail-if 'storm_p99_ratio>2'",
         "rejoin --clients 500,1000,2000 --storm 0 --plot rejoin.svg",
     ],
+    "frozen": [
+        "frozen --fail-if 'frozen_p99_ratio>1.2' --fail-if 'memory_growth_bytes>128MiB'",
+        "frozen --subscribers 50 --frozen 10 --rounds 1 --plot frozen.svg",
+    ],
     "soak": ["soak --minutes 30 --churn 5 --freeze 3 --plot soak.svg"],
     "startup": ["startup --fail-if 'send_after_interpreter_us>120ms'"],
     COMPARE: [

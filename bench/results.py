@@ -44,6 +44,7 @@ class Result(msgspec.Struct):
     histograms: dict[str, str] = {}  # Name to HdrHistogram V2, base64; values in microseconds.
     limited_by: str = ""  # "server", "generator", "machine", or "" where nothing was at its limit.
     notes: list[str] = []
+    failures: list[str] = []  # What the work itself holds against this run: sentences.
     course: list[Moment] = []
 
 

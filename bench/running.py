@@ -75,10 +75,13 @@ def _target(run: Run, broker: Address | None, root: Path) -> Iterator[Target]:
             raise NobodyAnswers(str(error)) from error
         yield target
         return
-    registry = importlib.import_module("bench.servers.registry")
+    server = importlib.import_module("bench.servers.registry").load(run.server)
+    settings = run.options.broker_settings
+    if settings and run.server == "hubbub":
+        server = type(server)(settings)
     with (
         tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, dir=root) as folder,
-        registry.load(run.server).start(Path(folder), run.options.size) as target,
+        server.start(Path(folder), run.options.size) as target,
     ):
         yield target
 

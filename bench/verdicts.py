@@ -73,7 +73,7 @@ def _measured(unit: Unit) -> str:
 
 
 def judge(verdicts: Iterable[Verdict], results: Iterable[Result]) -> list[str]:
-    """Return a line for each run and each condition that holds for it, and for unclean runs.
+    """Return a line for each condition that holds for a run, for unclean runs, and for failures.
 
     Each repeat is judged by itself. Raises `quantities.Unknown` for names that no result has.
     """
@@ -85,6 +85,9 @@ def judge(verdicts: Iterable[Verdict], results: Iterable[Result]) -> list[str]:
                 f"not clean: {result.work} on {result.server} lost {counts.lost}, duplicated"
                 f" {counts.duplicated}, reordered {counts.reordered}"
             )
+        found += [
+            f"failed: {words} ({result.work} on {result.server})" for words in result.failures
+        ]
     for verdict in verdicts:
         unknown = None
         known = 0

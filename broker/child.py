@@ -14,7 +14,6 @@ import logging
 import os
 import resource
 import signal
-import sys
 
 import msgspec
 

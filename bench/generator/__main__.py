@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from bench.generator.load import Load
-from bench.generator.orders import Orders
-from bench.generator.running import ready, status_of, tell
+from bench.generator.orders import Orders, Spans
+from bench.generator.running import heard, ready, status_of, tell
 from bench.servers.hubbub import HubbubDialect
 from bench.servers.registry import load
 
@@ -17,7 +17,7 @@ def main() -> int:
     dialect = load(orders.target.name).dialect(orders.target)
     if isinstance(dialect, HubbubDialect):
         dialect.asks_who = orders.asks_who
-    return status_of(Load(orders, dialect, tell).run)
+    return status_of(Load(orders, dialect, tell, lambda: heard(Spans)).run)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from bench.dialect import Conversation, Dialect, Ear, Unexpected, Voice
 from bench.generator.links import Net
 from bench.generator.listeners import Drained, Room, Sampled, is_level, missing_bytes
 from bench.generator.newcomers import Arrived, bring_in, say_all
-from bench.generator.orders import Course, Done, Opened, Orders, Word
+from bench.generator.orders import Course, Done, Opened, Orders, Span, Spans, Word
 from bench.generator.talkers import MARKER, AcknowledgedLoop, ClosedLoop, Loop, OpenLoop, Talker
 from bench.histogram import Histogram
 from bench.meter import Meter
@@ -28,7 +28,16 @@ MARKS_AT_ONCE: Final = 8  # Of one talker: below every protocol's window.
 class Load:
     """The state of a run. One thread."""
 
-    def __init__(self, orders: Orders, dialect: Dialect, tell: Callable[[Word], None]) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        dialect: Dialect,
+        tell: Callable[[Word], None],
+        hear: Callable[[], Spans | None] = lambda: None,
+    ) -> None:
+        """`hear` returns the word to end a load without an end, when it has come."""
+        self._hear = hear
+        self._spans: Spans | None = None
         self._orders = orders
         self._dialect = dialect
         self._tell = tell
@@ -235,11 +244,15 @@ class Load:
                 latencies=self._latencies(start_ns),
                 ack_latencies=self._ack_latencies(start_ns),
                 differing=differing,
+                spans=self._spans_latencies(),
                 late=loop.late if isinstance(loop, OpenLoop) else 0,
             )
         )
 
     def _goes_on(self, loop: Loop, said_before: int, end_ns: int) -> bool:
+        if self._orders.is_open_ended:
+            self._spans = self._hear()
+            return self._spans is None
         if self._orders.messages:
             return loop.said - said_before < self._orders.messages
         return time.monotonic_ns() < end_ns
@@ -288,6 +301,18 @@ class Load:
             meant_ns = times_ns(texts, self._size)
             histogram.record_many((arrived_ns - meant_ns[meant_ns >= start_ns]) / 1_000)
         return histogram.encode()
+
+    def _spans_latencies(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        spans: list[Span] = self._spans.spans if self._spans is not None else []
+        for span in spans:
+            histogram = Histogram()
+            for arrived_ns, texts in self._arrivals or ():
+                meant_ns = times_ns(texts, self._size)
+                is_in = (meant_ns >= span.begin_ns) & (meant_ns < span.end_ns)
+                histogram.record_many((arrived_ns - meant_ns[is_in]) / 1_000)
+            found[span.name] = histogram.encode()
+        return found
 
     def _ack_latencies(self, start_ns: int) -> str:
         pairs = [pair for talker in self._talkers for pair in talker.ack_times_ns]

@@ -34,6 +34,7 @@ class Place(NamedTuple):
     timetable: Timetable
     commands_port: int
     room: str
+    nicks: str  # How they begin; a number follows.
     log: Log
     became_whole: Callable[[], None]
 
@@ -80,7 +81,7 @@ class Member:
             effects.Stop: self._refuse,
         }
         self._session = Session(
-            nick=f"m{index:05d}",
+            nick=f"{place.nicks}{index:05d}",
             owner=secrets.token_bytes(16),
             token=self._token,
             instance=int.from_bytes(secrets.token_bytes(7), "big") & NUMBER_MAX,
@@ -101,6 +102,10 @@ class Member:
     def last(self) -> int:
         """The highest seq that it has."""
         return self._book.last if self._book is not None else 0
+
+    def has(self, head: int) -> bool:
+        """Tell whether it has everything from where it joined up to a seq."""
+        return self._book is not None and not self._book.lost(head)
 
     def say(self, text: str) -> None:
         """Say a text; what can't be sent now is sent when the broker is back."""

@@ -26,7 +26,22 @@ class Orders(msgspec.Struct):
     rate: float = 0.0  # Open loop instead: texts a second, of all talkers together.
     idle_s: float = 0.0  # Watch everybody idle for so long instead of saying anything.
     asks_who: bool = False  # Members ask for everybody's names where JOIN does not tell them.
+    is_open_ended: bool = False  # Goes on until it is told the `Spans`.
     settle_s: float = 20.0  # How long to wait for the last texts; what has not come is lost.
+
+
+class Span(msgspec.Struct):
+    """A part of the run; a text counts to it that was meant to be said in it."""
+
+    name: str
+    begin_ns: int  # Monotonic, which all processes share.
+    end_ns: int
+
+
+class Spans(msgspec.Struct):
+    """The word to end: what of the run is wanted by itself."""
+
+    spans: list[Span]
 
 
 class Opened(msgspec.Struct, tag="opened"):
@@ -57,6 +72,7 @@ class Done(msgspec.Struct, tag="done"):
     late: int = 0  # Texts of an open loop that could not be said in time.
     latencies: str = ""  # HdrHistogram: heard after it was meant to be said.
     ack_latencies: str = ""
+    spans: dict[str, str] = {}  # Latencies of each span by its name.
 
 
 class Trouble(msgspec.Struct, tag="trouble"):

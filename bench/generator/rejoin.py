@@ -6,14 +6,12 @@ their times are the broker's and not those of a queue in this process.
 
 from __future__ import annotations
 
-import select
 import sys
 import time
 from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from bench.dialect import Unexpected
@@ -22,7 +20,7 @@ from bench.generator.links import Net
 from bench.generator.members import Member, Place
 from bench.generator.orders import Course
 from bench.generator.rejoin_orders import Done, Gathering, Opened, Over, Part, Word
-from bench.generator.running import ready, status_of, tell
+from bench.generator.running import heard, ready, status_of, tell
 from bench.generator.sockets import Timetable
 from bench.histogram import Histogram
 from bench.results import Counts, Moment
@@ -66,7 +64,7 @@ class Rejoining:
             self._open()
             while (part := self._await_part(next_part)).name:
                 self._carry_out(part)
-            self._close()
+            self._close(part.head)
         finally:
             self._crowd.close()
             self._speakers_net.close()
@@ -83,9 +81,9 @@ class Rejoining:
                 self._add_member(is_speaker=len(self._members) in places)
             else:
                 self._turn()
-            progress_s, whole_count = self._progress(progress_s, whole_count)
+            progress_s, whole_count = self._progress(progress_s, whole_count, self._whole_count)
         self._tell(Opened(time.monotonic() - begun_s, self._members[0].ticket))
-        self._start_ns = time.monotonic_ns()
+        self._start_ns = time.monotonic_ns() if orders.senders else 0
         self._whole_before = self._whole_count
 
     def _add_member(self, *, is_speaker: bool) -> None:
@@ -94,6 +92,7 @@ class Rejoining:
             timetable=self._timetable,
             commands_port=self._orders.commands_port,
             room=self._orders.room,
+            nicks=self._orders.nicks,
             log=self._log,
             became_whole=self._one_is_whole,
         )
@@ -105,15 +104,21 @@ class Rejoining:
     def _one_is_whole(self) -> None:
         self._whole_count += 1
 
-    def _progress(self, progress_s: float, whole_count: int) -> tuple[float, int]:
-        """Return when somebody became whole the last time, and the count; raise `Unexpected`."""
+    def _progress(self, progress_s: float, before: int, now: int) -> tuple[float, int]:
+        """Return when anybody came further the last time, and how far; raise `Unexpected`."""
         now_s = time.monotonic()
-        if whole_count != self._whole_count:
-            return now_s, self._whole_count
+        if now != before:
+            return now_s, now
         if now_s > progress_s + STALL_S_MAX:
             missing = len(self._members) - sum(member.is_whole for member in self._members)
             raise Unexpected(f"{missing} of {len(self._members)} members do not become whole")
-        return progress_s, whole_count
+        return progress_s, now
+
+    def _progress_of(self, part: Part) -> int:
+        """Return what rises while members become what they shall be."""
+        if part.head:
+            return sum(member.last for member in self._members)
+        return self._whole_count
 
     # --- through ------------------------------------------------------------
     def _turn(self) -> None:
@@ -169,11 +174,11 @@ class Rejoining:
         cpu_s, questions = time.process_time(), self._questions()
         end_ns = begun_ns + int(part.seconds * 1e9)
         course_s = time.monotonic()
-        progress_s, whole_count = course_s, self._whole_count
+        progress_s, progress = course_s, self._progress_of(part)
         while not self._is_over(part, end_ns):
             self._turn()
             if not part.seconds:
-                progress_s, whole_count = self._progress(progress_s, whole_count)
+                progress_s, progress = self._progress(progress_s, progress, self._progress_of(part))
             if time.monotonic() >= course_s + COURSE_S:
                 course_s += COURSE_S
                 self._tell_course(begun_ns)
@@ -184,7 +189,7 @@ class Rejoining:
             time.process_time() - cpu_s,
             self._questions() - questions,
         )
-        if not part.seconds:
+        if not part.seconds and not part.head:
             times_ns = np.array([member.whole_ns for member in self._members], np.int64)
             whole = Histogram()
             whole.record_many((times_ns - begun_ns) / 1_000)
@@ -194,6 +199,8 @@ class Rejoining:
     def _is_over(self, part: Part, end_ns: int) -> bool:
         if part.seconds:
             return time.monotonic_ns() >= end_ns
+        if part.head:
+            return all(member.has(part.head) for member in self._members)
         # Everybody is asked only when that can be it.
         return self._whole_count >= self._whole_before + len(self._members) and all(
             member.is_whole and member.whole_ns > part.begun_ns for member in self._members
@@ -208,14 +215,14 @@ class Rejoining:
         self._tell(Course(Moment((time.monotonic_ns() - begun_ns) / 1e9, values)))
 
     # --- the end ------------------------------------------------------------
-    def _close(self) -> None:
-        """Say no more, wait for what is under way, count."""
+    def _close(self, head: int) -> None:
+        """Say no more, wait for what is under way, count; everything up to `head` is expected."""
         self._start_ns = 0
         give_up_s = time.monotonic() + SETTLE_S_MAX
-        while not self._is_settled() and time.monotonic() < give_up_s:
+        while not self._is_settled(head) and time.monotonic() < give_up_s:
             self._turn()
         kept = [pair for speaker in self._speakers for pair in speaker.kept]
-        head = max([seq for seq, _ in kept] + [member.last for member in self._members])
+        head = max([head, *(seq for seq, _ in kept), *(member.last for member in self._members)])
         everybody = len(self._members)
         said = dict(enumerate(self._said))
         wrong = self._log.check(kept, said, self._orders.size)
@@ -230,10 +237,10 @@ class Rejoining:
             member.close(counts, head)
         self._tell(Done(counts, self._latencies()))
 
-    def _is_settled(self) -> bool:
+    def _is_settled(self, head: int) -> bool:
         if sum(len(speaker.kept) for speaker in self._speakers) < self._said_count:
             return False
-        head = max((speaker.kept[-1][0] for speaker in self._speakers if speaker.kept), default=0)
+        head = max([head, *(speaker.kept[-1][0] for speaker in self._speakers if speaker.kept)])
         return all(member.last >= head for member in self._members)
 
     def _latencies(self) -> dict[str, str]:
@@ -248,20 +255,10 @@ class Rejoining:
         return {name: histogram.encode() for name, histogram in found.items()}
 
 
-def next_part() -> Part | None:
-    """Return the next line of standard input as a part, if there is one; its end is the end."""
-    if not select.select([sys.stdin.buffer], [], [], 0)[0]:
-        return None
-    line = sys.stdin.buffer.readline()
-    if not line:
-        raise Unexpected("nobody says how it goes on")
-    return msgspec.json.decode(line, type=Part)
-
-
 def main() -> int:
     """Read orders, carry them out."""
     rejoining = Rejoining(ready(Gathering), tell)
-    return status_of(lambda: rejoining.run(next_part))
+    return status_of(lambda: rejoining.run(lambda: heard(Part)))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ class Gathering(msgspec.Struct):
     commands_port: int
     room: str
     clients: int
-    senders: int  # So many of the clients speak, and are timed.
+    senders: int  # So many of the clients speak, and are timed; 0: they only listen.
     rate: float  # Texts a second, of all senders together.
     size: int  # Bytes of a text.
+    nicks: str = "m"  # How they begin; a number follows.
     connecting: int = 256  # Clients that are on their way in at once, the first time.
 
 
@@ -29,7 +30,8 @@ class Part(msgspec.Struct):
     """A part of the run; a text counts to the part that began last before it was meant."""
 
     name: str  # "": the end.
-    seconds: float = 0.0  # 0: until everybody is whole again.
+    seconds: float = 0.0  # 0: until everybody is whole again, or has all up to `head`.
+    head: int = 0  # The room's newest seq, where those who speak are not of this process.
     begun_ns: int = 0  # Monotonic; 0: now. For a break: when the broker was killed.
 
 

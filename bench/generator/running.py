@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
+import select
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -24,6 +25,16 @@ def ready(kind: type[T]) -> T:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.disable()  # Nothing here makes cycles by the million, and a pause would be the server's.
     return orders
+
+
+def heard(kind: type[T]) -> T | None:
+    """Return the next line of standard input, if there is one; raise `Unexpected` at its end."""
+    if not select.select([sys.stdin.buffer], [], [], 0)[0]:
+        return None
+    line = sys.stdin.buffer.readline()
+    if not line:
+        raise Unexpected("nobody says how it goes on")
+    return msgspec.json.decode(line, type=kind)
 
 
 def tell(word: msgspec.Struct) -> None:

@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -275,12 +275,17 @@ class Hubbub:
     is_peer = False
     has_rooms = True
 
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        """Take flags of the broker that hold beside, or in place of, `FLAGS`."""
+        self._settings = FLAGS | dict(settings or {})
+
     @contextlib.contextmanager
     def start(self, folder: Path, text_bytes: int) -> Iterator[Target]:
         """Start a broker on free ports."""
-        process, port = launch(folder / "data")
+        flags = [word for flag in self._settings.items() for word in flag]
+        process, port = launch(folder / "data", 0, *flags)
         try:
-            yield target("127.0.0.1", port, [process.pid], text_bytes)
+            yield target("127.0.0.1", port, [process.pid], text_bytes, self._settings)
         finally:
             end(process)
 
@@ -289,7 +294,9 @@ class Hubbub:
         return HubbubDialect(target.text_bytes)
 
 
-def target(host: str, port: int, pids: list[int], text_bytes: int) -> Target:
+def target(
+    host: str, port: int, pids: list[int], text_bytes: int, settings: Mapping[str, str] = FLAGS
+) -> Target:
     """Return a broker that runs."""
     return Target(
         name="hubbub",
@@ -298,7 +305,7 @@ def target(host: str, port: int, pids: list[int], text_bytes: int) -> Target:
         host=host,
         ports=[port, port + 1],
         pids=pids,
-        settings=[f"{flag} {value}" for flag, value in FLAGS.items()],
+        settings=[f"{flag} {value}" for flag, value in settings.items()],
         text_bytes=text_bytes,
     )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import operator
 import typing
+from collections.abc import Collection
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol
 
@@ -113,6 +114,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     repeat: Annotated[
         int, Meta(ge=1, le=1_000, description="runs, each on a fresh server unless --broker")
     ] = 1
+
+    @property
+    def broker_settings(self) -> dict[str, str]:
+        """What a Hubbub that is started for this work is told beside what all of them are."""
+        return {}
+
+    def is_of(self, settings: Collection[str]) -> bool:
+        """Tell whether a server with these settings was started for this work, and is not yours."""
+        return all(f"{flag} {value}" in settings for flag, value in self.broker_settings.items())
 
 
 class Connect(Options, frozen=True, kw_only=True):
@@ -246,10 +256,39 @@ class Rejoin(Options, frozen=True, kw_only=True):
     ] = 100_000
 
 
+class Frozen(Options, frozen=True, kw_only=True):
+    """One room with some of its subscribers frozen (SIGSTOP), in turn with quiet: who feels it."""
+
+    headlines: ClassVar[tuple[str, ...]] = ("frozen_p99_ratio", "memory_growth_bytes", "whole_s")
+    duration_s: Annotated[
+        float, Meta(ge=0.1, le=3_600, description="length of each part: quiet, frozen")
+    ] = 20.0
+    # With so many bytes the kernel's buffers and the broker's queue are full long before the end.
+    size: Annotated[int, Meta(ge=32, le=4_000, description="bytes of one text")] = 4_000
+    subscribers: Annotated[
+        int, Meta(ge=2, le=8_000, description="clients that listen, the frozen ones among them")
+    ] = 500
+    frozen: Annotated[int, Meta(ge=1, le=4_000, description="so many of them are frozen")] = 100
+    senders: Annotated[int, Meta(ge=1, le=1_024, description="clients that send")] = 4
+    rate: Annotated[
+        float, Meta(ge=0.1, le=10_000, description="messages per second of all senders together")
+    ] = 100.0
+    rounds: Annotated[int, Meta(ge=1, le=1_000, description="times quiet and then frozen")] = 3
+    queue: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="batches that the broker lets wait for a slow reader"),
+    ] = 512
+
+    @property
+    def broker_settings(self) -> dict[str, str]:
+        """The queue whose bound is looked at."""
+        return {"--publish-queue": str(self.queue)}
+
+
 class Soak(Options, frozen=True, kw_only=True):
     """Minutes of mixed traffic with clients that come, go and freeze: what grows meanwhile."""
 
-    headlines: ClassVar[tuple[str, ...]] = ("memory_slope_bytes_per_s", "delivery.p99")
+    headlines: ClassVar[tuple[str, ...]] = ("live_memory_slope_bytes_per_h", "delivery.p99")
     minutes: Annotated[
         float,
         Meta(ge=0.01, le=RUN_S_MAX / 60, description="length", extra={GROUP: "length"}),
@@ -265,7 +304,17 @@ class Soak(Options, frozen=True, kw_only=True):
     ] = 0.0
     clients: Annotated[int, Meta(ge=2, le=CLIENTS_MAX, description="clients")] = 200
     rooms: Annotated[int, Meta(ge=1, le=10_000, description="rooms that they are spread over")] = 10
-    rate: Annotated[float, Meta(ge=0.1, le=RATE_MAX, description="messages per second")] = 1_000.0
+    rate: Annotated[float, Meta(ge=0.1, le=RATE_MAX, description="messages per second")] = 500.0
+    # The log takes turns of one segment (64 MiB): a short text would take hours for a few.
+    size: Annotated[int, Meta(ge=32, le=4_000, description="bytes of one text")] = 1_000
+    warmup_s: Annotated[
+        float,
+        Meta(ge=0, le=3_600, description="what grows before is not judged; at most half of it all"),
+    ] = 300.0
+    retain: Annotated[
+        int,
+        Meta(ge=1_000, le=10**9, description="messages that the log keeps of each room"),
+    ] = 5_000
     churn: Annotated[
         float, Meta(ge=0, le=1_000, description="clients per second that leave and come anew")
     ] = 2.0
@@ -277,6 +326,11 @@ class Soak(Options, frozen=True, kw_only=True):
     def length_s(self) -> float:
         """How long to soak, from whichever of the two flags was given."""
         return self.duration_s or self.minutes * 60
+
+    @property
+    def broker_settings(self) -> dict[str, str]:
+        """Retention whose plateau a warm-up reaches; and who freezes for 12 s is taken for gone."""
+        return {"--retain-messages": str(self.retain), "--heartbeat": "2"}
 
 
 class Startup(Options, frozen=True, kw_only=True):
@@ -294,7 +348,7 @@ class Startup(Options, frozen=True, kw_only=True):
 # Each sub-command and what it takes; its docstring is its help.
 WORKS: Final[dict[str, type[Options]]] = {
     kind.__name__.lower(): kind
-    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Soak, Startup)
+    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Frozen, Soak, Startup)
 }
 
 
@@ -352,7 +406,12 @@ def check(options: Options) -> None:
         if parameter.kind is not bool and not parameter.low <= value <= parameter.high:
             raise OptionsError(f"{parameter.flag} {value} is not from {parameter.bounds}")
     names = set(options.__struct_fields__)
-    for low, high in (("sample", "subscribers"), ("freeze", "clients"), ("senders", "clients")):
+    for low, high in (
+        ("sample", "subscribers"),
+        ("frozen", "subscribers"),
+        ("freeze", "clients"),
+        ("senders", "clients"),
+    ):
         if {low, high} <= names:
             _check_order(options, low, high)
     if isinstance(options, Rooms) and options.rooms * options.members > CLIENTS_MAX:

@@ -83,7 +83,7 @@ class Broker:
 class Gathered:
     """The generator with the members, as this process holds it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], watch: Watch) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], watch: Watch | None = None) -> None:
         self._process = process
         self._watch = watch
         self._decode = msgspec.json.Decoder(Word).decode
@@ -103,7 +103,8 @@ class Gathered:
                 raise Unexpected(word.words)
             if not isinstance(word, Course):
                 return word
-            self._watch.moment(word.moment.at_s, word.moment.values)
+            if self._watch is not None:
+                self._watch.moment(word.moment.at_s, word.moment.values)
         raise Unexpected("the generator ended without a result")
 
     def over(self, part: Part) -> Over:

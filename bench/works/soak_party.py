@@ -25,7 +25,9 @@ from client.api import connect
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 STEADY_MAX: Final = 64  # Clients of one process: more would wait for its interpreter.
 KILL_EVERY_S: Final = 10.0
-FREEZE_S: Final = 12.0  # Above the broker's heartbeat and grace together: they are taken for gone.
+# Above the broker's heartbeat (2 s, and 4 s for the answer) and grace together: the frozen ones
+# lose a connection, are taken for gone, and connect again when they wake. `Soak.broker_settings`.
+FREEZE_S: Final = 12.0
 ANSWER_S_MAX: Final = 120.0  # For a crowd's first and last word.
 END_S_MAX: Final = 15.0
 

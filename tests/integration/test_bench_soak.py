@@ -1,4 +1,4 @@
-"""The work `soak`, for seconds: everybody hears everything, and slopes are those of the course."""
+"""The work `soak`, for seconds: everybody hears everything, and a leak fails the run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 
 from bench.dialect import Unexpected
 from bench.meter import listeners
-from bench.results import Moment
+from bench.plan import Run
+from bench.running import measure
 from bench.target import Target
-from bench.works import soak
+from bench.verdicts import judge
+from bench.works import soak, soak_vitals
 from bench.works.base import Soak
 from tests.broker_process import BrokerProcess
 
@@ -52,30 +54,37 @@ def test_everybody_hears_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert result.figures["freezes"] > 0
     assert result.figures["clients_came"] > OPTIONS.clients
     assert result.figures["broker_restarts"] == 0
-    assert {
-        "memory_bytes",
-        "live_memory_bytes",
-        "history_memory_bytes",
-        "supervisor_memory_bytes",
-        "descriptors",
-        "threads",
-        "log_bytes",
-        "wal_bytes",
-    } <= set(result.course[-1].values)
+    assert set(soak_vitals.expected()) <= set(result.course[-1].values)
+    assert all(result.course[-1].values[name] > 0 for name in soak_vitals.expected())
+    assert not [each for each in result.failures if "descriptors" in each or "threads" in each]
     assert result.histograms["delivery"]
 
 
-def test_slopes_are_of_the_part_after_the_warm_up() -> None:
-    """Least squares: exact on a line, blind to what came before, and named with their unit."""
-    course = [Moment(0, {"memory_bytes": 1e9, "cpu_s": 1})]
-    course += [
-        Moment(at, {"memory_bytes": 5.0 * at + 3, "threads": 7, "cpu_s": at}) for at in (1, 2, 4)
-    ]
-    course += [Moment(5, {"memory_bytes": 28.0, "late": 1})]
-    found = soak.slopes(course, 1)
-    assert {"memory_slope_bytes_per_s", "threads_slope_per_s"} == set(found)
-    assert pytest.approx(5) == found["memory_slope_bytes_per_s"]
-    assert pytest.approx(0, abs=1e-9) == found["threads_slope_per_s"]
+# Runs in every Python that the broker starts; what leaks is the live process.
+LEAK = """
+import sys, threading, time
+
+def leak(kept=[]):
+    while True:
+        kept.append((bytearray(b"x" * 100_000), open("/dev/null")))
+        time.sleep(0.01)
+
+if "broker.live" in sys.orig_argv:
+    threading.Thread(target=leak, daemon=True).start()
+"""
+
+
+def test_a_leak_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker whose live process loses memory and descriptors is found out, and nothing else."""
+    (tmp_path / "sitecustomize.py").write_text(LEAK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = measure(Run("soak", "hubbub", OPTIONS), Silence(), root=tmp_path)
+    assert result.counts.is_clean, result.notes
+    lines = judge([], [result])
+    for name in ("live_memory_bytes", "live_descriptors"):
+        assert [line for line in lines if f"it grows: {name}" in line], lines
+    assert not [line for line in lines if "history_descriptors" in line], lines
+    assert result.figures["live_memory_slope_bytes_per_h"] > 1e9
 
 
 def test_only_hubbub_is_soaked() -> None:
