@@ -27,7 +27,8 @@ from broker.child import Report, await_stop, begin, raise_descriptor_limit, repo
 from broker.log import LogFailed, Reader
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME
-from broker.sockets import bound_socket
+from broker.memory import CALM_S, Keeper
+from broker.sockets import bound_socket, receive_message
 from common import wire
 from common.endpoints import Address
 from common.errors import Code, Refused
@@ -149,7 +150,8 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
                 is_storm = is_storm and requests_count > 0
                 poller.register(clients, zmq.POLLIN)
             elif clients in ready:
-                message = clients.recv_multipart()
+                route, frames = receive_message(clients)
+                message = [route, *frames]
                 if b"" not in message[:-1]:
                     continue  # Not from a REQ.
                 desk.requests.put(message)
@@ -195,7 +197,9 @@ def main() -> int:
     for thread in threads:
         thread.start()
     report(Report())
-    await_stop()
+    keeper = Keeper()
+    while not await_stop(CALM_S):
+        keeper.look()
     for _ in range(workers_count):
         desk.requests.put(None)
     context.term()  # Wakes every thread, and returns when each has closed its sockets.
