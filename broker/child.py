@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import resource
+import select
 import signal
 import sys
 
@@ -58,10 +59,12 @@ def report(report: Report) -> None:
     sys.stdout.buffer.flush()
 
 
-def await_stop() -> None:
-    """Wait until the supervisor has closed the orders, or is gone."""
-    while _ORDERS.read(READ_BYTES):
-        pass
+def await_stop(timeout_s: float) -> bool:
+    """Wait until the supervisor has closed the orders, or is gone; tell whether it is so."""
+    while select.select([_ORDERS], [], [], timeout_s)[0]:
+        if not _ORDERS.read(READ_BYTES):
+            return True
+    return False
 
 
 def raise_descriptor_limit() -> int:
