@@ -10,7 +10,7 @@ MINUTES ?= 30
 PROJECT = pyproject.toml common/version.py scripts/setup.sh $(PY)
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat broker setup bench soak peers test torture check fmt lock clean
+.PHONY: help run chat broker setup bench soak peers test torture check fuzz fmt lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,12 @@ check: .venv/.ready-dev ## Format, lint, types, layers and the fast tests, in un
 	@$(PY) -m mypy --no-error-summary
 	@.venv/bin/lint-imports --no-logo
 	@$(PY) -m pytest -q -n $(JOBS) tests/unit tests/sim
+
+# So many generated frames for each endpoint; the same SEED sends the same.
+FRAMES ?= 1000000
+SEED ?= 1
+fuzz: .venv/.ready-dev ## Attack a broker with generated frames and worse: FRAMES=1000000 SEED=1
+	@$(PY) -m tests.hostile --frames $(FRAMES) --seed $(SEED) $(ARGS)
 
 fmt: .venv/.ready-dev ## Format the code and fix what can be fixed
 	@.venv/bin/ruff format

@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import resource
+import select
 import signal
 
 import msgspec
@@ -84,10 +85,12 @@ class Teller:
             return  # Full, or the supervisor is gone: then the orders have ended, too.
 
 
-def await_stop() -> None:
-    """Wait until the supervisor has closed the orders, or is gone."""
-    while _ORDERS.read(READ_BYTES):
-        pass
+def await_stop(timeout_s: float) -> bool:
+    """Wait until the supervisor has closed the orders, or is gone; tell whether it is so."""
+    while select.select([_ORDERS], [], [], timeout_s)[0]:
+        if not _ORDERS.read(READ_BYTES):
+            return True
+    return False
 
 
 def raise_descriptor_limit() -> int:

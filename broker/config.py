@@ -16,8 +16,9 @@ import msgspec
 from platformdirs import user_data_path
 
 from broker.logs import JSON, TEXT
-from common.errors import HubbubError
+from common.errors import HubbubError, Refused
 from common.limits import BASE_PORT, SEND_TEXTS_MAX
+from common.names import check_nick, fold
 from common.version import VERSION
 
 
@@ -47,8 +48,9 @@ OPTIONS = (
     Option("retain_days", 0, "days that messages are kept; 0 keeps them for ever", 0, 36_500),
     Option("grace", 5.0, "seconds before a vanished client has left", 0.1, 3_600),
     Option("heartbeat", 30.0, "seconds between signs of life asked from clients", 0.1, 3_600),
-    Option("rate", 5_000, "texts a second that one client may send", 1, 10_000_000),
+    Option("rate", 1_000, "texts a second that one client may send", 1, 10_000_000),
     Option("burst", 10_000, "texts that one client may send at once", SEND_TEXTS_MAX, 100_000_000),
+    Option("unlimited", "", "nicks that may send without such a bound", metavar="NICK,NICK"),
     Option("publish_queue", 512, "batches that wait for one slow reader at most", 1, 100_000),
     Option("history_workers", 4, "threads that answer history", 1, 64),
     Option("memory_mib", 2_048, "memory of one process before it is restarted", 64, 10**6),
@@ -83,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True):
     heartbeat: float
     rate: int
     burst: int
+    unlimited: str
     publish_queue: int
     history_workers: int
     memory_mib: int
@@ -162,6 +165,8 @@ def _checked(option: Option, value: object, source: str) -> Any:  # noqa: ANN401
     try:
         if isinstance(value, bool) or (kind is int and isinstance(value, float)):
             raise TypeError
+        if option.name == "unlimited" and isinstance(value, list):
+            value = ",".join(value)  # In a file it may be a list. Raises TypeError, too.
         if kind is str and not isinstance(value, str):
             raise TypeError
         typed = kind(value)
@@ -174,13 +179,30 @@ def _checked(option: Option, value: object, source: str) -> Any:  # noqa: ANN401
     if option.choices and typed not in option.choices:
         message = f"{source}: {value!r} is not one of {', '.join(option.choices)}"
         raise ConfigInvalid(message)
-    if kind is str and "\0" in typed:
-        message = f"{source}: no NUL can be in it"
-        raise ConfigInvalid(message)
-    if option.name == "motd" and len(typed) > MOTD_CHARS_MAX:
-        message = f"{source}: a greeting has at most {MOTD_CHARS_MAX} characters"
-        raise ConfigInvalid(message)
-    if option.name == "host" and not typed.strip():
-        message = f"{source}: the host is empty"
+    trouble = _trouble(option.name, typed) if kind is str else ""
+    if trouble:
+        message = f"{source}: {trouble}"
         raise ConfigInvalid(message)
     return typed
+
+
+def _trouble(name: str, text: str) -> str:
+    """Return what is wrong with the text of a setting; nothing if nothing is."""
+    if "\0" in text:
+        return "no NUL can be in it"
+    if name == "motd" and len(text) > MOTD_CHARS_MAX:
+        return f"a greeting has at most {MOTD_CHARS_MAX} characters"
+    if name == "host" and not text.strip():
+        return "the host is empty"
+    if name == "unlimited":
+        try:
+            nicks_of(text)
+        except Refused as refusal:
+            return refusal.detail
+    return ""
+
+
+def nicks_of(unlimited: str) -> frozenset[str]:
+    """Return the folded nicks of a setting such as `importer,ci-bot`; raise `Refused`."""
+    words = (word.strip() for word in unlimited.split(","))
+    return frozenset(fold(check_nick(word)) for word in words if word)

@@ -33,6 +33,7 @@ from common.limits import (
 from common.wire import Command, Kind
 
 NAMES_PER_COST = 64  # So many nicks or rooms in an answer cost as much as a text.
+REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
 PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
 RETURN_S = 60.0  # So long after its start the broker takes resumed members for old ones.
 # Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
@@ -180,6 +181,7 @@ class Core:
 
     def _refuse(self, route: bytes, request_id: int, refusal: Refused) -> None:
         self.refusals[refusal.code] += 1
+        self.answered_bytes += REFUSAL_BYTES
         self._effects.replies.append((route, wire.refusal_frames(request_id, refusal)))
 
     def _charge(self, session: Session, cost: int) -> None:
@@ -247,6 +249,8 @@ class Core:
     def _hello(self, route: bytes, token: bytes, command: wire.Hello) -> None:
         if token == wire.NO_TOKEN:
             raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
+        for idler in self.sessions.giving_way(token):
+            self._end(idler)
         session, is_resumed = self.sessions.hello(route, token, command, self._now_s)
         if not is_resumed:
             try:

@@ -39,7 +39,8 @@ from broker.figures import Figures, added
 from broker.log import LogFailed, Reader
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME
-from broker.sockets import bound_socket
+from broker.memory import CALM_S, Keeper
+from broker.sockets import bound_socket, receive_message
 from common import wire
 from common.endpoints import Address
 from common.errors import Code, Refused
@@ -206,7 +207,8 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int, teller: 
                 is_storm = is_storm and requests_count > 0
                 poller.register(clients, zmq.POLLIN)
             elif clients in ready:
-                message = clients.recv_multipart()
+                route, frames = receive_message(clients)
+                message = [route, *frames]
                 if b"" not in message[:-1]:
                     continue  # Not from a REQ.
                 desk.requests.put(message)
@@ -267,7 +269,9 @@ def main() -> int:
     threads.append(threading.Thread(target=guarded, args=proxy_args, name="proxy"))
     for thread in threads:
         thread.start()
-    await_stop()
+    keeper = Keeper()
+    while not await_stop(CALM_S):
+        keeper.look()
     for _ in range(workers_count):
         desk.requests.put(None)
     context.term()  # Wakes every thread, and returns when each has closed its sockets.

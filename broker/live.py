@@ -28,12 +28,14 @@ from broker.child import (
     raise_descriptor_limit,
     report,
 )
+from broker.config import nicks_of
 from broker.core import Core, Facts, Rules
 from broker.log import LogFailed, LogUnusable, Proposal
 from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.logs import fields
+from broker.memory import CALM_S, Keeper
 from broker.sessions import Rate
-from broker.sockets import bound_socket, receive_message, send_message
+from broker.sockets import bound_socket, discard_rest, receive_message, send_message
 from broker.tally import Tally
 from broker.trouble import Trouble
 from common.endpoints import Address
@@ -90,9 +92,10 @@ class Subscriptions:
         xpub, core = self._xpub, self._core
         try:
             for _ in range(SUBSCRIPTIONS_MAX):
-                frames = xpub.recv_multipart(zmq.NOBLOCK)
-                frame = frames[0]
-                if len(frames) > 1 or frame[:1] not in (b"\0", b"\1"):
+                heard = xpub.recv(zmq.NOBLOCK, copy=False)
+                frame = heard.bytes
+                if heard.more or frame[:1] not in (b"\0", b"\1"):
+                    discard_rest(xpub, heard)
                     core.refusals["bad_subscription"] += 1
                     self._is_paired = False
                 elif frame[0]:
@@ -157,7 +160,7 @@ class Worker:
                     clients_max=clients_max,
                     rooms_max=settings.max_rooms,
                     grace_s=settings.grace,
-                    rate=Rate(settings.rate, settings.burst),
+                    rate=Rate(settings.rate, settings.burst, nicks_of(settings.unlimited)),
                     motd=settings.motd,
                 ),
                 Facts(
@@ -365,7 +368,10 @@ def main() -> int:
 
     worker = threading.Thread(target=work, name="worker")
     worker.start()
-    worker.join()
+    keeper = Keeper()
+    while worker.is_alive():
+        worker.join(CALM_S)
+        keeper.look()
     if failures:
         return 1
     # The log is closed. With megabytes on their way to a thousand slow readers libzmq takes

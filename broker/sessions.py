@@ -8,7 +8,9 @@ PROTOCOL.md, "Sessions".
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from broker import keys
@@ -21,6 +23,9 @@ from common.wire import Hello
 # Subscriptions whose HELLO has not come, beside one for each client: after a restart all of
 # them subscribe at once. The oldest give way.
 INBOXES_SPARE = 4_096
+# A client has one session on its connection, and another for a moment when it begins anew. More
+# would let one connection take every place.
+SESSIONS_PER_ROUTE_MAX = 4
 POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
 
 
@@ -46,6 +51,7 @@ class Session:
         "inbox_count",
         "instance",
         "kept",
+        "origin",
         "rated_at",
         "rooms",
         "route",
@@ -57,6 +63,7 @@ class Session:
     def __init__(self, token: bytes, route: bytes, instance: int, sender: bytes) -> None:
         self.token = token
         self.inbox = topics.inbox(token)
+        self.origin = route  # Where it began.
         self.route = route  # Of its newest command: ROUTER draws another at each reconnect.
         self.instance = instance
         self.sender = sender
@@ -74,6 +81,7 @@ class Rate(NamedTuple):
 
     per_s: float
     burst: float
+    unlimited: frozenset[str] = frozenset()  # Folded nicks of those that it does not hold for.
 
 
 class Sessions:
@@ -87,6 +95,9 @@ class Sessions:
         self._by_inbox: dict[bytes, Session] = {}
         self._users: dict[str, User] = {}
         self._unclaimed: dict[bytes, int] = {}  # Inboxes that no session has, and how often.
+        # Sessions whose inbox was never open, oldest first: perhaps there is no client behind.
+        self._unproven: dict[bytes, Session] = {}
+        self._origins: Counter[bytes] = Counter()  # How many sessions began at each route.
         self._graces: Timers[bytes] = Timers()  # By inbox, as the pokes.
         self._pokes: Timers[bytes] = Timers()
 
@@ -105,6 +116,17 @@ class Sessions:
         """Return the session with this token."""
         return self._by_token.get(token)
 
+    def giving_way(self, token: bytes) -> list[Session]:
+        """Return the session to end, if any, so that this newcomer has a place.
+
+        When all places are taken, those who only said HELLO give way to who has an inbox, so
+        that a flood of HELLOs keeps nobody out.
+        """
+        is_newcomer = token not in self._by_token and topics.inbox(token) in self._unclaimed
+        if len(self._by_token) < self.clients_max or not is_newcomer:
+            return []
+        return list(islice(self._unproven.values(), 1))
+
     def hello(self, route: bytes, token: bytes, hello: Hello, now_s: float) -> tuple[Session, bool]:
         """Begin or resume a session; return it, and whether it was there. Raises `Refused`."""
         session = self._by_token.get(token)
@@ -119,10 +141,13 @@ class Sessions:
             raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
         if len(self._by_token) >= self.clients_max:
             raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
+        if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
+            raise Refused(Code.FULL, f"a connection has {SESSIONS_PER_ROUTE_MAX} sessions at most")
         user = self._user(hello.nick, keys.owner(hello.owner))
         sender = keys.sender(token, hello.instance)
         session = Session(token, route, hello.instance, sender)
         self._by_token[token] = self._by_inbox[inbox] = session
+        self._origins[route] += 1
         session.user = user
         session.expected = hello.number
         session.allowance, session.rated_at = self._rate.burst, now_s
@@ -131,6 +156,7 @@ class Sessions:
         user.sessions.add(session)
         self._users[user.key] = user
         if not session.inbox_count:
+            self._unproven[inbox] = session
             self._graces.set(inbox, now_s + self._grace_s)
         return session, False
 
@@ -148,6 +174,10 @@ class Sessions:
         """Forget the session; its rooms are the caller's business."""
         del self._by_token[session.token]
         del self._by_inbox[session.inbox]
+        self._unproven.pop(session.inbox, None)
+        self._origins[session.origin] -= 1
+        if not self._origins[session.origin]:
+            del self._origins[session.origin]
         self._graces.cancel(session.inbox)
         self._leave_user(session)
         if session.inbox_count:
@@ -184,6 +214,8 @@ class Sessions:
     def wait_ms(self, session: Session, count: int, now_s: float) -> int:
         """Take `count` texts from the session's allowance; else return how long to wait."""
         rate = self._rate
+        if session.user.key in rate.unlimited:
+            return 0
         allowance = min(rate.burst, session.allowance + (now_s - session.rated_at) * rate.per_s)
         session.rated_at = now_s
         if allowance >= count:
@@ -197,6 +229,7 @@ class Sessions:
         session = self._by_inbox.get(inbox)
         if session is not None:
             session.inbox_count += 1
+            self._unproven.pop(inbox, None)
             self._graces.cancel(inbox)
             return
         self._unclaimed[inbox] = self._unclaimed.get(inbox, 0) + 1

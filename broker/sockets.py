@@ -7,7 +7,11 @@ import zmq
 BACKLOG = 4_096  # Connections waiting to be accepted; a restart brings everybody at once.
 LINGER_MS = 1_500  # For the last words to reach the clients.
 # A peer whose host vanished is noticed by the kernel; nobody sends anything for it.
+# A connection that has not shaken hands by then is closed: libzmq waits 30 s for it, and whoever
+# opens connections and says nothing would hold six times as many descriptors.
+HANDSHAKE_S = 5
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 60, 10, 3
+FRAMES_KEPT_MAX = 8  # A request to history has four with its envelope; further ones say nothing.
 NOBLOCK_MORE = zmq.NOBLOCK | zmq.SNDMORE
 
 
@@ -20,6 +24,7 @@ def bound_socket(
     socket.setsockopt(zmq.IPV6, int(":" in address))
     socket.setsockopt(zmq.MAXMSGSIZE, frame_bytes_max)
     socket.setsockopt(zmq.BACKLOG, BACKLOG)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_S * 1_000)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
@@ -32,7 +37,7 @@ def receive_message(router: zmq.Socket[bytes]) -> tuple[bytes, list[bytes]]:
 
     Raises `zmq.Again` when there is none. pyzmq asks the socket after each frame whether there
     are more, which costs more than the frame; a `zmq.Frame` knows it. Behind a route there is
-    always a frame.
+    always a frame. Of more than FRAMES_KEPT_MAX frames only the first are returned.
     """
     route = router.recv(zmq.NOBLOCK)
     frame = router.recv(zmq.NOBLOCK, copy=False)
@@ -40,7 +45,20 @@ def receive_message(router: zmq.Socket[bytes]) -> tuple[bytes, list[bytes]]:
     while frame.more:
         frame = router.recv(zmq.NOBLOCK, copy=False)
         frames.append(frame.bytes)
+        if len(frames) == FRAMES_KEPT_MAX:
+            discard_rest(router, frame)
+            break
     return route, frames
+
+
+def discard_rest(socket: zmq.Socket[bytes], frame: zmq.Frame) -> None:
+    """Take what follows a frame in its message, as fast as can be, and keep nothing of it.
+
+    Nobody else's message comes before its end, and a peer may send thousands in one packet.
+    """
+    receive = socket.recv
+    while frame.more:
+        frame = receive(zmq.NOBLOCK, copy=False)
 
 
 def send_message(router: zmq.Socket[bytes], route: bytes, frames: list[bytes]) -> None:

@@ -29,7 +29,7 @@ def samples(option: Option) -> list[Any]:
         others = [choice for choice in option.choices if choice != option.default]
         return others if len(others) > 1 else [*others, option.default, *others]
     if isinstance(option.default, str):
-        return ["/one", "/two", "/three"]
+        return ["one", "two", "three"] if option.name == "unlimited" else ["/one", "/two", "/three"]
     assert option.low is not None
     kind = type(option.default)
     return [kind(option.default + 1), kind(option.default + 2), kind(option.default + 3)]
