@@ -53,6 +53,21 @@ def _newest_ms(marks: Marks) -> int:
     return max(place.ts for place in _decode_ack(marks[max(marks)]).kept)
 
 
+def unreadable_count(db: sqlite3.Connection) -> int:
+    """Return how many rows of what is remembered of senders cannot be read."""
+    count = 0
+    for decode, query in (
+        (_decode_marks, "SELECT marks FROM senders"),
+        (_decode_sends, "SELECT marks FROM sends"),
+    ):
+        for (marks,) in db.execute(query):
+            try:
+                decode(marks)
+            except (msgspec.DecodeError, ValueError):
+                count += 1
+    return count
+
+
 class _Unfolded(NamedTuple):
     """A sender whose newest marks are not in `senders` yet."""
 
