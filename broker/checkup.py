@@ -34,6 +34,7 @@ from broker.segments import (
 from common.wire import DECODE_ERRORS, decode_batch, last_seq, lost_count, texts_count
 
 PROBLEMS_MAX = 1_000  # Told one by one; the others are counted.
+ANY_SEGMENT = 0  # The numbers of real ones begin at 1.
 TRIES_MAX = 3  # Retention may drop a segment between the look into the index and the read.
 INTEGRITY_MAX = 10  # So much of what SQLite has to say about its file.
 
@@ -129,6 +130,8 @@ class _Checkup:
             except (sqlite3.Error, LogUnusable) as error:
                 self._problem(FILE_NAME, -1, str(error))
             except OSError as error:
+                if isinstance(error, FileNotFoundError):
+                    self._missing.add(ANY_SEGMENT)
                 self._problem(Path(error.filename or self._folder).name, -1, str(error.strerror))
 
     def is_outrun(self) -> bool:

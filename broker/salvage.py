@@ -23,7 +23,7 @@ from broker.log_index import (
     meta,
     set_meta,
 )
-from broker.log_senders import add_marks
+from broker.log_senders import add_marks, is_readable
 from broker.log_sqlite import FILE_NAME, SCHEMA_VERSION, prepare, schema_of
 from broker.records import BatchPlace, Contents
 from broker.segments import (
@@ -142,9 +142,14 @@ class _Search:
                 row = (name, generation, trimmed, trimmed, topic)
                 self._scratch.execute("INSERT INTO rooms VALUES (?, ?, ?, ?, ?)", row)
                 self._rows(db, room_id, name)
-            self.senders = db.execute("SELECT sender, ts, marks FROM senders").fetchall()
+            self.senders = [
+                row
+                for row in db.execute("SELECT sender, ts, marks FROM senders")
+                if is_readable(row[2], is_sends=False)
+            ]
             if version > 1:
-                self.sends = [row[0] for row in db.execute("SELECT marks FROM sends ORDER BY id")]
+                rows = db.execute("SELECT marks FROM sends ORDER BY id")
+                self.sends = [marks for (marks,) in rows if is_readable(marks, is_sends=True)]
 
     def _rows(self, db: sqlite3.Connection, room_id: int, name: str) -> None:
         base = room_id << SEQ_BITS
