@@ -116,6 +116,7 @@ class Worker:
         self._context = context
         self._logger = logging.getLogger("live")
         self._trim_at_s = 0.0
+        self._trim_failure = ""
         self._refusals_at_s = 0.0
         self._refusals_told = 0
         self._replies_lost = 0
@@ -264,8 +265,11 @@ class Worker:
                 self._core.trimmed(firsts)
                 if firsts:
                     self._trim_at_s = now_s + TRIM_ON_S
+                self._trim_failure = ""
             except LogFailed as error:
-                self._logger.error("%s", error)  # noqa: TRY400 - the cause is the message
+                if self._trim_failure != str(error):  # Once: it is tried every second.
+                    self._logger.error("%s", error)  # noqa: TRY400 - the cause is the message
+                self._trim_failure = str(error)
         refusals = self._core.refusals
         if now_s >= self._refusals_at_s and refusals.total() != self._refusals_told:
             self._refusals_at_s = now_s + REFUSALS_EVERY_S
