@@ -1,18 +1,24 @@
-"""`hubbub-broker`, also `python -m broker`: serve until q, Ctrl+C or SIGTERM."""
+"""`hubbub-broker`, also `python -m broker`: serve until q, Ctrl+C or SIGTERM.
+
+With a sub-command (`broker.maintenance`) it looks after a log instead.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from broker import config, supervisor
+from broker import config, maintenance, supervisor
 from common.errors import HubbubError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a broker; return 0 when it was told to stop, 1 when it could not serve."""
+    words = sys.argv[1:] if argv is None else argv
     try:
-        settings = config.load(sys.argv[1:] if argv is None else argv)
+        if words and words[0] in maintenance.SUBCOMMANDS:
+            return maintenance.main(words)
+        settings = config.load(words)
         return supervisor.run(settings, lambda line: print(line, flush=True))
     except HubbubError as error:
         print(f"hubbub-broker: {error}", file=sys.stderr)

@@ -107,7 +107,9 @@ def parser() -> argparse.ArgumentParser:
         prog="hubbub-broker",
         description="Serve Hubbub chat. Stop with q and Enter, Ctrl+C or SIGTERM.",
         epilog="Each setting can also be given as HUBBUB_NAME in the environment or as "
-        "name = value in the TOML file. Flags win, then the environment, then the file.",
+        "name = value in the TOML file. Flags win, then the environment, then the file. "
+        "hubbub-broker check, backup, restore, export and salvage look after a log: "
+        "each has a --help of its own.",
     )
     made.add_argument("--version", action="version", version=f"hubbub-broker {VERSION}")
     made.add_argument("--config", metavar="FILE.toml", help="file with settings")

@@ -65,6 +65,21 @@ def _note_holder(descriptor: int) -> None:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
+def is_held(folder: Path) -> bool:
+    """Tell whether a broker uses the folder now."""
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _is_alive(process: str) -> bool:
     """Tell whether a supervisor still runs; when only its children do, waiting helps."""
     return process.isdigit() and Path(f"/proc/{process}").exists()

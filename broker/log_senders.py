@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from broker.log import Marks
+from broker.log import LogUnusable, Marks
 from common.limits import SENDS_IN_FLIGHT_MAX
 from common.wire import Ack, Place, encode
 
@@ -35,6 +35,7 @@ class _OldMark(msgspec.Struct, array_like=True):
 
 _decode_marks = msgspec.msgpack.Decoder(dict[int, bytes | _OldMark]).decode
 _decode_sends = msgspec.msgpack.Decoder(dict[bytes, dict[int, bytes | _OldMark]]).decode
+UNREADABLE = (msgspec.DecodeError, ValueError)  # ValueError: a text that is not UTF-8.
 _decode_ack = msgspec.msgpack.Decoder(Ack).decode
 
 
@@ -51,6 +52,24 @@ def _today(marks: Mapping[int, bytes | _OldMark]) -> Marks:
 def _newest_ms(marks: Marks) -> int:
     """Return when the SEND with the highest number was kept."""
     return max(place.ts for place in _decode_ack(marks[max(marks)]).kept)
+
+
+def is_readable(marks: bytes, *, is_sends: bool) -> bool:
+    """Tell whether marks as they lie in `sends` (else `senders`) are what was written."""
+    try:
+        (_decode_sends if is_sends else _decode_marks)(marks)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def unreadable_count(db: sqlite3.Connection) -> int:
+    """Return how many rows of what is remembered of senders cannot be read."""
+    return sum(
+        not is_readable(marks, is_sends=is_sends)
+        for table, is_sends in (("senders", False), ("sends", True))
+        for (marks,) in db.execute(f"SELECT marks FROM {table}")  # noqa: S608 - one of these two
+    )
 
 
 class _Unfolded(NamedTuple):
@@ -81,15 +100,22 @@ class Senders:
     """The memory of senders. Belongs to the log."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        """Take up what the last run had not folded."""
+        """Take up what the last run had not folded; raise `LogUnusable` where it is damaged."""
         self._db = db
         self._living: dict[bytes, Marks] = {}  # One per session: the core forgets them.
         self._unfolded: dict[bytes, _Unfolded] = {}  # In the order of their rows.
         self._unwritten: dict[bytes, Marks] = {}
         self._row = 0  # The last one of `sends`.
         for self._row, sends in db.execute("SELECT id, marks FROM sends ORDER BY id"):
-            fresh = {sender: _today(marks) for sender, marks in _decode_sends(sends).items()}
-            self._keep(fresh, self._row)
+            try:
+                decoded = _decode_sends(sends)
+            except UNREADABLE as error:
+                message = (
+                    "what the log remembers of senders is damaged: restore a backup, or keep the "
+                    "messages with `hubbub-broker salvage`"
+                )
+                raise LogUnusable(message) from error
+            self._keep({sender: _today(marks) for sender, marks in decoded.items()}, self._row)
         self._living.clear()
 
     def committed(self, fresh: Mapping[bytes, Marks]) -> None:
@@ -129,7 +155,10 @@ class Senders:
 
     def _read(self, sender: bytes) -> Marks:
         row = self._db.execute("SELECT marks FROM senders WHERE sender = ?", (sender,)).fetchone()
-        return _today(_decode_marks(row[0])) if row else {}
+        try:
+            return _today(_decode_marks(row[0])) if row else {}
+        except UNREADABLE:  # As if it was long ago; `hubbub-broker check` tells.
+            return {}
 
     def forget(self, sender: bytes) -> None:
         """Drop the sender from memory, not from the log."""

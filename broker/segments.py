@@ -386,6 +386,23 @@ class SegmentReader:
         start = position + head.size_bytes + head.contents_bytes
         return Record(contents, start, position + head.record_bytes, head.before)
 
+    def record(self, position: int) -> Record | None:
+        """Return the record that begins there, if its contents are as they were written.
+
+        Its bodies are not looked at, but those of an old record, which can't be told apart.
+        """
+        head = parse_head(self.read(position, HEAD_BYTES))
+        if head is None or not self._has_space(position, head.record_bytes):
+            return None
+        if head.before is None:
+            return self.whole_record(position)
+        packed = self.read(position + head.size_bytes, head.contents_bytes)
+        contents = open_contents(head, position, packed)
+        if contents is None:
+            return None
+        start = position + head.size_bytes + head.contents_bytes
+        return Record(contents, start, position + head.record_bytes, head.before)
+
     def _has_space(self, position: int, size_bytes: int) -> bool:
         file_bytes = os.fstat(self._file(position >> OFFSET_BITS)).st_size
         return (position & OFFSET_MASK) + size_bytes <= file_bytes

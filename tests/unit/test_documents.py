@@ -10,7 +10,7 @@ import pytest
 
 from bench import arguments as load_tests
 from bench.works.base import WORKS
-from broker import config
+from broker import config, maintenance
 from client import arguments, commands
 from common import limits
 from common.errors import MEANINGS
@@ -84,6 +84,14 @@ def test_the_brokers_settings() -> None:
         f"| `{flag}` | {f'`{default}`' if default else ''} | {bounds} | {text} |"
         for flag, default, bounds, text in expected
     )
+
+
+def test_the_brokers_sub_commands() -> None:
+    rows = markdown.table(README, "`hubbub-broker`", "what it does")
+    assert rows == [[name, text] for name, text in maintenance.SUBCOMMANDS.items()]
+    for line in re.findall(r"^hubbub-broker ([a-z].*?)(?:  +#.*)?$", README, re.MULTILINE):
+        name, *words = shlex.split(line)
+        maintenance.parser(name).parse_args(words)
 
 
 def test_the_order_of_precedence(tmp_path: Path) -> None:
