@@ -12,6 +12,7 @@ A socket only rings when a page is there, since the proxy waits for sockets.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import sqlite3
 import sys
@@ -24,6 +25,7 @@ import zmq
 
 from broker import keys
 from broker.child import Report, await_stop, begin, raise_descriptor_limit, report
+from broker.door import Door
 from broker.log import LogFailed, Reader
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME
@@ -122,7 +124,7 @@ def work(context: zmq.Context[Socket], path: Path, desk: Desk, logger: logging.L
         reader.close()
 
 
-def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
+def proxy(clients: Socket, door: Door, bell: Socket, desk: Desk, requests_max: int) -> None:
     """Pass requests and answers on until the context ends.
 
     No more requests go to the workers than they take at once, or make a storm. The others wait at
@@ -133,12 +135,15 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
     poller = zmq.Poller()
     poller.register(bell, zmq.POLLIN)
     poller.register(clients, zmq.POLLIN)
+    poller.register(door.events, zmq.POLLIN)
     requests_count = 0  # With the workers.
     pace = Pace(STORM_BYTES_PER_S)
     is_storm = False  # From when no more could be taken, until all of those are answered.
     try:
         while True:
-            ready = dict(poller.poll())
+            ready = dict(poller.poll(_wait_ms(door)))
+            if door.events in ready or door.deadline_s <= time.monotonic():
+                door.look(time.monotonic())
             if bell in ready:
                 bell.recv()
                 page = desk.pages.get()
@@ -160,8 +165,15 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int) -> None:
     except zmq.ContextTerminated:
         pass
     finally:
+        door.close()
         clients.close()
         bell.close()
+
+
+def _wait_ms(door: Door) -> int | None:
+    if door.deadline_s == math.inf:
+        return None
+    return max(0, int((door.deadline_s - time.monotonic()) * 1_000) + 1)
 
 
 def main() -> int:
@@ -177,7 +189,7 @@ def main() -> int:
     bell.bind(BELL_ENDPOINT)
     desk = Desk()
     try:
-        clients.bind(endpoint)
+        door = Door(context, clients, endpoint, logger)
     except zmq.ZMQError as error:
         is_taken = error.errno == zmq.EADDRINUSE
         report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
@@ -190,7 +202,7 @@ def main() -> int:
     ]
     requests_max = max(STORM_REQUESTS, workers_count * REQUESTS_PER_WORKER)
     threads.append(
-        threading.Thread(target=proxy, args=(clients, bell, desk, requests_max), name="proxy")
+        threading.Thread(target=proxy, args=(clients, door, bell, desk, requests_max), name="proxy")
     )
     for thread in threads:
         thread.start()

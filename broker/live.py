@@ -19,6 +19,7 @@ import zmq
 
 from broker.child import ORDERS_FILE, Orders, Report, begin, raise_descriptor_limit, report
 from broker.core import Core, Facts, Rules
+from broker.door import Door
 from broker.log import LogFailed, LogUnusable, Proposal
 from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.sessions import Rate
@@ -121,6 +122,7 @@ class Worker:
         self._refusals_at_s = 0.0
         self._refusals_told = 0
         self._replies_lost = 0
+        self._doors: list[Door] = []
         self._append_trouble = Trouble()
         self._trim_trouble = Trouble()
 
@@ -163,10 +165,6 @@ class Worker:
             self._bind()
             report(Report(note=capacity))
             self._serve()
-        except zmq.ZMQError as error:
-            is_taken = error.errno == zmq.EADDRINUSE
-            report(Report(f"{self._binding}: {error.strerror}", is_port_taken=is_taken))
-            raise SystemExit(1) from error
         finally:
             self._log.close()
 
@@ -191,14 +189,20 @@ class Worker:
         self._xpub.setsockopt(zmq.HEARTBEAT_IVL, int(settings.heartbeat * 1_000))
         self._xpub.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(answer_s * 1_000))
         for socket, port in ((self._router, orders.commands_port), (self._xpub, orders.rooms_port)):
-            self._binding = Address(orders.address, port).url()
-            socket.bind(self._binding)
+            endpoint = Address(orders.address, port).url()
+            try:
+                self._doors.append(Door(self._context, socket, endpoint, self._logger))
+            except zmq.ZMQError as error:
+                is_taken = error.errno == zmq.EADDRINUSE
+                report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
+                raise SystemExit(1) from error
 
     def _serve(self) -> None:
         core, log = self._core, self._log
         subscriptions = Subscriptions(self._xpub, core)
         poller = zmq.Poller()
-        for source in (ORDERS_FILE, self._xpub, self._router):
+        doors = self._doors
+        for source in (ORDERS_FILE, self._xpub, self._router, *(door.events for door in doors)):
             poller.register(source, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
         is_stopping = False
         while not is_stopping:
@@ -219,6 +223,11 @@ class Worker:
             core.committed(log.follow())
             self._carry_out()
             self._keep_house()
+            for door in doors:
+                if door.events in ready or door.deadline_s <= time.monotonic():
+                    door.look(time.monotonic())
+        for door in doors:
+            door.close()
         self._router.close()
         self._xpub.close()
 
@@ -240,7 +249,9 @@ class Worker:
             self._logger.error("%s", told)
 
     def _wait_ms(self) -> int:
-        wait_s = min(self._core.next_deadline_s(), self._trim_at_s) - time.monotonic()
+        deadlines_s = [self._core.next_deadline_s(), self._trim_at_s]
+        deadlines_s += [door.deadline_s for door in self._doors]
+        wait_s = min(deadlines_s) - time.monotonic()
         return max(0, int(wait_s * 1_000) + 1)
 
     def _drain_commands(self) -> None:

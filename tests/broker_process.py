@@ -18,8 +18,19 @@ ROOT = Path(__file__).resolve().parent.parent
 class BrokerProcess:
     """Starts with the object, ends with the `with` block, and leaves nothing behind."""
 
-    def __init__(self, data: Path, *flags: str, port: int = 0, host: str = "127.0.0.1") -> None:
-        """Start a broker and wait until it serves; its log goes beside the data folder."""
+    def __init__(
+        self,
+        data: Path,
+        *flags: str,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        wrapper: tuple[str, ...] = (),
+    ) -> None:
+        """Start a broker and wait until it serves; its log goes beside the data folder.
+
+        wrapper: a command that becomes the broker, as prlimit(1).
+        """
+        self._wrapper = wrapper
         self.data = data
         self.host = host
         self.log_path = data.with_name(data.name + ".stderr")
@@ -28,7 +39,16 @@ class BrokerProcess:
 
     def start(self, port: int = 0) -> None:
         """Start the broker's processes and wait for the ready line."""
-        command = [sys.executable, "-m", "broker", "--host", self.host, "--port", str(port)]
+        command = [
+            *self._wrapper,
+            sys.executable,
+            "-m",
+            "broker",
+            "--host",
+            self.host,
+            "--port",
+            str(port),
+        ]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--data", str(self.data), *self._flags],
