@@ -20,6 +20,7 @@ import zmq
 from broker.child import ORDERS_FILE, Orders, Report, begin, raise_descriptor_limit, report
 from broker.core import Core, Facts, Rules
 from broker.door import Door
+from broker.headroom import LOOK_EVERY_S, Headroom
 from broker.log import LogFailed, LogUnusable, Proposal
 from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.sessions import Rate
@@ -57,6 +58,7 @@ REFUSALS_EVERY_S = 60.0
 # Python looks for cycles after so many new objects that are still alive. There are none to find;
 # with its 700 the look took a fifth of the worker's time when SENDs have many posts.
 GC_OBJECTS = 100_000
+NO_MEMORY = "no memory is left (ulimit -v): ending, to begin anew with what is in the log"
 FAREWELL_S_MAX = 2.0  # Longer than the sockets' linger, shorter than the supervisor's patience.
 
 
@@ -123,6 +125,8 @@ class Worker:
         self._refusals_told = 0
         self._replies_lost = 0
         self._doors: list[Door] = []
+        self._headroom = Headroom()
+        self._memory_trouble = Trouble()
         self._append_trouble = Trouble()
         self._trim_trouble = Trouble()
 
@@ -208,6 +212,7 @@ class Worker:
         while not is_stopping:
             ready = dict(poller.poll(self._wait_ms()))
             core.clock(time.time_ns() // 1_000_000, time.monotonic())
+            self._watch_memory()
             if self._xpub in ready:
                 subscriptions.drain()
             if self._router in ready:
@@ -231,6 +236,22 @@ class Worker:
         self._router.close()
         self._xpub.close()
 
+    def _watch_memory(self) -> None:
+        """Have everybody wait while memory is short; raise `MemoryError` when it stays so."""
+        headroom, now_s = self._headroom, time.monotonic()
+        headroom.look(now_s)
+        self._core.sessions.is_short_of_memory = headroom.is_short
+        if headroom.is_short:
+            self._tell(
+                self._memory_trouble,
+                f"short of memory ({headroom.limit_bytes / 2**20:.0f} MiB may be taken): "
+                "newcomers are refused, and all others told to wait",
+            )
+            if headroom.is_hopeless(now_s):
+                raise MemoryError
+        elif self._memory_trouble.succeeded():
+            self._logger.warning("there is enough memory again")
+
     def _append(self, proposals: list[Proposal]) -> None:
         """Commit, or tell the senders that nothing is kept."""
         try:
@@ -251,6 +272,8 @@ class Worker:
     def _wait_ms(self) -> int:
         deadlines_s = [self._core.next_deadline_s(), self._trim_at_s]
         deadlines_s += [door.deadline_s for door in self._doors]
+        if self._headroom.is_short:
+            deadlines_s.append(time.monotonic() + LOOK_EVERY_S)
         wait_s = min(deadlines_s) - time.monotonic()
         return max(0, int(wait_s * 1_000) + 1)
 
@@ -315,7 +338,9 @@ def main() -> int:
             Worker(orders, context).run()
         except BaseException as error:  # Any failure ends the process.
             failures.append(error)
-            if isinstance(error, HubbubError):
+            if isinstance(error, MemoryError):
+                logger.critical("%s", NO_MEMORY)
+            elif isinstance(error, HubbubError):
                 logger.critical("%s", error)  # Our own words: they say what to do.
             elif not isinstance(error, SystemExit):
                 logger.critical("the worker failed", exc_info=error)

@@ -21,6 +21,7 @@ from common.wire import Hello
 # Subscriptions whose HELLO has not come, beside one for each client: after a restart all of
 # them subscribe at once. The oldest give way.
 INBOXES_SPARE = 4_096
+MEMORY_WAIT_MS = 500  # Until memory is short no more, it is hoped.
 POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
 
 
@@ -81,6 +82,7 @@ class Sessions:
 
     def __init__(self, *, clients_max: int, grace_s: float, rate: Rate) -> None:
         self.clients_max = clients_max
+        self.is_short_of_memory = False  # Nobody new is taken then, and everybody waits.
         self._grace_s = grace_s
         self._rate = rate
         self._by_token: dict[bytes, Session] = {}
@@ -114,6 +116,8 @@ class Sessions:
             raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
         if len(self._by_token) >= self.clients_max:
             raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
+        if self.is_short_of_memory:
+            raise Refused(Code.FULL, "the broker is short of memory")
         user = self._user(hello.nick, keys.owner(hello.owner))
         sender = keys.sender(token, hello.instance)
         session = Session(token, route, hello.instance, sender)
@@ -178,6 +182,8 @@ class Sessions:
 
     def wait_ms(self, session: Session, count: int, now_s: float) -> int:
         """Take `count` texts from the session's allowance; else return how long to wait."""
+        if self.is_short_of_memory:
+            return MEMORY_WAIT_MS
         rate = self._rate
         allowance = min(rate.burst, session.allowance + (now_s - session.rated_at) * rate.per_s)
         session.rated_at = now_s
