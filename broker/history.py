@@ -35,6 +35,7 @@ from broker.child import (
     raise_descriptor_limit,
     report,
 )
+from broker.door import Door
 from broker.figures import Figures, added
 from broker.log import LogFailed, Reader
 from broker.log_reader import SqliteReader
@@ -175,7 +176,9 @@ def work(context: zmq.Context[Socket], path: Path, desk: Desk, complain: Once) -
         reader.close()
 
 
-def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int, teller: Teller) -> None:
+def proxy(
+    clients: Socket, door: Door, bell: Socket, desk: Desk, requests_max: int, teller: Teller
+) -> None:
     """Pass requests and answers on until the context ends.
 
     No more requests go to the workers than they take at once, or make a storm. The others wait at
@@ -186,6 +189,7 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int, teller: 
     poller = zmq.Poller()
     poller.register(bell, zmq.POLLIN)
     poller.register(clients, zmq.POLLIN)
+    poller.register(door.events, zmq.POLLIN)
     requests_count = 0  # With the workers.
     pace = Pace(STORM_BYTES_PER_S)
     is_storm = False  # From when no more could be taken, until all of those are answered.
@@ -196,7 +200,10 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int, teller: 
             if now_s >= tell_at_s:
                 tell_at_s = now_s + TELL_EVERY_S
                 teller.tell(figures(desk.tallies, requests_count))
-            ready = dict(poller.poll(int((tell_at_s - now_s) * 1_000) + 1))
+            wait_s = min(tell_at_s, door.deadline_s) - now_s
+            ready = dict(poller.poll(max(0, int(wait_s * 1_000) + 1)))
+            if door.events in ready or door.deadline_s <= time.monotonic():
+                door.look(time.monotonic())
             if bell in ready:
                 bell.recv()
                 page = desk.pages.get()
@@ -219,6 +226,7 @@ def proxy(clients: Socket, bell: Socket, desk: Desk, requests_max: int, teller: 
     except zmq.ContextTerminated:
         pass
     finally:
+        door.close()
         clients.close()
         bell.close()
 
@@ -250,7 +258,7 @@ def main() -> int:
     desk = Desk()
     complain = Once(logger.error)
     try:
-        clients.bind(endpoint)
+        door = Door(context, clients, endpoint, logger)
     except zmq.ZMQError as error:
         is_taken = error.errno == zmq.EADDRINUSE
         report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
@@ -265,7 +273,7 @@ def main() -> int:
     ]
     requests_max = max(STORM_REQUESTS, workers_count * REQUESTS_PER_WORKER)
     report(Report())  # Before the proxy, which speaks to the supervisor from then on.
-    proxy_args = (proxy, clients, bell, desk, requests_max, Teller())
+    proxy_args = (proxy, clients, door, bell, desk, requests_max, Teller())
     threads.append(threading.Thread(target=guarded, args=proxy_args, name="proxy"))
     for thread in threads:
         thread.start()

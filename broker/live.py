@@ -30,6 +30,8 @@ from broker.child import (
 )
 from broker.config import nicks_of
 from broker.core import Core, Facts, Rules
+from broker.door import Door
+from broker.headroom import LOOK_EVERY_S, Headroom
 from broker.log import LogFailed, LogUnusable, Proposal
 from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.logs import fields
@@ -70,6 +72,7 @@ REFUSALS_EVERY_S = 60.0
 # Python looks for cycles after so many new objects that are still alive. There are none to find;
 # with its 700 the look took a fifth of the worker's time when SENDs have many posts.
 GC_OBJECTS = 100_000
+NO_MEMORY = "no memory is left (ulimit -v): ending, to begin anew with what is in the log"
 FAREWELL_S_MAX = 2.0  # Longer than the sockets' linger, shorter than the supervisor's patience.
 
 
@@ -136,6 +139,9 @@ class Worker:
         self._trim_at_s = 0.0
         self._refusals_at_s = 0.0
         self._refusals_told = 0
+        self._doors: list[Door] = []
+        self._headroom = Headroom()
+        self._memory_trouble = Trouble()
         self._append_trouble = Trouble()
         self._trim_trouble = Trouble()
         self._tally = Tally()
@@ -182,10 +188,6 @@ class Worker:
             self._tally.sessions_max = clients_max
             report(Report(note=capacity))
             self._serve()
-        except zmq.ZMQError as error:
-            is_taken = error.errno == zmq.EADDRINUSE
-            report(Report(f"{self._binding}: {error.strerror}", is_port_taken=is_taken))
-            raise SystemExit(1) from error
         finally:
             self._log.close()
 
@@ -211,20 +213,27 @@ class Worker:
         self._xpub.setsockopt(zmq.HEARTBEAT_IVL, int(settings.heartbeat * 1_000))
         self._xpub.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(answer_s * 1_000))
         for socket, port in ((self._router, orders.commands_port), (self._xpub, orders.rooms_port)):
-            self._binding = Address(orders.address, port).url()
-            socket.bind(self._binding)
+            endpoint = Address(orders.address, port).url()
+            try:
+                self._doors.append(Door(self._context, socket, endpoint, self._logger))
+            except zmq.ZMQError as error:
+                is_taken = error.errno == zmq.EADDRINUSE
+                report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
+                raise SystemExit(1) from error
 
     def _serve(self) -> None:
         core, log, tally = self._core, self._log, self._tally
         teller = Teller()
         subscriptions = Subscriptions(self._xpub, core)
         poller = zmq.Poller()
-        for source in (ORDERS_FILE, self._xpub, self._router):
+        doors = self._doors
+        for source in (ORDERS_FILE, self._xpub, self._router, *(door.events for door in doors)):
             poller.register(source, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
         is_stopping = False
         while not is_stopping:
             ready = dict(poller.poll(self._wait_ms()))
             core.clock(time.time_ns() // 1_000_000, time.monotonic())
+            self._watch_memory()
             if self._xpub in ready:
                 subscriptions.drain()
             if self._router in ready:
@@ -246,8 +255,29 @@ class Worker:
             if now_s >= self._tell_at_s:
                 self._tell_at_s = now_s + TELL_EVERY_S
                 teller.tell(tally.figures(core, now_s))
+            for door in doors:
+                if door.events in ready or door.deadline_s <= now_s:
+                    door.look(now_s)
+        for door in doors:
+            door.close()
         self._router.close()
         self._xpub.close()
+
+    def _watch_memory(self) -> None:
+        """Have everybody wait while memory is short; raise `MemoryError` when it stays so."""
+        headroom, now_s = self._headroom, time.monotonic()
+        headroom.look(now_s)
+        self._core.sessions.is_short_of_memory = headroom.is_short
+        if headroom.is_short:
+            self._tell(
+                self._memory_trouble,
+                f"short of memory ({headroom.limit_bytes / 2**20:.0f} MiB may be taken): "
+                "newcomers are refused, and all others told to wait",
+            )
+            if headroom.is_hopeless(now_s):
+                raise MemoryError
+        elif self._memory_trouble.succeeded():
+            self._logger.warning("there is enough memory again")
 
     def _append(self, proposals: list[Proposal]) -> None:
         """Commit, or tell the senders that nothing is kept."""
@@ -270,8 +300,11 @@ class Worker:
             self._logger.error("%s", told)
 
     def _wait_ms(self) -> int:
-        at_s = min(self._core.next_deadline_s(), self._trim_at_s, self._tell_at_s)
-        wait_s = at_s - time.monotonic()
+        deadlines_s = [self._core.next_deadline_s(), self._trim_at_s, self._tell_at_s]
+        deadlines_s += [door.deadline_s for door in self._doors]
+        if self._headroom.is_short:
+            deadlines_s.append(time.monotonic() + LOOK_EVERY_S)
+        wait_s = min(deadlines_s) - time.monotonic()
         return max(0, int(wait_s * 1_000) + 1)
 
     def _drain_commands(self) -> None:
@@ -361,7 +394,9 @@ def main() -> int:
             Worker(orders, context).run()
         except BaseException as error:  # Any failure ends the process.
             failures.append(error)
-            if isinstance(error, HubbubError):
+            if isinstance(error, MemoryError):
+                logger.critical("%s", NO_MEMORY)
+            elif isinstance(error, HubbubError):
                 logger.critical("%s", error)  # Our own words: they say what to do.
             elif not isinstance(error, SystemExit):
                 logger.critical("the worker failed", exc_info=error)

@@ -260,6 +260,16 @@ class SqliteLog:
         """
         if self._is_removed:
             self._check_database()
+        end = self._segments.end
+        try:
+            self._append(proposals)
+        except MemoryError as error:
+            if self._segments.end != end:
+                raise  # Something was written: only a restart is sure to find out what.
+            self._roll_back()
+            raise LogFailed("the log cannot be written: no memory is left") from error
+
+    def _append(self, proposals: Sequence[Proposal]) -> None:
         heads: dict[str, int] = {}
         made: dict[str, _Room] = {}
         batches: list[BatchPlace] = []

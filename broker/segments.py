@@ -176,7 +176,7 @@ class SegmentWriter:
             is_whole = True
             self._sync(self._file)
             self._check_name()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._withdraw(offset, error, is_whole=is_whole)
             raise
         start = self.end + HEAD_BYTES + len(contents)
@@ -207,7 +207,7 @@ class SegmentWriter:
             )
             raise FileNotFoundError(errno.ENOENT, message)
 
-    def _withdraw(self, offset: int, error: OSError, *, is_whole: bool) -> None:
+    def _withdraw(self, offset: int, error: OSError | MemoryError, *, is_whole: bool) -> None:
         """Take a refused record out of the file, for good.
 
         After a failed fsync the system may hold pages to be written that are not, and will not
@@ -221,7 +221,7 @@ class SegmentWriter:
             if is_whole:
                 path = path_of(self._folder, self.segment)
                 message = (
-                    f"the log cannot be written: {error.strerror}; nor can the record at {offset} "
+                    f"the log cannot be written: {error}; nor can the record at {offset} "
                     f"of {path} be taken back ({failure.strerror}), so nobody is told about it"
                 )
                 raise InDoubt(message) from error

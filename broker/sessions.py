@@ -26,6 +26,7 @@ INBOXES_SPARE = 4_096
 # A client has one session on its connection, and another for a moment when it begins anew. More
 # would let one connection take every place.
 SESSIONS_PER_ROUTE_MAX = 4
+MEMORY_WAIT_MS = 500  # Until memory is short no more, it is hoped.
 POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
 
 
@@ -89,6 +90,7 @@ class Sessions:
 
     def __init__(self, *, clients_max: int, grace_s: float, rate: Rate) -> None:
         self.clients_max = clients_max
+        self.is_short_of_memory = False  # Nobody new is taken then, and everybody waits.
         self._grace_s = grace_s
         self._rate = rate
         self._by_token: dict[bytes, Session] = {}
@@ -141,6 +143,8 @@ class Sessions:
             raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
         if len(self._by_token) >= self.clients_max:
             raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
+        if self.is_short_of_memory:
+            raise Refused(Code.FULL, "the broker is short of memory")
         if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
             raise Refused(Code.FULL, f"a connection has {SESSIONS_PER_ROUTE_MAX} sessions at most")
         user = self._user(hello.nick, keys.owner(hello.owner))
@@ -213,6 +217,8 @@ class Sessions:
 
     def wait_ms(self, session: Session, count: int, now_s: float) -> int:
         """Take `count` texts from the session's allowance; else return how long to wait."""
+        if self.is_short_of_memory:
+            return MEMORY_WAIT_MS
         rate = self._rate
         if session.user.key in rate.unlimited:
             return 0

@@ -287,7 +287,7 @@ class Session:
             self._requests.resolve(greeting.id, greeting)
             return
         if greeting.protocol != PROTOCOL_VERSION:
-            self._hello_refused(wire.Error(greeting.id, Code.BAD_VERSION, "", survives=False), now)
+            self._hello_refused(wire.other_version(greeting.protocol), now)
             return
         ports = (greeting.rooms_port, greeting.history_port)
         if ports != self._ports:

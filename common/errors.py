@@ -72,6 +72,15 @@ assert set(MEANINGS) == set(Code)
 UNKNOWN = Meaning("the broker refused, for a reason that this version does not know", True, 1)
 
 
+def versions_text(*, client: int, broker: int) -> str:
+    """Return a sentence about two versions that differ: who is older, and what to do."""
+    older = "broker" if broker < client else "client"
+    return (
+        f"the client speaks version {client} of the protocol, the broker version {broker}: "
+        f"update the {older}, which is older"
+    )
+
+
 class HubbubError(Exception):
     """The root of everything that Hubbub raises on purpose."""
 

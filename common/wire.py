@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from common import limits
-from common.errors import Code, Malformed, Refused
+from common.errors import Code, Malformed, Refused, versions_text
 
 MAGIC: Final = b"HUB" + bytes([limits.PROTOCOL_VERSION])
 NO_TOKEN: Final = bytes(limits.TOKEN_BYTES)
@@ -428,9 +428,15 @@ def _bad_frames(frames: list[bytes]) -> Refused:
     if head[:3] != MAGIC[:3] or len(head) < len(MAGIC):
         return Refused(Code.BAD_FRAMES, "the first frame begins with HUB and a version")
     if head[3] != limits.PROTOCOL_VERSION:
-        detail = f"version {limits.PROTOCOL_VERSION} is spoken here"
-        return Refused(Code.BAD_VERSION, detail, limits.PROTOCOL_VERSION)
+        ours = limits.PROTOCOL_VERSION
+        return Refused(Code.BAD_VERSION, versions_text(client=head[3], broker=ours), ours)
     return Refused(Code.BAD_FRAMES, f"the first frame has {HEAD_BYTES} bytes")
+
+
+def other_version(broker: int) -> Error:
+    """Return what a client tells its program of a broker of another version."""
+    text = versions_text(client=limits.PROTOCOL_VERSION, broker=broker)
+    return Error(0, Code.BAD_VERSION, text, survives=False, value=broker)
 
 
 def salvage_id(payload: bytes) -> int:
@@ -449,12 +455,17 @@ def refusal_frames(request_id: int, refusal: Refused) -> list[bytes]:
 
 
 def parse_reply(frames: list[bytes]) -> Payload:
-    """Read an answer of the broker; raise `Malformed`. Frames after the second are a page's."""
+    """Read an answer of the broker; raise `Malformed`. Frames after the second are a page's.
+
+    An answer of another version is read as `bad_version`, whatever it says in that version.
+    """
     if len(frames) < limits.COMMAND_FRAMES:
         message = f"an answer of {len(frames)} frames"
         raise Malformed(message)
     head = frames[0]
     decode = _decode_reply.get(head[4]) if len(head) > len(MAGIC) else None
+    if head[:3] == MAGIC[:3] and len(head) > len(MAGIC) and head[:4] != MAGIC:
+        return other_version(head[3])
     if head[:4] != MAGIC or decode is None:
         message = f"an answer that begins with {head[:8]!r}"
         raise Malformed(message)

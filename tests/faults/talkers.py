@@ -19,7 +19,7 @@ from tests.gathering import read_log
 from tests.waiting import DEADLINE_S, eventually
 
 ROUND_TEXTS = 20  # Under way at once from each client.
-PAUSE_S = 0.02
+PAUSE_S = 0.02  # After each round: a small disk is to last for a while.
 ANSWER_S_MAX = 2 * DEADLINE_S
 
 
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 class Talker(threading.Thread):
     """One client, its texts, and what became of them."""
 
-    def __init__(self, client: Client, rooms: list[str], padding: str) -> None:
+    def __init__(self, client: Client, rooms: list[str], padding: str, pause_s: float) -> None:
         super().__init__(daemon=True)
         self.kept: list[Kept] = []
         self.refused: dict[str, str] = {}  # Text to code.
@@ -43,6 +43,7 @@ class Talker(threading.Thread):
         self._client = client
         self._rooms = rooms
         self._padding = padding
+        self._pause_s = pause_s
 
     def run(self) -> None:
         """Talk until told to stop; then every text has its answer."""
@@ -66,7 +67,7 @@ class Talker(threading.Thread):
                 except Exception as error:  # noqa: BLE001 - the test shows it
                     self.trouble.append(f"{text[:40]}: {error!r}")
                     return
-            self.stopping.wait(PAUSE_S)  # A small disk is to last for a while.
+            self.stopping.wait(self._pause_s)
 
 
 class Listener(threading.Thread):
@@ -98,6 +99,7 @@ class Talkers:
         rooms: int = 1,
         text_chars: int = 40,
         prefix: str = "talker",
+        pause_s: float = PAUSE_S,
     ) -> None:
         """Bring everybody in, and let them talk."""
         padding = "x" * text_chars
@@ -114,7 +116,7 @@ class Talkers:
             self._clients.append(client)
             for room in self._rooms:
                 client.join(room, history=0, timeout_s=DEADLINE_S)
-            self.talkers.append(Talker(client, self._rooms, padding))
+            self.talkers.append(Talker(client, self._rooms, padding, pause_s))
         for talker in self.talkers:
             talker.start()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.sessions import INBOXES_SPARE, POKE_S, Rate, Session, Sessions
+from broker.sessions import INBOXES_SPARE, MEMORY_WAIT_MS, POKE_S, Rate, Session, Sessions
 from common.errors import Code, Refused
 from common.topics import inbox as inbox_topic
 from common.wire import Hello
@@ -112,6 +112,19 @@ def test_the_house_is_full_at_its_limit(house: House) -> None:
     assert (one, True) == house.hello("ann", token=one.token)
     house.sessions.end(one)
     house.enter("cid")
+
+
+def test_short_of_memory_nobody_new_is_taken_and_everybody_waits() -> None:
+    """A resume needs nothing more; whatever is sent is sent again later."""
+    house = House(clients_max=2)
+    one = house.enter("ann")
+    house.sessions.is_short_of_memory = True
+    assert Code.FULL == code_of(lambda: house.hello("bob"))
+    assert (one, True) == house.hello("ann", token=one.token)
+    assert MEMORY_WAIT_MS == house.sessions.wait_ms(one, 1, 0.0)
+    house.sessions.is_short_of_memory = False
+    assert 0 == house.sessions.wait_ms(one, 1, 0.0)
+    house.enter("bob")
 
 
 def test_a_token_is_one_process(house: House) -> None:
