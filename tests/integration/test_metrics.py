@@ -36,19 +36,6 @@ def watched(folder: Path, *flags: str) -> Iterator[tuple[BrokerProcess, RawPeer,
         yield broker, peer, Scraper(broker)
 
 
-@contextmanager
-def index_out_of_reach(folder: Path) -> Iterator[None]:
-    """Put a folder where the log's index was, so that no process can open it."""
-    index, aside = folder / "data" / "hubbub.db", folder / "aside"
-    index.rename(aside)
-    index.mkdir()
-    try:
-        yield
-    finally:
-        index.rmdir()
-        aside.rename(index)
-
-
 def test_the_figures_say_what_was_done(tmp_path: Path) -> None:
     """Every number that one can know from outside is the one that is shown."""
     with watched(tmp_path) as (broker, peer, scraper):
@@ -112,7 +99,7 @@ def test_figures_go_on_over_a_restart_and_are_there_meanwhile(tmp_path: Path) ->
     with watched(tmp_path) as (broker, peer, scraper):
         peer.ask(saying.send(1, "lobby", ["one"]), wire.Ack)
         eventually(lambda: scraper.figures()["hubbub_entries_total"] == 1, "the figure")
-        with index_out_of_reach(tmp_path):
+        with broker.index_out_of_reach():
             os.kill(broker.children()["live"], signal.SIGKILL)
             eventually(lambda: scraper.get("/readyz") == (503, "live is not up\n"), "not ready")
             eventually(
