@@ -5,23 +5,30 @@ With a sub-command (`broker.maintenance`) it looks after a log instead.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
 from broker import config, maintenance, supervisor
+from broker.logs import JSON, TEXT
 from common.errors import HubbubError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a broker; return 0 when it was told to stop, 1 when it could not serve."""
     words = sys.argv[1:] if argv is None else argv
+    log_format = TEXT
     try:
         if words and words[0] in maintenance.SUBCOMMANDS:
             return maintenance.main(words)
         settings = config.load(words)
+        log_format = settings.log_format
         return supervisor.run(settings, lambda line: print(line, flush=True))
     except HubbubError as error:
-        print(f"hubbub-broker: {error}", file=sys.stderr)
+        if log_format == JSON:
+            logging.getLogger("broker").critical("%s", error)
+        else:
+            print(f"hubbub-broker: {error}", file=sys.stderr)
         return 1
 
 

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -125,6 +126,18 @@ class BrokerProcess:
         for pid in self._pids - {self.process.pid}:
             _await_end(pid)
         return status
+
+    @contextmanager
+    def index_out_of_reach(self) -> Iterator[None]:
+        """Put a folder where the log's index was, so that no process can open it."""
+        index, aside = self.data / "hubbub.db", self.data.with_name(self.data.name + ".db")
+        index.rename(aside)
+        index.mkdir()
+        try:
+            yield
+        finally:
+            index.rmdir()
+            aside.rename(index)
 
     def say(self, line: str) -> None:
         """Type a line on the broker's console."""
