@@ -28,13 +28,14 @@ from tests.crowd import Crowd
 from tests.gathering import read_posts
 from tests.torture.books import Line, Log, Verdict, judge
 from tests.torture.plan import FREEZE, Trouble
-from tests.torture.talkers import Finished, Goal, Orders
+from tests.torture.talkers import Finished, Goal, Goals, Orders
 from tests.waiting import DEADLINE_S, eventually
 
 ROOMS = 6
 ROOMS_PER_MEMBER = 2
 # Clients that were killed have left after so long: a run sees many of them leave.
 FLAGS = ("--grace", "1", "--heartbeat", "1")
+BROKEN_S = 1.0
 _never = threading.Event()
 
 
@@ -229,8 +230,12 @@ class Stage:
             )
             for index in range(ROOMS)
         }
+        is_kept = judge(wire_log, self._ledgers(), ()).is_clean
+        patience_s = DEADLINE_S if is_kept else BROKEN_S  # Nobody can be whole without it.
         for group in self.groups:
-            finished = msgspec.json.decode(group.ask("finish", goals), type=Finished)
+            finished = msgspec.json.decode(
+                group.ask("finish", Goals(goals, patience_s)), type=Finished
+            )
             report.unfinished |= finished.unfinished
         self.close()
         self.broker.stop()
@@ -239,11 +244,14 @@ class Stage:
         report.wire_differs = [room for room in rooms if log.get(room) != wire_log.get(room)]
         report.verdict = judge(
             log,
-            lines_of(self._folder.glob("ledger*")),
+            self._ledgers(),
             lines_of(self._folder.glob("views*")),
         )
         report.seconds = time.monotonic() - self._started_s
         return report
+
+    def _ledgers(self) -> list[str]:
+        return lines_of(self._folder.glob("ledger*"))
 
     def close(self) -> None:
         """End all crowds."""
