@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.broker_process import ROOT
@@ -12,6 +13,7 @@ from tests.torture.stage import Report
 
 PLANTED = Path(__file__).parent.parent / "torture" / "planted"
 KILLS = 12
+RUNS_MAX = 8  # Of six kills each, until a bug is found.
 
 
 def with_bug(name: str) -> dict[str, str]:
@@ -29,22 +31,27 @@ def test_a_dozen_kills_of_everything_lose_nothing(tmp_path: Path) -> None:
     assert report.verdict.views >= 2 * report.clients_last
 
 
-def run_with_bug(tmp_path: Path, bug: str) -> Report:
-    return torture(
-        tmp_path, seed=1, kills=6, victims=("live", "all"), environment=with_bug(bug), crowds=2
-    )
+def runs_with_bug(folder: Path, bug: str) -> Iterator[Report]:
+    """Yield reports of short runs: a kill must come at the right moment, and does in most."""
+    for seed in range(1, RUNS_MAX + 1):
+        (folder / str(seed)).mkdir()
+        yield torture(
+            folder / str(seed),
+            seed=seed,
+            kills=6,
+            victims=("live", "all"),
+            environment=with_bug(bug),
+            crowds=2,
+        )
 
 
 def test_an_acknowledgement_before_the_commit_is_found(tmp_path: Path) -> None:
-    report = run_with_bug(tmp_path, "acknowledge_first")
-    assert report.verdict.lost > 0, text_of(report)
+    assert any(report.verdict.lost for report in runs_with_bug(tmp_path, "acknowledge_first"))
 
 
 def test_a_record_dropped_after_a_crash_is_found(tmp_path: Path) -> None:
-    report = run_with_bug(tmp_path, "drop_last")
-    assert report.verdict.lost > 0, text_of(report)
+    assert any(report.verdict.lost for report in runs_with_bug(tmp_path, "drop_last"))
 
 
 def test_a_resend_stored_twice_is_found(tmp_path: Path) -> None:
-    report = run_with_bug(tmp_path, "forget_sends")
-    assert report.verdict.duplicated > 0, text_of(report)
+    assert any(report.verdict.duplicated for report in runs_with_bug(tmp_path, "forget_sends"))

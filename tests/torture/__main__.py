@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.torture.stage import FLAGS, Report, Stage
 
 KILLS = 300
 STROKES_PER_LINE = 50
+STOPPED = 2  # The exit status when somebody ended it early.
 CROWDS = 3
 MEMBERS = 6
 
@@ -87,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
     sys.stderr.write(f"seed {seed}\n")
+    # `timeout` and Ctrl+C end it: what it has started must not go on without it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     with tempfile.TemporaryDirectory(prefix="hubbub-torture-") as folder:
         report = torture(Path(folder), seed=seed, kills=arguments.kills, is_told=True)
     print(msgspec.json.encode(report).decode() if arguments.json else text_of(report))

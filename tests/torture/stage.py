@@ -28,13 +28,14 @@ from tests.crowd import Crowd
 from tests.gathering import read_posts
 from tests.torture.books import Line, Log, Verdict, judge
 from tests.torture.plan import FREEZE, Trouble
-from tests.torture.talkers import Finished, Goal, Orders
+from tests.torture.talkers import Finished, Goal, Goals, Orders
 from tests.waiting import DEADLINE_S, eventually
 
 ROOMS = 6
 ROOMS_PER_MEMBER = 2
 # Clients that were killed have left after so long: a run sees many of them leave.
 FLAGS = ("--grace", "1", "--heartbeat", "1")
+BROKEN_S = 1.0
 _never = threading.Event()
 
 
@@ -79,6 +80,7 @@ class Group:
         orders = Orders(
             broker, str(self.ledger), str(self.views), self.members, is_talking=is_talking
         )
+        self.is_talking = is_talking
         self.crowd = Crowd(orders, "tests.torture.talkers", prefix)
         self._is_joined = False
 
@@ -149,7 +151,7 @@ class Stage:
 
     def await_progress(self, count: int = 1) -> None:
         """Wait until each crowd was acknowledged so much more."""
-        goals = {group: group.kept() + count for group in self.groups}
+        goals = {group: group.kept() + count for group in self.groups if group.is_talking}
         for group, goal in goals.items():
             eventually(lambda group=group, goal=goal: group.kept() >= goal, "progress")  # type: ignore[misc]
 
@@ -229,8 +231,12 @@ class Stage:
             )
             for index in range(ROOMS)
         }
+        is_kept = judge(wire_log, self._ledgers(), ()).is_clean
+        patience_s = DEADLINE_S if is_kept else BROKEN_S  # Nobody can be whole without it.
         for group in self.groups:
-            finished = msgspec.json.decode(group.ask("finish", goals), type=Finished)
+            finished = msgspec.json.decode(
+                group.ask("finish", Goals(goals, patience_s)), type=Finished
+            )
             report.unfinished |= finished.unfinished
         self.close()
         self.broker.stop()
@@ -239,11 +245,14 @@ class Stage:
         report.wire_differs = [room for room in rooms if log.get(room) != wire_log.get(room)]
         report.verdict = judge(
             log,
-            lines_of(self._folder.glob("ledger*")),
+            self._ledgers(),
             lines_of(self._folder.glob("views*")),
         )
         report.seconds = time.monotonic() - self._started_s
         return report
+
+    def _ledgers(self) -> list[str]:
+        return lines_of(self._folder.glob("ledger*"))
 
     def close(self) -> None:
         """End all crowds."""

@@ -53,6 +53,13 @@ class Goal(msgspec.Struct):
     users: int
 
 
+class Goals(msgspec.Struct):
+    """How all rooms are then, and how long to wait for it."""
+
+    rooms: dict[str, Goal]
+    patience_s: float
+
+
 class Finished(msgspec.Struct):
     """Who did not become whole, by nick: why."""
 
@@ -227,14 +234,18 @@ class Talkers:
         if self._trouble:
             raise self._trouble[0]
 
-    def finish(self, goals: dict[str, Goal]) -> Finished:
+    def finish(self, goals: Goals) -> Finished:
         """Wait until everybody has seen everything."""
+
+        def lacks() -> dict[str, str]:
+            found = {nick: each.missing(goals.rooms) for nick, each in self.readers.items()}
+            return {nick: words for nick, words in found.items() if words}
+
+        with contextlib.suppress(AssertionError):  # Told below.
+            eventually(lambda: not lacks(), deadline_s=goals.patience_s)
         for reader in self.readers.values():
-            with contextlib.suppress(AssertionError):  # Told below.
-                eventually(lambda reader=reader: not reader.missing(goals))  # type: ignore[misc]
             reader.note()
-        lacks = {nick: reader.missing(goals) for nick, reader in self.readers.items()}
-        return Finished({nick: words for nick, words in lacks.items() if words})
+        return Finished(lacks())
 
 
 def _join(client: Client, room: str) -> None:
@@ -269,8 +280,7 @@ def main() -> int:
             talkers.fall_quiet()
             say("quiet")
         elif word == "finish":
-            goals = msgspec.json.decode(rest, type=dict[str, Goal])
-            say("finished", talkers.finish(goals))
+            say("finished", talkers.finish(msgspec.json.decode(rest, type=Goals)))
     for client in talkers.clients.values():
         client.close()
     for reader in talkers.readers.values():
