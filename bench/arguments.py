@@ -83,6 +83,10 @@ EXAMPLES: Final = {
         "frozen --fail-if 'frozen_p99_ratio>1.2' --fail-if 'memory_growth_bytes>128MiB'",
         "frozen --subscribers 50 --frozen 10 --rounds 1 --plot frozen.svg",
     ],
+    "overload": [
+        "overload --fail-if 'back_s>5s' --fail-if 'acknowledged_ratio<0.8'",
+        "overload --limit 0 --times 4 --duration 20 --plot overload.svg",
+    ],
     "soak": ["soak --minutes 30 --churn 5 --freeze 3 --plot soak.svg"],
     "startup": ["startup --fail-if 'send_after_interpreter_us>120ms'"],
     COMPARE: [

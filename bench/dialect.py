@@ -9,7 +9,9 @@ A text is `text.TEXT_BYTES_MIN` bytes of ASCII or more, and in one run all have 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -76,6 +78,24 @@ class Voice(Protocol):
 
         Empty for servers that acknowledge nothing. Acknowledgements come in the order of sending.
         """
+
+
+class Patience(msgspec.Struct):
+    """How often a voice was told to slow down."""
+
+    refusals: int = 0
+    untimed: int = 0  # Of these: without a time to wait.
+    wait_ms_max: int = 0  # The longest time that was told.
+
+
+@runtime_checkable
+class PatientVoice(Voice, Protocol):
+    """A voice that waits when the server refuses for a while, and says it again."""
+
+    patience: Patience
+
+    def due(self, now_s: float) -> list[Say]:
+        """Return what is to be said again now; mostly nothing."""
 
 
 class Dialect(Protocol):

@@ -17,6 +17,8 @@ def main() -> int:
     dialect = load(orders.target.name).dialect(orders.target)
     if isinstance(dialect, HubbubDialect):
         dialect.asks_who = orders.asks_who
+        dialect.is_patient = orders.is_patient
+        dialect.nicks = orders.nicks
     return status_of(Load(orders, dialect, tell, lambda: heard(Spans)).run)
 
 

@@ -8,12 +8,28 @@ from typing import Final
 
 import numpy as np
 
-from bench.dialect import Conversation, Dialect, Ear, Unexpected, Voice
-from bench.generator.links import Net
+from bench.dialect import (
+    Conversation,
+    Dialect,
+    Ear,
+    Patience,
+    PatientVoice,
+    Unexpected,
+    Voice,
+)
+from bench.generator.links import Link, Net
 from bench.generator.listeners import Drained, Room, Sampled, is_level, missing_bytes
 from bench.generator.newcomers import Arrived, bring_in, say_all
 from bench.generator.orders import Course, Done, Opened, Orders, Span, Spans, Word
-from bench.generator.talkers import MARKER, AcknowledgedLoop, ClosedLoop, Loop, OpenLoop, Talker
+from bench.generator.talkers import (
+    MARKER,
+    AcknowledgedLoop,
+    BoundedLoop,
+    ClosedLoop,
+    Loop,
+    OpenLoop,
+    Talker,
+)
 from bench.histogram import Histogram
 from bench.meter import Meter
 from bench.results import Counts, Moment
@@ -21,6 +37,8 @@ from bench.text import make, times_ns
 
 KEEPALIVE_S: Final = 8.0  # Hubbub's broker wants an answer to its PING within 10 s.
 COURSE_S: Final = 1.0
+LAG_TEXTS_MAX: Final = 4_096  # What was acknowledged and not heard: about one read of a listener.
+READS_MAX: Final = 64  # In a row; the server may not have sent it yet.
 MARK_S_MAX: Final = 30.0
 MARKS_AT_ONCE: Final = 8  # Of one talker: below every protocol's window.
 
@@ -47,8 +65,10 @@ class Load:
         self._heard = 0  # Texts that every sampled listener of their room has.
         self._rooms = [Room(index, self._moved) for index in range(len(orders.rooms))]
         self._talkers: list[Talker] = []
+        self._patients: list[tuple[PatientVoice, list[Link]]] = []
         self._clients: list[Arrived[Ear]] = []
-        self._arrivals: list[tuple[int, bytes]] | None = [] if orders.rate else None
+        is_timed = bool(orders.rate) and not orders.unsettled
+        self._arrivals: list[tuple[int, bytes]] | None = [] if is_timed else None
         self._mark = make(MARKER, 0, 0, self._size)
         self._keepalive_at_s = time.monotonic() + KEEPALIVE_S
 
@@ -129,6 +149,11 @@ class Load:
             settle=give_voice,
         )
         self._talkers = [voices[place] for place in sorted(voices)]
+        self._patients = [
+            (talker.voice, talker.links)
+            for talker in self._talkers
+            if isinstance(talker.voice, PatientVoice)
+        ]
         self._tell(
             Opened(
                 len(self._clients),
@@ -176,7 +201,24 @@ class Load:
                 say_all(says, client.links)
             for talker in self._talkers:
                 say_all(says, talker.links)
+        if self._patients:
+            for voice, links in self._patients:
+                say_all(voice.due(now_s), links)
+            self._catch_up()
         return ready_count
+
+    def _catch_up(self) -> None:
+        """Read what listeners were sent, before more is said than they can be read for.
+
+        With many talkers a turn says and hears acknowledged far more than one read of a listener
+        takes, and the server would drop what waits for it.
+        """
+        samples = [sample for room in self._rooms for sample in room.samples]
+        for _ in range(READS_MAX):
+            if self._acknowledged() - self._heard < LAG_TEXTS_MAX:
+                break
+            for sample in samples:
+                sample.link.read_rest()
 
     def _idle(self) -> None:
         """Say nothing but what keeps everybody in."""
@@ -200,6 +242,8 @@ class Load:
     def _loop(self) -> Loop:
         orders = self._orders
         is_tracked = self._dialect.acknowledges
+        if orders.unsettled:
+            return BoundedLoop(self._talkers, orders.rate, orders.unsettled, orders.coalesce)
         if orders.rate:
             return OpenLoop(self._talkers, orders.rate, is_tracked=is_tracked)
         if orders.requests:
@@ -217,6 +261,7 @@ class Load:
         begin = self._meter.read().cpu_s, time.process_time()
         start_ns = time.monotonic_ns() if orders.warmup_s else begun_ns
         heard_before, said_before = self._heard, loop.said
+        acknowledged_before = self._acknowledged()
         end_ns = start_ns + int(orders.duration_s * 1e9)
         course_s = time.monotonic() + COURSE_S
         while self._goes_on(loop, said_before, end_ns):
@@ -226,7 +271,15 @@ class Load:
                 course_s += COURSE_S
                 at_s = (time.monotonic_ns() - start_ns) / 1e9
                 rate = (self._heard - heard_before) * orders.members / at_s
-                self._tell(Course(Moment(at_s, {"deliveries_per_s": rate})))
+                values = {"deliveries_per_s": rate}
+                if isinstance(loop, BoundedLoop):
+                    values["acknowledged"] = float(self._acknowledged())
+                    values["waiting"] = float(loop.waiting)
+                self._tell(Course(Moment(at_s, values)))
+        said_s = (time.monotonic_ns() - start_ns) / 1e9
+        acknowledged_per_s = (self._acknowledged() - acknowledged_before) / said_s
+        if isinstance(loop, BoundedLoop):
+            self._say_rest(loop)
         last_ns = self._settle(loop)
         cpu_s = self._meter.read().cpu_s - begin[0], time.process_time() - begin[1]
         counts = Counts(
@@ -243,8 +296,11 @@ class Load:
                 peak_memory_bytes=self._meter.read().peak_bytes,
                 latencies=self._latencies(start_ns),
                 ack_latencies=self._ack_latencies(start_ns),
+                acknowledged_per_s=acknowledged_per_s,
                 differing=differing,
                 spans=self._spans_latencies(),
+                pressure=loop.pressure if isinstance(loop, BoundedLoop) else None,
+                patience=self._patience() if self._patients else None,
                 late=loop.late if isinstance(loop, OpenLoop) else 0,
             )
         )
@@ -256,6 +312,23 @@ class Load:
         if self._orders.messages:
             return loop.said - said_before < self._orders.messages
         return time.monotonic_ns() < end_ns
+
+    def _say_rest(self, loop: BoundedLoop) -> None:
+        """End the timetable, and let clients say what they hold."""
+        loop.stop_offering()
+        give_up_s = time.monotonic() + self._orders.settle_s
+        while loop.waiting and time.monotonic() < give_up_s:
+            loop.top_up(self._heard)
+            self._turn(loop.wait_s())
+
+    def _patience(self) -> Patience:
+        total = Patience()
+        for voice, _ in self._patients:
+            each = voice.patience
+            total.refusals += each.refusals
+            total.untimed += each.untimed
+            total.wait_ms_max = max(total.wait_ms_max, each.wait_ms_max)
+        return total
 
     def _acknowledged(self) -> int:
         return sum(talker.acknowledged for talker in self._talkers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from bench.dialect import Patience
 from bench.results import Counts, Moment
 from bench.target import Target
 
@@ -26,6 +27,10 @@ class Orders(msgspec.Struct):
     rate: float = 0.0  # Open loop instead: texts a second, of all talkers together.
     idle_s: float = 0.0  # Watch everybody idle for so long instead of saying anything.
     asks_who: bool = False  # Members ask for everybody's names where JOIN does not tell them.
+    # Open loop to clients that hold so many texts at most which are not settled; 0: no such bound.
+    unsettled: int = 0
+    is_patient: bool = False  # Talkers wait where the server tells them to slow down.
+    nicks: str = ""  # Before everybody's name, where another generator is there, or was just now.
     is_open_ended: bool = False  # Goes on until it is told the `Spans`.
     settle_s: float = 20.0  # How long to wait for the last texts; what has not come is lost.
 
@@ -60,6 +65,16 @@ class Course(msgspec.Struct, tag="course"):
     moment: Moment
 
 
+class Pressure(msgspec.Struct):
+    """What a load made of talkers that a server did not keep up with. Texts, of all of them."""
+
+    offered: int  # By the timetable.
+    held_back: int  # Of these: not taken by a client that held as many as it may.
+    offered_until_ns: int  # Monotonic: then the timetable ended.
+    waiting_max: int  # Taken by clients and not sent yet.
+    under_way_max: int  # Sent and not acknowledged.
+
+
 class Done(msgspec.Struct, tag="done"):
     """The end of the measured part."""
 
@@ -68,11 +83,14 @@ class Done(msgspec.Struct, tag="done"):
     server_cpu_s: float
     generator_cpu_s: float
     peak_memory_bytes: int = 0
+    acknowledged_per_s: float = 0.0  # While texts were said; what came later is not in it.
     differing: int = 0  # Listeners who heard all texts, but the senders in another order.
     late: int = 0  # Texts of an open loop that could not be said in time.
     latencies: str = ""  # HdrHistogram: heard after it was meant to be said.
     ack_latencies: str = ""
     spans: dict[str, str] = {}  # Latencies of each span by its name.
+    pressure: Pressure | None = None  # Of an open loop with a bound.
+    patience: Patience | None = None  # Where talkers were to be patient.
 
 
 class Trouble(msgspec.Struct, tag="trouble"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 import msgspec
 
 from bench.dialect import Unexpected
-from bench.generator.orders import Course, Done, Opened, Orders, Trouble, Word
+from bench.generator.orders import Course, Done, Opened, Orders, Span, Spans, Trouble, Word
 from bench.works.base import Watch
 
 _decode = msgspec.json.Decoder(Word).decode
@@ -32,6 +33,50 @@ def started(module: str, orders: msgspec.Struct) -> Iterator[subprocess.Popen[by
             yield process
         finally:
             process.kill()
+
+
+class Loaded:
+    """The generator of a load that goes on while its parent does other things."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._input, self._output = process.stdin, process.stdout
+
+    def hear(self) -> Opened | Course | Done:
+        """Return its next word; raise `Unexpected` for bad news."""
+        line = self._output.readline()
+        if not line:
+            raise Unexpected("the generator ended without a result")
+        word: Word = _decode(line)
+        if isinstance(word, Trouble):
+            raise Unexpected(word.words)
+        return word
+
+    def open(self) -> Opened:
+        """Wait until everybody is in."""
+        word = self.hear()
+        assert isinstance(word, Opened), word
+        return word
+
+    def keep_up(self) -> list[Course | Done]:
+        """Return what it has said meanwhile; it must never wait to be heard."""
+        found: list[Course | Done] = []
+        while select.select([self._output], [], [], 0)[0]:
+            word = self.hear()
+            assert not isinstance(word, Opened), word
+            found.append(word)
+            if isinstance(word, Done):
+                break
+        return found
+
+    def finish(self, spans: list[Span]) -> Done:
+        """End a load without an end; return what it counted, and the latencies of the spans."""
+        self._input.write(msgspec.json.encode(Spans(spans)) + b"\n")
+        self._input.flush()
+        while not isinstance(word := self.hear(), Done):
+            pass
+        return word
 
 
 @contextmanager

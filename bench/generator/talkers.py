@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.dialect import Heard, Post, Voice
 from bench.generator.links import Link
+from bench.generator.orders import Pressure
 from bench.text import Maker, make
 
 MARKER: Final = 0xFFFF  # The sender of the mark.
@@ -197,4 +198,69 @@ class OpenLoop:
         return max(0, due_ns - time.monotonic_ns()) / 1e9
 
 
-Loop = ClosedLoop | AcknowledgedLoop | OpenLoop
+class BoundedLoop:
+    """Offers texts on a timetable to clients that take so many which are not settled, and no more.
+
+    That is what the client library does to a program that says more than the broker takes: post()
+    blocks. What a client can't take at its time is not said later.
+    """
+
+    def __init__(
+        self, talkers: list[Talker], rate: float, unsettled_max: int, coalesce: int
+    ) -> None:
+        self._talkers = talkers
+        self._rate = rate
+        self._unsettled_max = unsettled_max
+        self._coalesce = coalesce
+        self._start_ns = time.monotonic_ns()
+        self._offered = 0  # To each talker.
+        self._taken = [0] * len(talkers)
+        self._said = [0] * len(talkers)
+        self.is_offering = True
+        self.said = 0
+        self.pressure = Pressure(0, 0, 0, 0, 0)
+
+    def top_up(self, _heard: int) -> None:
+        """Offer what is due, and say what clients hold and may send."""
+        now_ns = time.monotonic_ns()
+        offered = 0
+        if self.is_offering:
+            due = int((now_ns - self._start_ns) * self._rate / 1e9 / len(self._talkers))
+            offered, self._offered = due - self._offered, due
+        under_way = 0
+        for place, talker in enumerate(self._talkers):
+            free = self._unsettled_max - (self._taken[place] - talker.acknowledged)
+            taken = min(offered, free)
+            self._taken[place] += taken
+            self.pressure.held_back += offered - taken
+            self._send(place, talker, now_ns)
+            under_way += self._said[place] - talker.acknowledged
+        self.pressure.offered += offered * len(self._talkers)
+        self.pressure.waiting_max = max(self.pressure.waiting_max, self.waiting)
+        self.pressure.under_way_max = max(self.pressure.under_way_max, under_way)
+
+    def _send(self, place: int, talker: Talker, meant_ns: int) -> None:
+        while talker.is_free and (waiting := self._taken[place] - self._said[place]):
+            count = min(waiting, self._coalesce)
+            talker.say(count, meant_ns, is_tracked=True)
+            self._said[place] += count
+            self.said += count
+        # A minute of these would be gigabytes; what waits before it is sent is not in them anyway.
+        talker.ack_times_ns.clear()
+
+    @property
+    def waiting(self) -> int:
+        """How many texts clients have taken and not sent."""
+        return sum(self._taken) - self.said
+
+    def stop_offering(self) -> None:
+        """Let the timetable end; what clients hold is still said."""
+        self.is_offering = False
+        self.pressure.offered_until_ns = time.monotonic_ns()
+
+    def wait_s(self) -> float:
+        """Return how long nothing is to be said by itself."""
+        return 0.001
+
+
+Loop = ClosedLoop | AcknowledgedLoop | OpenLoop | BoundedLoop

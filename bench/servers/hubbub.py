@@ -17,12 +17,12 @@ from typing import Final
 import msgspec
 
 from bench import zmtp
-from bench.dialect import Conversation, Ear, Heard, Post, Say, Unexpected, Voice
+from bench.dialect import Conversation, Ear, Heard, Patience, Post, Say, Unexpected, Voice
 from bench.servers.process import descendants, tied
 from bench.target import Target
 from bench.text import framed, unframed
 from common import topics, wire
-from common.errors import Malformed
+from common.errors import Code, Malformed
 from common.limits import NUMBER_MAX, SEND_TEXTS_MAX, SENDS_IN_FLIGHT_MAX
 from common.version import VERSION
 
@@ -164,10 +164,67 @@ class HubbubVoice:
         settled = []
         for frames in self._frames[heard.channel].feed(heard.data):
             if heard.channel == COMMANDS:
-                if frames[0] != _ACK_HEAD:
-                    raise Unexpected(f"a SEND was answered with {_reply(frames)}")
-                settled.append(self._counts.pop(_decode_ack(frames[1]).number))
+                if frames[0] == _ACK_HEAD:
+                    settled.append(self._settle(_decode_ack(frames[1]).number))
+                else:
+                    self._refused(_reply(frames))
         return settled
+
+    def _settle(self, number: int) -> int:
+        return self._counts.pop(number)
+
+    def _refused(self, reply: wire.Payload) -> None:
+        raise Unexpected(f"a SEND was answered with {reply}")
+
+
+class PatientHubbubVoice(HubbubVoice):
+    """One that waits when it is told to slow down, as the client library does.
+
+    What was refused, and what it had sent behind that, is said again when the time has passed.
+    """
+
+    def __init__(self, frames: dict[int, zmtp.Frames], token: bytes, rooms: list[str]) -> None:
+        super().__init__(frames, token, rooms)
+        self.patience = Patience()
+        self._under_way: dict[int, list[Say]] = {}  # By number, rising.
+        self._wait_ms = 0  # Told, and not begun yet: voices have no clock.
+        self._until_s: float | None = None  # Nothing is said before.
+
+    def free(self) -> int:
+        """Return how many texts may be said; none while it waits."""
+        return 0 if self._wait_ms or self._until_s is not None else super().free()
+
+    def say(self, posts: Sequence[Post]) -> list[Say]:
+        """Return one SEND."""
+        says = super().say(posts)
+        self._under_way[self._number] = says
+        return says
+
+    def due(self, now_s: float) -> list[Say]:
+        """Return all that is not acknowledged, when the time to wait has passed."""
+        if self._wait_ms:
+            self._until_s = max(self._until_s or 0.0, now_s + self._wait_ms / 1_000)
+            self._wait_ms = 0
+        if self._until_s is None or now_s < self._until_s:
+            return []
+        self._until_s = None
+        return [say for says in self._under_way.values() for say in says]
+
+    def _settle(self, number: int) -> int:
+        # What was sent again although it was kept is acknowledged again.
+        return super()._settle(number) if self._under_way.pop(number, None) else 0
+
+    def _refused(self, reply: wire.Payload) -> None:
+        if type(reply) is not wire.Error or reply.code not in {Code.SLOW_DOWN, Code.GAP}:
+            super()._refused(reply)
+            return
+        # A gap is what everything behind a refused SEND meets: it is said again with that one.
+        if reply.code == Code.SLOW_DOWN:
+            patience = self.patience
+            patience.refusals += 1
+            patience.untimed += reply.value <= 0
+            patience.wait_ms_max = max(patience.wait_ms_max, reply.value)
+            self._wait_ms = max(self._wait_ms, reply.value, 1)
 
 
 class HubbubDialect:
@@ -182,10 +239,12 @@ class HubbubDialect:
     def __init__(self, text_bytes: int) -> None:
         self.text_bytes = text_bytes
         self.asks_who = False  # Whether each member asks for everybody's names too.
+        self.is_patient = False  # Whether talkers wait where they are told to slow down.
+        self.nicks = ""  # Before everybody's name.
 
     def join(self, index: int, room: str) -> Conversation[Ear]:
         """Converse as a client does: HELLO, JOIN, subscribe, until the room's head is heard."""
-        token, links = yield from _enter(f"m{index:05d}")
+        token, links = yield from _enter(f"{self.nicks}m{index:05d}")
         joined = yield from _join(links, token, room)
         if self.asks_who:
             who = _command(token, wire.Who(3, joined.room))
@@ -200,9 +259,10 @@ class HubbubDialect:
 
     def speak(self, index: int, rooms: list[str]) -> Conversation[Voice]:
         """Converse until every room is joined; nothing is subscribed but the inbox."""
-        token, links = yield from _enter(f"t{index:05d}")
+        token, links = yield from _enter(f"{self.nicks}t{index:05d}")
         yield from _join_all(links, token, rooms)
-        return HubbubVoice(links, token, rooms)
+        kind = PatientHubbubVoice if self.is_patient else HubbubVoice
+        return kind(links, token, rooms)
 
 
 Links = dict[int, zmtp.Frames]

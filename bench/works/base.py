@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from bench.results import Result
+from common.limits import SEND_TEXTS_MAX
 
 CLIENTS_MAX: Final = 20_000  # Sockets of one machine; a broker's ports allow no more than 28,000.
 RATE_MAX: Final = 10_000_000  # Messages a second; above what any server here takes.
@@ -285,6 +286,48 @@ class Frozen(Options, frozen=True, kw_only=True):
         return {"--publish-queue": str(self.queue)}
 
 
+class Overload(Options, frozen=True, kw_only=True):
+    """More than the broker takes, for a while: who waits, who is refused, and when it is over."""
+
+    headlines: ClassVar[tuple[str, ...]] = ("acknowledged_ratio", "back_s", "memory_growth_bytes")
+    duration_s: Annotated[float, Meta(ge=1, le=3_600, description="length of the overload")] = 60.0
+    times: Annotated[
+        float,
+        Meta(ge=0.1, le=100, description="offered load, by what the broker was found to take"),
+    ] = 2.0
+    senders: Annotated[int, Meta(ge=1, le=1_024, description="clients that send")] = 64
+    limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=RATE_MAX,
+            description="texts a second that the broker takes of one client; 0: as many as come",
+            extra=_sweep(0, 5_000),
+        ),
+    ] = 0
+    coalesce: Annotated[
+        int, Meta(ge=1, le=256, description="texts per SEND at most; 1: one each")
+    ] = 256
+    search_s: Annotated[
+        float,
+        Meta(ge=0.1, le=3_600, description="length of the closed loop that finds what it takes"),
+    ] = 5.0
+    quiet_s: Annotated[
+        float, Meta(ge=1, le=3_600, description="length of the quiet parts before and after")
+    ] = 15.0
+    probes: Annotated[
+        float,
+        Meta(ge=1, le=1_000, description="texts per second of a modest client, which are timed"),
+    ] = 50.0
+
+    @property
+    def broker_settings(self) -> dict[str, str]:
+        """The limit, with the burst that stands beside the default one: two seconds of it."""
+        if not self.limit:
+            return {}
+        return {"--rate": str(self.limit), "--burst": str(max(2 * self.limit, SEND_TEXTS_MAX))}
+
+
 class Soak(Options, frozen=True, kw_only=True):
     """Minutes of mixed traffic with clients that come, go and freeze: what grows meanwhile."""
 
@@ -348,7 +391,19 @@ class Startup(Options, frozen=True, kw_only=True):
 # Each sub-command and what it takes; its docstring is its help.
 WORKS: Final[dict[str, type[Options]]] = {
     kind.__name__.lower(): kind
-    for kind in (Connect, Fanout, Rooms, Latency, Ingest, Replay, Rejoin, Frozen, Soak, Startup)
+    for kind in (
+        Connect,
+        Fanout,
+        Rooms,
+        Latency,
+        Ingest,
+        Replay,
+        Rejoin,
+        Frozen,
+        Overload,
+        Soak,
+        Startup,
+    )
 }
 
 

@@ -8,7 +8,6 @@ ordinary load (`bench.generator`), some of them read and timed, all of them coun
 
 from __future__ import annotations
 
-import select
 import signal
 import statistics
 import subprocess
@@ -16,15 +15,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bench.dialect import Unexpected
-from bench.generator.orders import Course, Opened, Orders, Span, Spans, Trouble
 from bench.generator.orders import Done as LoadDone
-from bench.generator.orders import Word as LoadWord
-from bench.generator.process import started
-from bench.generator.rejoin_orders import Done, Gathering, Over, Part
-from bench.generator.rejoin_orders import Opened as Gathered_
+from bench.generator.orders import Orders, Span
+from bench.generator.process import Loaded, started
+from bench.generator.rejoin_orders import Done, Gathering, Opened, Over, Part
 from bench.histogram import Histogram, merged
 from bench.results import Counts, Moment, Result
 from bench.target import Target
@@ -42,40 +37,6 @@ QUIET, FROZEN = "quiet", "frozen"
 LOOK_S: Final = 0.25  # Between two readings of the broker's memory.
 ANSWER_S_MAX: Final = 10.0
 PAGE_BYTES: Final = 4_096  # The unit of the line TCP in /proc/net/sockstat: proc(5).
-
-
-class Loaded:
-    """The generator of the load, as this process holds it."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        self._process = process
-        self._output = process.stdout
-        self._decode = msgspec.json.Decoder(LoadWord).decode
-
-    def hear(self) -> Opened | Course | LoadDone:
-        """Return its next word; raise `Unexpected` for bad news."""
-        line = self._output.readline()
-        if not line:
-            raise Unexpected("the generator ended without a result")
-        word: LoadWord = self._decode(line)
-        if isinstance(word, Trouble):
-            raise Unexpected(word.words)
-        return word
-
-    def keep_up(self) -> None:
-        """Take what it says of its course, so that it never waits to be heard."""
-        while select.select([self._output], [], [], 0)[0]:
-            self.hear()
-
-    def finish(self, spans: list[Span]) -> LoadDone:
-        """Have it end, and count what it heard."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(Spans(spans)) + b"\n")
-        self._process.stdin.flush()
-        while not isinstance(word := self.hear(), LoadDone):
-            pass
-        return word
 
 
 class Parts:
@@ -158,11 +119,10 @@ def run(target: Target, options: Frozen, watch: Watch) -> Result:
     with started("bench.generator.rejoin", _gathering(target, options)) as ice_process:
         ice = Gathered(ice_process)
         opened = ice.hear()
-        assert isinstance(opened, Gathered_), opened
+        assert isinstance(opened, Opened), opened
         with started("bench.generator", _orders(target, options)) as load_process:
             loaded = Loaded(load_process)
-            while not isinstance(loaded.hear(), Opened):
-                pass
+            loaded.open()
             time.sleep(options.warmup_s)
             parts = Parts(target, options, watch, loaded, (ice_process, ice))
             # The time to become whole comes on top, and is not known.
