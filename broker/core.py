@@ -18,7 +18,7 @@ import msgspec
 
 from broker.log import Committed, LogFailed, Proposal, RoomRecord, Sent
 from broker.rooms import Room, Rooms, telling_s
-from broker.sessions import Rate, Session, Sessions
+from broker.sessions import Rate, Session, Sessions, User
 from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
@@ -35,7 +35,8 @@ from common.wire import Command, Kind
 NAMES_PER_COST = 64  # So many nicks or rooms in an answer cost as much as a text.
 REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
 PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
-RETURN_S = 60.0  # So long after its start the broker takes resumed members for old ones.
+RETURN_S = 60.0  # So long after its start the broker takes resumed members for old ones,
+GONE_MAX = 10_000  # until so many have left already: then it no longer knows who is an old one.
 # Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
 # and no room changes a thousand times a millisecond.
 VERSIONS_PER_MS = 1_024
@@ -111,6 +112,7 @@ class Core:
             rooms_max=rules.rooms_max,
         )
         self._stirred: dict[str, Room] = {}  # Rooms whose presence changed in this tick.
+        self._gone: set[tuple[str, str]] = set()  # Room and nick: who has left since the start.
         self._presence_at_s = float("inf")
         self._presence_told_until_s = 0.0
         self.entries_count = 0
@@ -304,7 +306,7 @@ class Core:
                     Code.TOO_MANY_ROOMS, f"a client joins at most {ROOMS_PER_SESSION_MAX} rooms"
                 )
             session.rooms.add(room.name)
-            is_return = command.resume and self._now_s - self._started_s < RETURN_S
+            is_return = command.resume and self._is_old(room, session.user)
             if room.roster.add(session.user, is_return=is_return):
                 self._stir(room)
         roster = room.roster
@@ -459,12 +461,20 @@ class Core:
         session.rooms.discard(room.name)
         if room.roster.remove(session.user):
             self._stir(room)
+            if self._is_old(room, session.user):  # Not any more: its return would be news.
+                self._gone.add((room.name, session.user.nick))
 
     def _end(self, session: Session) -> None:
         for name in list(session.rooms):
             self._leave(session, self._room(name))
         self.sessions.end(session)
         self._effects.forgotten.append(session.sender)
+
+    def _is_old(self, room: Room, user: User) -> bool:
+        """Tell whether the room may know a user of old whom this broker has not seen in it yet."""
+        is_start = self._now_s - self._started_s < RETURN_S
+        is_known = len(self._gone) < GONE_MAX and (room.name, user.nick) not in self._gone
+        return is_start and is_known
 
     def _stir(self, room: Room) -> None:
         self._stirred[room.name] = room

@@ -38,6 +38,8 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, host: str) -
     found.setsockopt(zmq.TCP_KEEPALIVE_IDLE, limits.KEEPALIVE_IDLE_S)
     found.setsockopt(zmq.TCP_KEEPALIVE_INTVL, limits.KEEPALIVE_INTERVAL_S)
     found.setsockopt(zmq.TCP_KEEPALIVE_CNT, limits.KEEPALIVE_COUNT)
+    found.setsockopt(zmq.TCP_MAXRT, limits.UNACKED_MS_MAX)
+    found.setsockopt(zmq.CONNECT_TIMEOUT, limits.CONNECT_MS_MAX)
     # libzmq adds no jitter where there is a longest interval; without it all come back at once.
     # Importing `secrets` takes 4 ms.
     jitter_ms = int.from_bytes(os.urandom(4), sys.byteorder) % limits.RECONNECT_MS

@@ -47,6 +47,10 @@ DRAIN_FRAMES_MAX = 64  # Frames read per turn, so that acknowledgements never wa
 DRAIN_BYTES_MAX = 1024 * 1024  # The same, when the frames are large.
 RECONNECT_MS = 100
 RECONNECT_MS_MAX = 2_000  # A thousand clients must not storm a broker that comes back.
+# After a cut TCP itself would send again ever more rarely, at last two minutes apart, and so be
+# away for as long again as the cut was. A new connection is there as soon as the cable is.
+UNACKED_MS_MAX = 10_000  # Longer than any answer that a busy broker's kernel owes.
+CONNECT_MS_MAX = 3_000  # Likewise for a connection that is being made.
 KEEPALIVE_IDLE_S = 10  # TCP's own probes notice a cut cable (the wire has no heartbeats here).
 KEEPALIVE_INTERVAL_S = 3
 KEEPALIVE_COUNT = 3

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.broker_process import BrokerProcess
-from tests.faults.lan import Lan, Weather, lan_or_skip, run_inside
+from tests.faults.lan import Host, Lan, Weather, lan_or_skip, run_inside
 from tests.torture.__main__ import text_of
-from tests.torture.stage import Report, Stage
+from tests.torture.stage import Group, Report, Stage
 from tests.waiting import eventually
 
 BAD_WEATHER = Weather(lost=0.05, delay_s=0.01, jitter_s=0.02, doubled=0.02)
@@ -67,20 +67,34 @@ class Scene:
 
     def await_given_up(self, name: str) -> None:
         """Wait until the broker has hung up on each client of a host."""
-        eventually(lambda: self._connections(name) == 0, f"the broker to give up {name}")
+        port, address = f":{self.broker.port + 1:04X}", _spelled(self.lan.hosts[name])
 
-    def _connections(self, name: str) -> int:
-        """Return how many connections for rooms the broker has to a host, as its kernel knows."""
-        lines = Path(f"/proc/{self.stage.child('live')}/net/tcp").read_text().splitlines()[1:]
-        # The address as the kernel writes it: in the machine's order of bytes.
-        remote = socket.inet_aton(self.lan.hosts[name].address)
-        address = f"{int.from_bytes(remote, sys.byteorder):08X}:"
-        port = f":{self.broker.port + 1:04X}"
-        ends = [line.split()[1:4] for line in lines]
-        return sum(
-            ours.endswith(port) and theirs.startswith(address) and state == ESTABLISHED
-            for ours, theirs, state in ends
-        )
+        def is_given_up() -> bool:
+            connections = _connections(self.stage.child("live"))
+            return not any(a.endswith(port) and b.startswith(address) for a, b in connections)
+
+        eventually(is_given_up, f"the broker to give up {name}")
+
+    def await_hung_up(self, group: Group) -> None:
+        """Wait until a group's host has given up each connection for commands by itself."""
+        broker = f"{_spelled(self.lan.hosts['broker'])}:{self.broker.port:04X}"
+
+        def is_hung_up() -> bool:
+            return broker not in [remote for _, remote in _connections(group.pid)]
+
+        eventually(is_hung_up, "the clients to hang up")
+
+
+def _spelled(host: Host) -> str:
+    """Return an address as the kernel writes it: in the machine's order of bytes."""
+    return f"{int.from_bytes(socket.inet_aton(host.address), sys.byteorder):08X}"
+
+
+def _connections(pid: int) -> list[tuple[str, str]]:
+    """Return both ends of the connections that stand on the host of a process. proc(5)."""
+    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    ends = [line.split()[1:4] for line in lines]
+    return [(ours, theirs) for ours, theirs, state in ends if state == ESTABLISHED]
 
 
 @contextlib.contextmanager
@@ -116,6 +130,16 @@ def test_a_cut_shorter_than_the_grace_is_no_news(lan: Lan, tmp_path: Path) -> No
         assert report.is_clean, text_of(report)
         assert not each.told("left")
         assert each.told("joined") == each.all_news
+
+
+def test_after_a_long_cut_nobody_waits_for_tcp(lan: Lan, tmp_path: Path) -> None:
+    """Clients drop a connection that is not answered: else TCP tries again minutes later."""
+    with scene(lan, tmp_path, *LONG_GRACE) as each:
+        with lan.without("far"):
+            each.await_hung_up(each.far)
+        report = each.finish()
+        assert report.is_clean, text_of(report)
+        assert not each.told("left")
 
 
 def test_a_longer_cut_is_told_once_and_so_is_the_return(lan: Lan, tmp_path: Path) -> None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 import zmq
 
 from client.connection import open_socket
-from client.limits import RECONNECT_MS, RECONNECT_MS_MAX
+from client.limits import CONNECT_MS_MAX, RECONNECT_MS, RECONNECT_MS_MAX, UNACKED_MS_MAX
+
+
+@pytest.mark.parametrize("kind", [zmq.DEALER, zmq.SUB, zmq.REQ])
+def test_no_connection_outlives_a_cut_cable(kind: int) -> None:
+    """TCP alone would hold on for minutes, and send again two minutes apart."""
+    with zmq.Context() as context, open_socket(context, kind, "127.0.0.1") as socket:
+        assert UNACKED_MS_MAX == socket.getsockopt(zmq.TCP_MAXRT)
+        assert CONNECT_MS_MAX == socket.getsockopt(zmq.CONNECT_TIMEOUT)
 
 
 def test_clients_do_not_come_back_all_at_once() -> None:

@@ -142,6 +142,23 @@ def test_after_a_restart_who_comes_back_is_no_news(bench: Bench) -> None:
     assert [Changes(["late"], [], [], [])] == changes(bench)
 
 
+def test_who_was_told_to_have_left_and_comes_back_is_news_even_after_a_restart(
+    bench: Bench,
+) -> None:
+    """In the first minute, too: or people would think that ann is still away."""
+    bench.peer("bob", "r")
+    ann = bench.peer("ann", "r")
+    ann.close_inbox()
+    bench.drain(GRACE_S * 1.1)
+    bench.drain(PRESENCE_TICK_S * 1.1)
+    assert [Changes([], ["ann"], [], [])] == changes(bench)[-1:]
+    ann.open_inbox()
+    ann.ask(ann.hello(), wire.Welcome)
+    ann.join("r", resume=True)
+    bench.drain(1)
+    assert [Changes(["ann"], [], [], [])] == changes(bench)[-1:]
+
+
 def test_a_crowd_is_told_as_a_count(bench: Bench) -> None:
     """More users than names are told: versions and counts go on, without names."""
     bench.rules = RULES._replace(clients_max=1_000)
