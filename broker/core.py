@@ -28,6 +28,7 @@ from common.limits import (
     ROOMS_PAGE_MAX,
     ROOMS_PER_SESSION_MAX,
     SEND_TEXTS_MAX,
+    SENDS_IN_FLIGHT_MAX,
     TOPIC_CHARS_MAX,
 )
 from common.wire import Command, Kind
@@ -186,13 +187,13 @@ class Core:
         self.answered_bytes += REFUSAL_BYTES
         self._effects.replies.append((route, wire.refusal_frames(request_id, refusal)))
 
-    def _charge(self, session: Session, cost: int) -> None:
+    def _charge(self, session: Session, cost: int, *, alike: int = 1) -> None:
         """Take what a command costs from the session's allowance; raise `Refused(slow_down)`.
 
         A SEND costs its texts, and any other command one; WHO in a large room and ROOMS cost
         more, for the answer is much larger than the question.
         """
-        wait_ms = self.sessions.wait_ms(session, cost, self._now_s)
+        wait_ms = self.sessions.wait_ms(session, cost, self._now_s, alike=alike)
         if wait_ms:
             raise Refused(Code.SLOW_DOWN, value=wait_ms)
 
@@ -340,7 +341,9 @@ class Core:
         if command.number != session.expected:
             self._send_out_of_turn(session, command.number)
             return
-        self._charge(session, len(texts))
+        # Behind a SEND that is refused a client has a window of others, which it says again with
+        # it: if only that one passed, each text would travel as often as a window has SENDs.
+        self._charge(session, len(texts), alike=SENDS_IN_FLIGHT_MAX)
         session.expected += 1  # Also when it is refused: the next one is not out of turn.
         wide = check_texts(drafts, texts)
         self.texts_count += len(texts)

@@ -215,8 +215,11 @@ class Sessions:
             self._users[user.key] = user
         return before, nick_before
 
-    def wait_ms(self, session: Session, count: int, now_s: float) -> int:
-        """Take `count` texts from the session's allowance; else return how long to wait."""
+    def wait_ms(self, session: Session, count: int, now_s: float, *, alike: int = 1) -> int:
+        """Take `count` texts from the session's allowance; else return how long to wait.
+
+        When that time is over the allowance is enough for `alike` times as many, or is full.
+        """
         if self.is_short_of_memory:
             return MEMORY_WAIT_MS
         rate = self._rate
@@ -228,7 +231,8 @@ class Sessions:
             session.allowance = allowance - count
             return 0
         session.allowance = allowance
-        return int((count - allowance) / rate.per_s * 1_000) + 1
+        wanted = max(count, min(rate.burst, count * alike))
+        return int((wanted - allowance) / rate.per_s * 1_000) + 1
 
     def inbox_opened(self, inbox: bytes, now_s: float) -> None:
         """Note that somebody subscribed to this inbox."""

@@ -102,6 +102,23 @@ def test_slow_down_does_not_take_the_number(bench: Bench) -> None:
     assert [257, 258] == [ann.ask(send(n, "y"), wire.Ack).kept[0].first for n in (2, 3)]
 
 
+def test_a_whole_window_passes_after_a_wait(bench: Bench) -> None:
+    """Of what a client says again each SEND is refused once, and not once for each before it."""
+    bench.rules = RULES._replace(rate=Rate(1_000.0, 256.0))
+    bench.start()
+    ann = bench.peer("ann", "r")
+    ann.ask(send(1, *["x"] * 256), wire.Ack)
+    window = [send(number, *["y"] * 16) for number in range(2, 18)]
+    for each in window:
+        ann.say(each)
+    slow = ann.heard()[0]
+    assert isinstance(slow, wire.Error)
+    bench.drain(slow.value / 1_000)
+    for each in window:
+        ann.say(each)
+    assert {wire.Ack} == {type(answer) for answer in ann.heard()}
+
+
 def test_every_other_refusal_takes_the_number(bench: Bench) -> None:
     """A pipe of SENDs in which one is refused goes on with the next."""
     ann = bench.peer("ann", "r")
