@@ -409,14 +409,21 @@ def main() -> int:
         keeper.look()
     if failures:
         return 1
-    # The log is closed. With megabytes on their way to a thousand slow readers libzmq takes
-    # longer than its linger; nobody who stops a broker waits for that.
+    take_leave(context)
+    return 0
+
+
+def take_leave(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """Let the last words reach the clients; the log is closed.
+
+    With megabytes on their way to a thousand slow readers libzmq takes longer than its linger;
+    nobody who stops a broker waits for that.
+    """
     farewell = threading.Thread(target=context.term, name="farewell", daemon=True)
     farewell.start()
     farewell.join(FAREWELL_S_MAX)
     if farewell.is_alive():
         os._exit(0)
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CALM_S = 5.0  # Between two looks.
+PAUSE_LOOKS_MAX = 6
 GROWTH_BYTES = 8 * 1024 * 1024  # Less than this is not worth a walk through the heap.
 
 
@@ -22,18 +23,29 @@ def resident_bytes() -> int:
 
 
 class Keeper:
-    """Looks now and then, and gives back what is free when the process has grown."""
+    """Looks now and then, and gives back what is free when the process has grown.
+
+    What is in use can't be given back: then it looks more rarely, for a walk through a large heap
+    takes milliseconds, and whoever needs memory of it meanwhile waits.
+    """
 
     def __init__(self, trim: Callable[[int], int] | None = None) -> None:
         """Take the C library's own `malloc_trim`; one that has none (musl) keeps nothing back."""
         self._trim = trim or getattr(ctypes.CDLL(None), "malloc_trim", None)
-        self._kept_bytes = resident_bytes()
+        self._least_bytes = resident_bytes()
+        self._pause_looks = 1  # After a trim; doubles while trims do not help.
+        self._looks_left = 0
 
     def look(self) -> None:
-        """Give back what is free, if it may be much."""
+        """Give back what is free, if it may be much and it was not tried just now."""
         now_bytes = resident_bytes()
-        if self._trim is not None and now_bytes > self._kept_bytes + GROWTH_BYTES:
-            self._trim(0)
-            self._kept_bytes = resident_bytes()
+        self._least_bytes = min(self._least_bytes, now_bytes)
+        if self._trim is None or now_bytes <= self._least_bytes + GROWTH_BYTES:
+            self._pause_looks, self._looks_left = 1, 0
+        elif self._looks_left:
+            self._looks_left -= 1
         else:
-            self._kept_bytes = min(self._kept_bytes, now_bytes)
+            self._trim(0)
+            is_help = resident_bytes() <= now_bytes - GROWTH_BYTES
+            self._pause_looks = 1 if is_help else min(2 * self._pause_looks, PAUSE_LOOKS_MAX)
+            self._looks_left = self._pause_looks - 1

@@ -121,11 +121,11 @@ class Sessions:
     def giving_way(self, token: bytes) -> list[Session]:
         """Return the session to end, if any, so that this newcomer has a place.
 
-        When all places are taken, those who only said HELLO give way to who has an inbox, so
-        that a flood of HELLOs keeps nobody out.
+        When all places are taken, the oldest that only said HELLO gives way, so that a flood of
+        HELLOs keeps nobody out. An honest client's inbox is open soon after its HELLO, if not
+        before; and one that gave way is told `no_session`, and says HELLO again.
         """
-        is_newcomer = token not in self._by_token and topics.inbox(token) in self._unclaimed
-        if len(self._by_token) < self.clients_max or not is_newcomer:
+        if len(self._by_token) < self.clients_max or token in self._by_token:
             return []
         return list(islice(self._unproven.values(), 1))
 

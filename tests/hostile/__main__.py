@@ -7,6 +7,7 @@ under attack in turn, and fails when anything was lost, or when they waited too 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from typing import Any, Final
 from tests.broker_process import BrokerProcess
 from tests.hostile.siege import Attack, Outcome, Siege
 
-QUIET_S: Final = 2.0  # Before each round of an attack.
+QUIET_S: Final = 3.0  # Before each round of an attack.
 ROUNDS: Final = 5  # Quiet and attack in turn: what else the machine does hits both.
 QUIET: Final = "quiet"
 
@@ -38,10 +39,13 @@ def attacks(frames: int) -> list[Attack]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Return the value below which this share of them lies; NaN when there are none."""
-    if not values:
-        return float("nan")
+    """Return the value below which this share of them lies."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def middle(rounds: list[list[float]], share: float) -> float:
+    """Return the percentile of the middle round: what else the machine did in one is no matter."""
+    return statistics.median(percentile(values, share) for values in rounds if values)
 
 
 def arguments() -> argparse.Namespace:
@@ -62,8 +66,16 @@ def quiet(seconds: float) -> None:
 
 def show(name: str, rounds: list[Outcome], books: dict[str, Any]) -> tuple[str, float]:
     """Return the line about one attack, and how many times the p99 of quiet theirs was."""
-    calm, loud = (books["latencies_ms"].get(phase, []) for phase in (QUIET + name, name))
-    ratio = percentile(loud, 0.99) / percentile(calm, 0.99)
+    calm, loud = (
+        [books["latencies_ms"].get(f"{phase}:{index}", []) for index in range(len(rounds))]
+        for phase in (QUIET + name, name)
+    )
+    newcomers_ms = [
+        took_ms
+        for index in range(len(rounds))
+        for took_ms in books["newcomers_ms"].get(f"{name}:{index}", [])
+    ]
+    ratio = middle(loud, 0.99) / middle(calm, 0.99)
     memory = "  ".join(
         f"{rounds[0].memory[which].before:6.0f}"
         f" {max(each.memory[which].peak for each in rounds):5.0f}"
@@ -72,9 +84,9 @@ def show(name: str, rounds: list[Outcome], books: dict[str, Any]) -> tuple[str, 
     )
     line = (
         f"{name:16} {sum(each.sent for each in rounds):9,}"
-        f" {percentile(calm, 0.5):7.2f} {percentile(calm, 0.99):7.2f}"
-        f" {percentile(loud, 0.5):7.2f} {percentile(loud, 0.99):7.2f}"
-        f" {ratio:5.2f} {max(books['newcomers_ms'].get(name, [0.0])):8.0f}  {memory}"
+        f" {middle(calm, 0.5):7.2f} {middle(calm, 0.99):7.2f}"
+        f" {middle(loud, 0.5):7.2f} {middle(loud, 0.99):7.2f}"
+        f" {ratio:5.2f} {max(newcomers_ms, default=0.0):8.0f}  {memory}"
     )
     return line, ratio
 
@@ -93,10 +105,10 @@ def main() -> int:
             for name, count, per_s in chosen:
                 part = Attack(name, max(1, count // ROUNDS), per_s * asked.pace)
                 rounds[name] = []
-                for _ in range(ROUNDS):
-                    bystanders.begin(QUIET + name)
+                for index in range(ROUNDS):
+                    bystanders.begin(f"{QUIET}{name}:{index}")
                     quiet(QUIET_S)
-                    bystanders.begin(name)
+                    bystanders.begin(f"{name}:{index}")
                     rounds[name].append(siege.attack(part))
                 codes = sum((Counter(each.codes) for each in rounds[name]), Counter[str]())
                 sys.stdout.write(f"# {name}: {dict(codes.most_common())}\n")

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.sessions import INBOXES_SPARE, MEMORY_WAIT_MS, POKE_S, Rate, Session, Sessions
+from broker.sessions import (
+    INBOXES_SPARE,
+    MEMORY_WAIT_MS,
+    POKE_S,
+    SESSIONS_PER_ROUTE_MAX,
+    Rate,
+    Session,
+    Sessions,
+)
 from common.errors import Code, Refused
 from common.topics import inbox as inbox_topic
 from common.wire import Hello
@@ -40,12 +48,13 @@ class House:
         instance: int = 1,
         number: int = 1,
         now_s: float = 0.0,
-        route: bytes = b"r",
+        route: bytes = b"",
     ) -> tuple[Session, bool]:
         """Say HELLO."""
         secret = (owner or nick).encode().ljust(16, b".")
         hello = Hello(1, nick, secret, instance, number)
-        return self.sessions.hello(route, token or self.token(), hello, now_s)
+        token = token or self.token()
+        return self.sessions.hello(route or b"r" + token, token, hello, now_s)
 
     def enter(self, nick: str, owner: str = "") -> Session:
         """Return a session whose inbox is open."""
@@ -129,7 +138,7 @@ def test_short_of_memory_nobody_new_is_taken_and_everybody_waits() -> None:
 
 def test_a_token_is_one_process(house: House) -> None:
     """Another instance with the same token is refused and changes nothing."""
-    ann = house.enter("ann")
+    ann, _ = house.hello("ann", route=b"r")
     assert Code.SESSION_TAKEN == code_of(
         lambda: house.hello("ann", token=ann.token, instance=2, number=9, route=b"thief")
     )
@@ -386,3 +395,54 @@ def test_waiting_as_long_as_told_is_enough(
             assert 0 == house.sessions.wait_ms(ann, texts, now_s)
         taken += texts
         assert taken <= burst + per_s * now_s + 1e-3 * taken
+
+
+def test_a_connection_has_a_few_sessions(house: House) -> None:
+    """The next one is refused, on another connection it is not, and an end makes room."""
+    first, _ = house.hello("ann", route=b"one")
+    for index in range(1, SESSIONS_PER_ROUTE_MAX):
+        house.hello(f"ann{index}", route=b"one")
+    assert Code.FULL == code_of(lambda: house.hello("bob", route=b"one"))
+    house.hello("bob", route=b"two")
+    # A resume moves the session, but its place stays where it began: coming back is no way round.
+    house.hello("ann", token=first.token, route=b"three")
+    assert Code.FULL == code_of(lambda: house.hello("cid", route=b"one"))
+    house.sessions.end(first)
+    house.hello("cid", route=b"one")
+
+
+def test_who_only_said_hello_gives_way_to_newcomers() -> None:
+    """The oldest one first, only where all places are taken, and only to a newcomer."""
+    house = House(clients_max=3)
+    old, _ = house.hello("old")
+    young, _ = house.hello("young")
+    token = house.token()
+    assert [] == house.sessions.giving_way(token)  # There is a place.
+    ann = house.enter("ann")
+    assert [old] == house.sessions.giving_way(token)
+    assert [] == house.sessions.giving_way(ann.token)  # It has its place.
+    house.sessions.inbox_opened(old.inbox, 0.0)
+    assert [young] == house.sessions.giving_way(token)
+    house.sessions.inbox_closed(old.inbox, 0.0)  # There was a client, and perhaps will be again.
+    assert [young] == house.sessions.giving_way(token)
+    house.sessions.inbox_opened(young.inbox, 0.0)
+    assert [] == house.sessions.giving_way(token)
+    assert Code.FULL == code_of(lambda: house.hello("new"))
+
+
+def test_resuming_again_and_again_does_not_keep_a_session_alive(house: House) -> None:
+    """Without an inbox the grace is counted from the first HELLO, whatever follows it."""
+    ann, _ = house.hello("ann", now_s=0.0)
+    for second in range(1, int(GRACE_S)):
+        assert (ann, True) == house.hello("ann", token=ann.token, now_s=float(second))
+    assert [ann] == house.sessions.expired(GRACE_S)
+
+
+def test_named_nicks_have_no_rate() -> None:
+    """In any spelling; for everybody else, and for them under another nick, it holds."""
+    house = House(rate=Rate(10.0, 20.0, frozenset({"importer"})))
+    bot, ann = house.enter("Importer"), house.enter("ann")
+    assert 0 == house.sessions.wait_ms(bot, 10**9, 0.0)
+    assert 0 < house.sessions.wait_ms(ann, 21, 0.0)
+    house.sessions.rename(bot, "other")
+    assert 0 < house.sessions.wait_ms(bot, 21, 0.0)

@@ -1,0 +1,213 @@
+"""Each bound has a test that meets it: which one, bound by bound."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import tests
+
+ROOT = Path(tests.__file__).parent.parent
+BOUND = re.compile(r"[A-Z][A-Z_]*_(MAX|MIN|LOW)(: Final)?$|COMMAND_FRAMES$|TOKEN_BYTES$|KEY_BYTES$")
+MODULES = (
+    "common/limits.py",
+    "client/limits.py",
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "broker").glob("*.py")),
+)
+
+BAD_INPUT = "tests/integration/test_bad_input.py"
+ENDPOINTS = "tests/integration/test_bounds.py"
+GREEDY = "tests/integration/test_greedy_readers.py"
+OF_BROKER = "tests/unit/test_bounds_broker.py"
+OF_CLIENT = "tests/unit/test_bounds_client.py"
+COMMANDS = "tests/unit/test_core_commands.py"
+DRAINS = "tests/unit/test_drains.py"
+LOG_SQLITE = "tests/unit/test_log_sqlite.py"
+NAMES = "tests/unit/test_names.py"
+OPERATOR = "tests/integration/test_broker_process.py"
+OUTBOX = "tests/unit/test_outbox.py"
+QUEUES = "tests/unit/test_queues.py"
+REPLICA = "tests/unit/test_replica.py"
+ROOMS = "tests/unit/test_rooms.py"
+SEGMENTS = "tests/unit/test_segments.py"
+SESSION = "tests/unit/test_session.py"
+SESSIONS = "tests/unit/test_sessions.py"
+WIRE = "tests/unit/test_wire.py"
+
+# Module, constant, and where what happens at the bound is shown: file and test.
+MET = {
+    "common/limits.py": {
+        "TOKEN_BYTES": (BAD_INPUT, "test_wrong_frames_are_answered"),
+        "OWNER_BYTES_MIN": (WIRE, "test_fields_out_of_bounds_do_not_decode"),
+        "OWNER_BYTES_MAX": (WIRE, "test_fields_out_of_bounds_do_not_decode"),
+        "KEY_BYTES": (BAD_INPUT, "test_foreign_subscriptions_receive_nothing"),
+        "NUMBER_MAX": (COMMANDS, "test_numbers_up_to_the_largest_are_taken"),
+        "NICK_CHARS_MAX": (NAMES, "test_length_counts_before_and_after_folding"),
+        "ROOM_CHARS_MAX": (NAMES, "test_length_counts_before_and_after_folding"),
+        "NAME_MARKS_MAX": (NAMES, "test_as_many_accents_as_allowed_are_taken"),
+        "COMMAND_FRAMES": (BAD_INPUT, "test_wrong_frames_are_answered"),
+        "COMMAND_BYTES_MAX": (ENDPOINTS, "test_a_frame_as_large_as_allowed_and_one_that_is_larger"),
+        "TEXT_CHARS_MAX": (BAD_INPUT, "test_payloads_that_are_not_a_send_are_refused"),
+        "TOPIC_CHARS_MAX": (
+            "tests/unit/test_core_posts.py",
+            "test_a_bad_text_refuses_the_whole_send",
+        ),
+        "SEND_TEXTS_MAX": ("tests/unit/test_core_posts.py", "test_a_send_has_so_many_texts_in_all"),
+        "SEND_POSTS_MAX": (OF_BROKER, "test_a_send_of_too_many_posts_is_a_bad_payload"),
+        "SENDS_IN_FLIGHT_MAX": (
+            "tests/unit/test_core_numbers.py",
+            "test_an_older_number_is_not_kept",
+        ),
+        "ROOMS_PER_SESSION_MAX": (BAD_INPUT, "test_too_many_rooms_for_one_client"),
+        "BATCH_BYTES_MAX": (ROOMS, "test_a_batch_that_is_filled_to_the_last_byte_is_not_too_long"),
+        "BATCH_ENTRIES_MAX": (ROOMS, "test_no_batch_passes_its_limits_when_encoded"),
+        "PRESENCE_NAMES_MAX": (COMMANDS, "test_a_big_room_is_joined_with_a_count"),
+        "ROOMS_PAGE_MAX": (COMMANDS, "test_rooms_are_listed_page_by_page"),
+        "ROOMS_BYTES_MAX": (COMMANDS, "test_a_list_of_rooms_is_bounded_in_bytes"),
+        "HISTORY_ENTRIES_MAX": (
+            "tests/unit/test_history_answer.py",
+            "test_each_fault_has_its_code_and_the_requests_id",
+        ),
+        "HISTORY_BYTES_MAX": (
+            "tests/unit/test_log_contract.py",
+            "test_a_page_ends_after_the_batch_that_makes_it_too_large",
+        ),
+    },
+    "client/limits.py": {
+        "TEXTS_UNSETTLED_MAX": (QUEUES, "test_texts_are_bounded_and_wait_for_room"),
+        "EVENTS_QUEUE_MAX": (QUEUES, "test_a_full_queue_says_so_and_signals_when_it_is_read"),
+        "EVENTS_QUEUE_LOW": (QUEUES, "test_a_full_queue_says_so_and_signals_when_it_is_read"),
+        "BURST_EVENTS_MAX": (OF_CLIENT, "test_a_burst_has_so_many_events"),
+        "HELD_BATCHES_MAX": (REPLICA, "test_what_is_held_is_bounded_and_the_rest_is_repaired"),
+        "HELD_ENTRIES_MAX": (REPLICA, "test_held_entries_are_bounded_too"),
+        "PROOF_S_MAX": (OF_CLIENT, "test_a_pause_between_proofs_doubles_up_to_a_bound"),
+        "SILENCE_S_MAX": (SESSION, "test_silence_leads_to_a_resume"),
+        "ANSWER_AGE_S_MAX": (SESSION, "test_one_answer_that_never_comes_leads_to_a_resume_too"),
+        "SLOW_DOWN_MS_MAX": (OUTBOX, "test_a_mistaken_wait_is_bounded"),
+        "REQUESTS_IN_FLIGHT_MAX": (
+            SESSION,
+            "test_many_rooms_are_joined_again_in_portions_and_before_the_texts",
+        ),
+        "HISTORY_REFUSALS_MAX": (
+            OF_CLIENT,
+            "test_a_ticket_that_is_refused_again_and_again_fails_the_call",
+        ),
+        "COMMANDS_QUEUE_MAX": (OF_CLIENT, "test_the_queues_of_the_sockets_have_their_bounds"),
+        "ROOMS_QUEUE_MAX": (OF_CLIENT, "test_the_queues_of_the_sockets_have_their_bounds"),
+        "REPLY_BYTES_MAX": (OF_CLIENT, "test_an_answer_beyond_the_bound_ends_the_connection"),
+        "PUBLICATION_BYTES_MAX": (
+            OF_CLIENT,
+            "test_a_publication_beyond_the_bound_is_never_read",
+        ),
+        "DRAIN_FRAMES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_replies"),
+        "DRAIN_BYTES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_frames_and_bytes"),
+        "RECONNECT_MS_MAX": (
+            "tests/unit/test_client_sockets.py",
+            "test_clients_do_not_come_back_all_at_once",
+        ),
+    },
+    "broker/config.py": {
+        "MOTD_CHARS_MAX": (
+            "tests/unit/test_config.py",
+            "test_a_wrong_file_is_refused_in_a_sentence_that_names_it",
+        ),
+    },
+    "broker/history.py": {
+        "REQUEST_BYTES_MAX": (ENDPOINTS, "test_a_frame_as_large_as_allowed_and_one_that_is_larger"),
+        "PAGES_WAITING_MAX": (GREEDY, "test_pages_that_nobody_reads_are_not_kept"),
+        "PAUSE_S_MIN": (
+            "tests/unit/test_history_answer.py",
+            "test_pages_take_the_time_that_the_rate_gives_them",
+        ),
+    },
+    "broker/live.py": {
+        "DRAIN_MESSAGES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
+        "DRAIN_TEXTS_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
+        "DRAIN_ANSWERS_BYTES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
+        "SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_takes_so_many_subscriptions"),
+        "SUBSCRIPTION_BYTES_MAX": (
+            ENDPOINTS,
+            "test_a_frame_as_large_as_allowed_and_one_that_is_larger",
+        ),
+        "REPLIES_WAITING_MAX": (
+            OF_BROKER,
+            "test_answers_that_nobody_reads_are_dropped_and_counted",
+        ),
+        "HEARTBEAT_ANSWER_S_MAX": (
+            OF_BROKER,
+            "test_a_heartbeat_is_awaited_two_intervals_or_so_long",
+        ),
+        "FAREWELL_S_MAX": (OF_BROKER, "test_a_farewell_that_takes_too_long_is_cut_short"),
+    },
+    "broker/log_compaction.py": {
+        "MOVED_BYTES_MAX": (OF_BROKER, "test_a_step_of_the_compaction_moves_so_much"),
+        "SEEN_BATCHES_MAX": (SEGMENTS, "test_a_few_old_lines_do_not_keep_a_segment"),
+    },
+    "broker/log_index.py": {
+        "WAITING_MAX": (LOG_SQLITE, "test_an_index_that_cannot_be_written_stops_appends_in_time"),
+    },
+    "broker/log_reader.py": {
+        "READS_MAX": (OF_BROKER, "test_a_log_that_loses_segments_again_and_again_is_told"),
+    },
+    "broker/log_sqlite.py": {
+        "TRIM_ROOMS_MAX": (LOG_SQLITE, "test_a_trim_takes_turns_and_small_bites"),
+        "TRIM_BATCHES_MAX": (LOG_SQLITE, "test_a_trim_takes_turns_and_small_bites"),
+    },
+    "broker/memory.py": {
+        "PAUSE_LOOKS_MAX": (
+            "tests/unit/test_memory.py",
+            "test_a_heap_in_use_is_walked_ever_more_rarely_and_given_back_when_it_is_free",
+        ),
+    },
+    "broker/ports.py": {"TRIES_MAX": (OF_BROKER, "test_the_search_for_free_ports_ends")},
+    "broker/rooms.py": {
+        "TOLD_S_MAX": (OF_BROKER, "test_the_larger_a_room_the_rarer_it_is_told_up_to_a_bound"),
+    },
+    "broker/segments.py": {
+        "SEGMENT_BYTES_MAX": (SEGMENTS, "test_a_full_segment_is_followed_by_another"),
+        "OPEN_FILES_MAX": (SEGMENTS, "test_a_reader_that_looked_before_a_segment_went_looks_again"),
+    },
+    "broker/sessions.py": {
+        "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
+    },
+    "broker/sockets.py": {
+        "FRAMES_KEPT_MAX": (
+            OF_BROKER,
+            "test_a_message_of_many_frames_is_read_to_its_end_and_mostly_dropped",
+        ),
+    },
+    "broker/supervisor.py": {
+        "START_S_MAX": (OF_BROKER, "test_a_child_that_says_nothing_has_not_started"),
+        "STOP_S_MAX": (OPERATOR, "test_a_hanging_child_is_ended_all_the_same"),
+        "CONSOLE_LINE_MAX": (ENDPOINTS, "test_a_console_takes_lines_of_any_length"),
+        "PORT_TRIES_MAX": (OF_BROKER, "test_ports_that_others_take_meanwhile_are_tried_so_often"),
+    },
+}
+
+
+def bounds_of(module: str) -> set[str]:
+    """Return the names of the bounds that a module sets."""
+    found = set()
+    for node in ast.parse((ROOT / module).read_text()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        names = {target.id for target in targets if isinstance(target, ast.Name)}
+        found |= {name for name in names if BOUND.fullmatch(name)}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_bound_has_a_test(module: str) -> None:
+    """A new bound needs a test, and its row here; a row goes with its bound."""
+    assert bounds_of(module) == set(MET.get(module, {}))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), sorted({test for rows in MET.values() for test in rows.values()})
+)
+def test_the_tests_of_the_bounds_exist(file: str, name: str) -> None:
+    assert f"def {name}(" in (ROOT / file).read_text()
