@@ -9,7 +9,7 @@ JOBS ?= 2
 PROJECT = pyproject.toml common/version.py scripts/setup.sh $(PY)
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat broker setup bench peers test check fmt lock clean
+.PHONY: help run chat broker setup bench peers test sim check fmt lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,10 @@ peers: ## Install the servers that Hubbub is measured beside
 
 test: .venv/.ready-dev ## Run all tests
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)
+
+# SEED replays one run with all that happened; SEEDS says how many to hunt over, on all cores.
+sim: .venv/.ready-dev ## Look for broken promises in simulation: make sim SEEDS=100000, SEED=17
+	@$(PY) -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 check: .venv/.ready-dev ## Format, lint, types, layers and the fast tests, in under a minute
 	@.venv/bin/ruff format --check --quiet
