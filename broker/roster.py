@@ -78,6 +78,13 @@ class Roster:
         self._touch(user, user.nick)
         return True
 
+    def move(self, user: User, other: User) -> None:
+        """Let a session of one user be one of another from here on."""
+        # What it was shown of the first one it must hear the end of: it is still here.
+        self._viewers = [other if viewer is user else viewer for viewer in self._viewers]
+        self.remove(user)
+        self.add(other)
+
     def rename(self, user: User, nick_before: str) -> None:
         """Note that a user of the room has a new nick."""
         self._nicks = None
