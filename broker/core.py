@@ -295,6 +295,11 @@ class Core:
             if room.roster.add(session.user, is_return=is_return):
                 self._stir(room)
         roster = room.roster
+        nicks = None
+        if len(roster) <= PRESENCE_NAMES_MAX:
+            nicks = roster.show(session.user)
+        else:
+            roster.look(session.user)
         self._reply(
             session.route,
             wire.Joined(
@@ -308,7 +313,7 @@ class Core:
                 topic=room.topic,
                 version=roster.version,
                 users=len(roster),
-                nicks=roster.show(session.user) if len(roster) <= PRESENCE_NAMES_MAX else None,
+                nicks=nicks,
             ),
         )
 

@@ -47,10 +47,14 @@ class Roster:
     def __contains__(self, user: User) -> bool:
         return user in self._sessions
 
-    def show(self, viewer: User) -> list[str]:
-        """Return the nicks in the order of joining, for a user who will hear the changes."""
+    def look(self, viewer: User) -> None:
+        """Note that a user was shown how many are there, and will hear the changes."""
         if self._before:
             self._viewers.append(viewer)
+
+    def show(self, viewer: User) -> list[str]:
+        """Return the nicks in the order of joining, for a user who will hear the changes."""
+        self.look(viewer)
         if self._nicks is None:
             self._nicks = [user.nick for user in self._sessions]
         return self._nicks.copy()
