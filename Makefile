@@ -10,7 +10,7 @@ MINUTES ?= 30
 PROJECT = pyproject.toml common/version.py scripts/setup.sh $(PY)
 
 .DEFAULT_GOAL := help
-.PHONY: help run chat broker setup bench soak peers test torture check fuzz fmt lock clean
+.PHONY: help run chat broker setup bench soak peers test torture sim check fuzz fmt lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,10 @@ test: .venv/.ready-dev ## Run all tests
 # KILLS=300 SEED=7 are the settings; a run of 300 takes about five minutes.
 torture: .venv/.ready-dev ## Kill broker and clients at random under load, hundreds of times
 	@$(PY) -m tests.torture $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# SEED replays one run with all that happened; SEEDS says how many to hunt over, on all cores.
+sim: .venv/.ready-dev ## Look for broken promises in simulation: make sim SEEDS=100000, SEED=17
+	@$(PY) -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 check: .venv/.ready-dev ## Format, lint, types, layers and the fast tests, in under a minute
 	@.venv/bin/ruff format --check --quiet

@@ -286,15 +286,14 @@ class Core:
     def _nick(self, session: Session, command: wire.SetNick) -> None:
         user, nick_before = self.sessions.rename(session, command.nick)
         if session.user is user:
-            for name in {name for each in user.sessions for name in each.rooms}:
+            for name in sorted({name for each in user.sessions for name in each.rooms}):
                 room = self._room(name)
                 room.roster.rename(user, nick_before)
                 self._stir(room)
         else:
-            for name in session.rooms:
+            for name in sorted(session.rooms):
                 room = self._room(name)
-                room.roster.remove(user)
-                room.roster.add(session.user)
+                room.roster.move(user, session.user)
                 self._stir(room)
         self._reply(session.route, wire.Renamed(command.id, session.user.nick))
 
@@ -311,6 +310,11 @@ class Core:
             if room.roster.add(session.user, is_return=is_return):
                 self._stir(room)
         roster = room.roster
+        nicks = None
+        if len(roster) <= PRESENCE_NAMES_MAX:
+            nicks = roster.show(session.user)
+        else:
+            roster.look(session.user)
         self._reply(
             session.route,
             wire.Joined(
@@ -324,7 +328,7 @@ class Core:
                 topic=room.topic,
                 version=roster.version,
                 users=len(roster),
-                nicks=roster.show(session.user) if len(roster) <= PRESENCE_NAMES_MAX else None,
+                nicks=nicks,
             ),
         )
 
@@ -468,7 +472,7 @@ class Core:
                 self._gone.add((room.name, session.user.nick))
 
     def _end(self, session: Session) -> None:
-        for name in list(session.rooms):
+        for name in sorted(session.rooms):
             self._leave(session, self._room(name))
         self.sessions.end(session)
         self._effects.forgotten.append(session.sender)

@@ -105,6 +105,11 @@ def marks_of(proposals: Iterable[Proposal], firsts: Sequence[int]) -> dict[bytes
             ]
             sent.ack = encode(Ack(sent.number, kept))
             marks.setdefault(sent.sender, {})[sent.number] = sent.ack
+    # A SEND over several rooms may end in a later proposal than the one after it. In their order
+    # they must come all the same: the log forgets a sender's first marks first.
+    for sender, found in marks.items():
+        if len(found) > 1:
+            marks[sender] = dict(sorted(found.items()))
     return marks
 
 

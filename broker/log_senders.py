@@ -40,12 +40,12 @@ _decode_ack = msgspec.msgpack.Decoder(Ack).decode
 
 
 def _today(marks: Mapping[int, bytes | _OldMark]) -> Marks:
-    """Return marks in today's form."""
+    """Return marks in today's form, in the order of their numbers."""
     return {
         number: encode(Ack(number, [Place(mark.first, mark.ts)]))
         if isinstance(mark, _OldMark)
         else mark
-        for number, mark in marks.items()
+        for number, mark in sorted(marks.items())
     }
 
 
@@ -139,7 +139,12 @@ class Senders:
     def _keep(self, fresh: Mapping[bytes, Marks], row: int) -> None:
         for sender, marks in fresh.items():
             living = self.recall(sender)
+            is_older = bool(living) and next(iter(marks)) <= next(reversed(living))
             living.update(marks)
+            if is_older:  # A row of `sends` that `senders` had already, for another's sake.
+                in_order = sorted(living.items())
+                living.clear()
+                living.update(in_order)
             _bound(living)
             if sender not in self._unfolded:
                 self._unfolded[sender] = _Unfolded(row, living)

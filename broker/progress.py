@@ -16,13 +16,11 @@ FILE_NAME = "progress"
 
 def is_continued(folder: Path, epoch: int, total: int) -> bool:
     """Tell whether the log of this epoch, with so many entries, is the one that was here."""
-    if not total:
-        return True  # Nothing was ever acknowledged.
     try:
         noted_epoch, noted_total = (folder / FILE_NAME).read_text().split()
         return int(noted_epoch) == epoch and int(noted_total) <= total
     except (OSError, ValueError):
-        return False
+        return not total  # Then nothing was ever acknowledged.
 
 
 def noted_total(folder: Path) -> int:

@@ -47,10 +47,14 @@ class Roster:
     def __contains__(self, user: User) -> bool:
         return user in self._sessions
 
-    def show(self, viewer: User) -> list[str]:
-        """Return the nicks in the order of joining, for a user who will hear the changes."""
+    def look(self, viewer: User) -> None:
+        """Note that a user was shown how many are there, and will hear the changes."""
         if self._before:
             self._viewers.append(viewer)
+
+    def show(self, viewer: User) -> list[str]:
+        """Return the nicks in the order of joining, for a user who will hear the changes."""
+        self.look(viewer)
         if self._nicks is None:
             self._nicks = [user.nick for user in self._sessions]
         return self._nicks.copy()
@@ -77,6 +81,13 @@ class Roster:
         self._nicks = None
         self._touch(user, user.nick)
         return True
+
+    def move(self, user: User, other: User) -> None:
+        """Let a session of one user be one of another from here on."""
+        # What it was shown of the first one it must hear the end of: it is still here.
+        self._viewers = [other if viewer is user else viewer for viewer in self._viewers]
+        self.remove(user)
+        self.add(other)
 
     def rename(self, user: User, nick_before: str) -> None:
         """Note that a user of the room has a new nick."""

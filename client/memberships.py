@@ -27,6 +27,10 @@ class Memberships:
         self._tray = tray
         self._requests = requests
 
+    def __contains__(self, name: str) -> bool:
+        """Tell whether the program is in a room, or on the way into it."""
+        return name in self._rooms
+
     # --- joining and leaving ------------------------------------------------
     def join(
         self, name: str, history: int | None, since_ms: int | None, ticket: object, now: float

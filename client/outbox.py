@@ -217,8 +217,9 @@ def _run(queue: deque[Line], count_max: int, bytes_max: int) -> tuple[list[Line]
     while queue and len(run) < count_max:
         line = queue[0]
         line_bytes = line.size + TEXT_HEADER_BYTES
-        # Of one kind only: a text must not overtake the action before it.
-        if line.kind is not kind or size_bytes + line_bytes > bytes_max:
+        # Of one kind only: a text must not overtake the action before it. A topic stands alone.
+        is_other = line.kind is not kind or (run and kind is Kind.TOPIC)
+        if is_other or size_bytes + line_bytes > bytes_max:
             break
         size_bytes += line_bytes
         run.append(queue.popleft())

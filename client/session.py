@@ -324,6 +324,9 @@ class Session:
         for request in requests:
             if type(request.command) is wire.Join:
                 self._memberships.resend(request, now)
+            elif type(request.command) is wire.Part and request.command.room in self._memberships:
+                # Joined again since: nobody is to leave it now.
+                self._tray.effects.append(Resolve(request.ticket, None))
             elif request.ticket is not None or request.room is None:
                 self._requests.resend(request, now)
             # Otherwise it is a WHO of our own, and the JOINED of the resume tells the same.

@@ -1,411 +1,499 @@
-"""A broker and its clients in one thread: simulated time, a network that fails, one seed.
+"""A broker and its clients in one thread: simulated time, a network and a disk that fail, one seed.
 
-The broker's core, its real log and its history answers, and the clients' sessions, are the
-shipped ones; sockets, processes and clocks are replaced by lists and a random schedule. A seed
-replays a failure exactly.
+The broker's core, its log and its history answers, and the clients' sessions, are the shipped
+ones; sockets, processes and clocks are replaced by lists and a random schedule. A seed replays a
+failure exactly: nothing here looks at a clock, or at the order of a set.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
-from collections.abc import Callable
+import sqlite3
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from broker import history
-from broker.core import Core, Facts, Rules
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import SqliteLog, prepare
-from broker.sessions import Rate
-from client import effects
-from client.events import Entry, Missing, Reset
-from client.outbox import Line
-from client.session import Session
-from common import topics, wire
-from common.wire import Kind, Mode
+from client import limits
+from client.session import Phase
+from tests.sim.broker import Broker
+from tests.sim.checkers import Judge
+from tests.sim.client import SimClient
+from tests.sim.disk import Disk, Killed
+from tests.sim.log_file import Witness
+from tests.sim.network import Network
+from tests.sim.trace import Trace
+from tests.sim.weather import Weather
 
 STEP_S = 0.02
-QUIET_STEPS_MAX = 20_000
 ROOMS = ("lobby", "dev", "ops")
 START_MS = 1_700_000_000_000
-
-
-class SimClient:
-    """One session, its two links to the broker, and the books of its program."""
-
-    def __init__(self, name: str, chance: random.Random) -> None:
-        self.name = name
-        self.token = chance.randbytes(16)
-        self.session = Session(
-            nick=name, owner=chance.randbytes(16), token=self.token, instance=1, ready="ready"
-        )
-        self.route: bytes | None = None  # Of the commands' link; None while it is down.
-        self.is_listening = False  # The rooms' link.
-        # What SUB subscribes to, also after a reconnect. In order: the hashes of bytes are random.
-        self.wanted: dict[bytes, None] = {}
-        self.admitted: set[bytes] = set()  # What the broker admitted on this link.
-        self.to_broker: deque[list[bytes]] = deque()
-        self.subscriptions: deque[tuple[bool, bytes]] = deque()
-        self.replies: deque[list[bytes]] = deque()
-        self.publications: deque[bytes] = deque()
-        self.question: wire.History | None = None
-        self.rooms: dict[str, int | None] = {}  # Joined rooms, with the history asked for.
-        self.said = 0
-        self.seen: dict[str, list[Entry]] = {}
-        self.kept: dict[str, tuple[str, int]] = {}  # Text to room and seq.
-        self.failed: set[str] = set()
-        self.trouble: list[str] = []
+START_S = 1_000.0
+PROBE_AFTER_S = 100.0  # By then whatever was lost is repaired, or never will be.
+QUIET_AFTER_S = 240.0  # Longer than any beacon takes, twice.
+GIVE_UP_AFTER_S = 1_000.0
+ROUNDS_MAX = 4_000  # To come to rest takes some 300.
+DAY_MS = 86_400_000
 
 
 class World:
     """Everything. Each step does one random thing; `heal` ends the trouble."""
 
-    core: Core
-
-    def __init__(
-        self,
-        seed: int,
-        folder: Path,
-        *,
-        clients: int,
-        rate: Rate,
-        loss: float = 0.0,
-        has_unnoticed_losses: bool = False,
-    ) -> None:
-        """Begin; `loss` is the share of publications that are dropped on a full queue.
-
-        Unnoticed losses are single commands, replies and questions that vanish though no link
-        seems to break: a reconnect that nobody saw, a reply to a peer that was too slow.
-        """
+    def __init__(self, seed: int, folder: Path, weather: Weather, *, is_traced: bool) -> None:
+        """Begin, in an empty folder."""
         self.chance = random.Random(seed)
-        self.now_s = 1_000.0
-        self._path = prepare(folder)
-        self._rate = rate
-        self._routes = 0
-        self.loss = loss
-        self.restarts = 0
-        self.lost_publications = 0
-        self.refusals: Counter[str] = Counter()  # Of all brokers before this one.
-        self._perform: dict[type[effects.Effect], Callable[[SimClient, Any], None]] = {
-            effects.Transmit: self._transmit,
-            effects.Subscribe: self._subscribed,
-            effects.Unsubscribe: self._unsubscribed,
-            effects.AskHistory: self._ask_history,
-            effects.DropHistory: self._drop_history,
-            effects.Emit: self._emit,
-            effects.Kept: self._kept,
-            effects.Failed: self._failed,
-        }
-        self._actions: dict[Callable[[SimClient], object], int] = {  # How often each is done.
-            lambda _: self.drain(): 300,
-            self.deliver: 250,
-            self.answer: 100,
-            self.connect: 100,
-            self._say_somewhere: 150,
-            self._join_somewhere: 30,
-            self.cut: 20,
-            self.deafen: 20,
-            self._lose_question: 10,
-            self._lose_command: 10 * has_unnoticed_losses,
-            self._lose_reply: 10 * has_unnoticed_losses,
-            lambda _: self.crash(): 5,
-            lambda _: self.drain(crash_after_commit=True): 5,
-            lambda _: self.pass_time(self.chance.choice([0.1, 1.0, 4.0])): 10,
-        }
-        self.clients = [SimClient(f"c{index}", self.chance) for index in range(clients)]
-        self._start_broker()
-
-    # --- the broker ---------------------------------------------------------
-    def _start_broker(self) -> None:
-        self.refusals.update(self.core.refusals if self.restarts else {})
-        self.log = SqliteLog(self._path, retain_messages=0, retain_days=0)
-        self.reader = SqliteReader(self._path)
-        self.core = Core(
-            Rules(clients_max=100, rooms_max=100, grace_s=2.0, rate=self._rate, motd=""),
-            Facts("sim", 1, 2, "", ""),
-            self.log.rooms(),
-            secret=self.log.secret,
-            epoch=self.log.epoch,
-            recall=self.log.recall,
-            now_ms=self.now_ms,
-            now_s=self.now_s,
+        self.weather = weather
+        self.trace = Trace(is_on=is_traced)
+        self.now_s = START_S
+        self.wall_ms = 0  # How far the wall clock was put forwards.
+        self.judge = Judge()
+        self.disk = Disk(folder, self.chance, self.trace)
+        self.network = Network(
+            self.chance, publish_queue=weather.publish_queue, reply_queue=weather.reply_queue
         )
+        self.network.loss = weather.loss
+        self.broker = Broker(
+            folder,
+            weather,
+            disk=self.disk,
+            network=self.network,
+            judge=self.judge,
+            chance=self.chance,
+            trace=self.trace,
+        )
+        self.clients: list[SimClient] = []  # Those that are there; others have left.
+        self.arrivals = 0
+        self._folder = folder
+        self._backup: tuple[dict[str, bytes], Witness] | None = None
+        self._live_frozen_until_s = 0.0
+        self._history_frozen_until_s = 0.0
+        self.disk.meanwhile = self._do_answer
+        self._names = list(weather.weights)
+        self._weights = list(weather.weights.values())
+        self._actions = {name: getattr(self, f"_do_{name}") for name in self._names}
+
+    def begin(self) -> None:
+        """Start the broker and the first clients."""
+        self._start()
+        for _ in range(self.weather.clients):
+            self._do_arrive()
 
     @property
     def now_ms(self) -> int:
         """Return the wall clock."""
-        return START_MS + int(self.now_s * 1_000)
+        return START_MS + self.wall_ms + int((self.now_s - START_S) * 1_000)
 
-    def crash(self) -> None:
-        """End the broker without a word and start another on the same log."""
-        self.restarts += 1
-        for client in self.clients:
-            self.cut(client)
-            self.deafen(client)
-        self.log.close()
-        self.reader.close()
-        self._start_broker()
-
-    def drain(self, *, crash_after_commit: bool = False) -> None:
-        """Let the broker take what has arrived, up to a random amount, as one drain."""
-        core = self.core
-        core.clock(self.now_ms, self.now_s)
-        for client in self.chance.sample(self.clients, len(self.clients)):
-            while client.subscriptions and self.chance.random() < 0.9:
-                self._take_subscription(client)
-            while client.to_broker and self.chance.random() < 0.8:
-                assert client.route is not None
-                core.receive(client.route, client.to_broker.popleft())
-        core.tick()
-        proposals = core.take_proposals()
-        if proposals:
-            self.log.append(proposals)
-        if crash_after_commit:
-            self.crash()
-            return
-        core.committed(self.log.follow())
-        done = core.take_effects()
-        for publication in done.publications:
-            self._publish(publication)
-        routes = {client.route: client for client in self.clients if client.route}
-        for route, frames in done.replies:
-            if route in routes:
-                routes[route].replies.append(frames)
-        for sender in done.forgotten:
-            self.log.forget(sender)
-
-    def _take_subscription(self, client: SimClient) -> None:
-        is_on, topic = client.subscriptions.popleft()
-        if not is_on:
-            client.admitted.discard(topic)
-            self.core.unsubscribed(topic)
-            return
-        greetings = self.core.subscribed(topic)
-        if greetings is not None:
-            client.admitted.add(topic)
-            for greeting in greetings:
-                self._tell(client, greeting)
-
-    def _publish(self, publication: bytes) -> None:
-        topic, _ = topics.split_publication(publication)
-        for client in self.clients:
-            if topic in client.admitted:
-                self._tell(client, publication)
-
-    def _tell(self, client: SimClient, publication: bytes) -> None:
-        if self.loss and self.chance.random() < self.loss:  # A full queue: dropped silently.
-            self.lost_publications += 1
-        else:
-            client.publications.append(publication)
-
-    # --- the network --------------------------------------------------------
-    def connect(self, client: SimClient) -> None:
-        """Bring both links up, where they are down."""
-        if client.route is None:
-            self._routes += 1
-            client.route = b"route%d" % self._routes
-            self._do(client, client.session.connected(self.now_s))
-        if not client.is_listening:
-            client.is_listening = True
-            client.subscriptions.extend((True, topic) for topic in client.wanted)
-
-    def cut(self, client: SimClient) -> None:
-        """Break the commands' link; what is on it is lost."""
-        if client.route is not None:
-            client.route = None
-            client.to_broker.clear()
-            client.replies.clear()
-            self._do(client, client.session.disconnected(self.now_s))
-
-    def deafen(self, client: SimClient) -> None:
-        """Break the rooms' link; the broker sees every subscription end."""
-        if client.is_listening:
-            client.is_listening = False
-            while client.subscriptions and client.subscriptions[0][1] not in client.wanted:
-                self._take_subscription(client)
-            waiting = {topic for _, topic in client.subscriptions}
-            judged = [topic for topic in client.wanted if topic not in waiting]
-            client.subscriptions.clear()
-            client.publications.clear()
-            client.admitted.clear()
-            for topic in judged:
-                self.core.unsubscribed(topic)
-
-    # --- clients ------------------------------------------------------------
-    def _do(self, client: SimClient, wanted: list[effects.Effect]) -> None:
-        for effect in wanted:
-            perform = self._perform.get(type(effect))
-            if perform is not None:
-                perform(client, effect)
-
-    def _transmit(self, client: SimClient, effect: effects.Transmit) -> None:
-        if client.route is not None:
-            client.to_broker.append(wire.command_frames(client.token, effect.command))
-
-    def _ask_history(self, client: SimClient, effect: effects.AskHistory) -> None:
-        client.question = effect.question
-
-    def _drop_history(self, client: SimClient, _effect: effects.DropHistory) -> None:
-        client.question = None
-
-    def _emit(self, client: SimClient, effect: effects.Emit) -> None:
-        for event in effect.events:
-            if isinstance(event, Entry):
-                client.seen.setdefault(event.room, []).append(event)
-            elif isinstance(event, Missing | Reset):
-                client.trouble.append(repr(event))
-
-    def _kept(self, client: SimClient, effect: effects.Kept) -> None:
-        for seq, ticket in enumerate(effect.tickets, effect.first):
-            client.kept[str(ticket)] = (effect.room, seq)
-
-    def _failed(self, client: SimClient, effect: effects.Failed) -> None:
-        client.failed.update(map(str, effect.tickets))
-
-    def _subscribed(self, client: SimClient, effect: effects.Subscribe) -> None:
-        assert effect.topic not in client.wanted, "SUB never asks twice"
-        client.wanted[effect.topic] = None
-        if client.is_listening:
-            client.subscriptions.append((True, effect.topic))
-
-    def _unsubscribed(self, client: SimClient, effect: effects.Unsubscribe) -> None:
-        del client.wanted[effect.topic]
-        if client.is_listening:
-            client.subscriptions.append((False, effect.topic))
-
-    def join(self, client: SimClient, room: str, history_count: int | None) -> None:
-        """Let the program join a room."""
-        if room not in client.rooms:
-            client.rooms[room] = history_count
-            joining = client.session.join(room, history_count, None, "join", self.now_s)
-            self._do(client, joining)
-
-    def say(self, client: SimClient, *rooms: str) -> None:
-        """Let the program say some texts, each in one of these rooms."""
-        lines = []
-        for _ in range(self.chance.randint(1, 5)):
-            client.said += 1
-            text = f"{client.name} {client.said}"
-            room = self.chance.choice(rooms)
-            lines.append(Line(room, Kind.TEXT, text, len(text), text))
-        self._do(client, client.session.say(lines, self.now_s))
-
-    def deliver(self, client: SimClient) -> None:
-        """Hand over some of what has arrived at a client."""
-        session = client.session
-        while client.replies and self.chance.random() < 0.8:
-            self._do(client, session.reply(wire.parse_reply(client.replies.popleft()), self.now_s))
-        count = self.chance.randint(0, len(client.publications))
-        frames = [client.publications.popleft() for _ in range(count)]
-        if frames:
-            self._do(client, session.publications(frames, self.now_s))
-
-    def answer(self, client: SimClient) -> None:
-        """Answer the client's question to history."""
-        if client.question is None:
-            return
-        frames = history.answer(self.reader, wire.command_frames(wire.NO_TOKEN, client.question))
-        client.question = None
-        reply = wire.parse_reply(frames)
-        if isinstance(reply, wire.Page):
-            batches = [wire.decode_batch(frame) for frame in frames[2:]]
-            if reply.more and batches:  # As the connection does.
-                last = wire.last_seq(batches[-1])
-                self._do(client, client.session.page_arrived(reply, last, self.now_s))
-            self._do(client, client.session.page(reply, batches, self.now_s))
-        elif isinstance(reply, wire.Error):
-            self._do(client, client.session.history_refused(reply, self.now_s))
-
-    def pass_time(self, seconds: float) -> None:
-        """Let the clock run, and everybody look at it."""
-        self.now_s += seconds
-        for client in self.clients:
-            self._do(client, client.session.tick(self.now_s))
-
-    # --- the schedule -------------------------------------------------------
     def step(self) -> None:
         """Do one random thing."""
-        client = self.chance.choice(self.clients)
-        (action,) = self.chance.choices(list(self._actions), list(self._actions.values()))
-        action(client)
-        self.pass_time(STEP_S)
+        if (self.broker.core is None or self.broker.reader is None) and self.chance.random() < 0.2:
+            self._start()
+        (name,) = self.chance.choices(self._names, self._weights)
+        self._actions[name]()
+        self._pass(STEP_S)
 
-    def _join_somewhere(self, client: SimClient) -> None:
-        self.join(client, self.chance.choice(ROOMS), self.chance.choice([None, None, 0, 3, 100]))
+    def _pass(self, seconds: float) -> None:
+        """Let the clock run, and everybody look at it."""
+        self.now_s += seconds
+        self.trace.now_s = self.now_s - START_S
+        for client in self.clients:
+            if client.frozen_until_s <= self.now_s:
+                client.tick(self.now_s)
 
-    def _say_somewhere(self, client: SimClient) -> None:
-        if client.rooms:
-            self.say(client, *sorted(client.rooms))
+    def _someone(self) -> SimClient | None:
+        awake = [each for each in self.clients if each.frozen_until_s <= self.now_s]
+        return self.chance.choice(awake) if awake else None
 
-    def _lose_command(self, client: SimClient) -> None:
+    def _start(self) -> None:
+        self.broker.start(self.now_ms, self.now_s)
+
+    # --- the broker ---------------------------------------------------------
+    def _do_drain(self, *, share: float = 0.85, crash: str = "") -> None:
+        if self.broker.core is None or self._live_frozen_until_s > self.now_s:
+            return
+        failures = self.disk.failures["told"]
+        try:
+            self.broker.drain(self.now_ms, self.now_s, share, lambda place: place == crash)
+        except Killed:
+            self.trace.note("live", f"ends {crash}")
+            self.chance.choice([self.broker.kill_live, self.broker.cut_power])()
+        except (OSError, sqlite3.Error) as error:
+            if self.disk.failures["told"] == failures:
+                raise
+            # It cannot read what a sender has sent: it ends, and is started again.
+            self.trace.note("live", f"ends: {error}")
+            self.broker.kill_live()
+
+    def _do_crash_in_drain(self) -> None:
+        places = ["in the commit", "before the commit", "after the commit", "before the replies"]
+        crash = self.chance.choice(places)
+        if crash == "in the commit":
+            self.disk.dies_in = self.chance.randint(1, 4)
+        self._do_drain(crash=crash)
+        self.disk.dies_in = 0
+
+    def _do_trim(self) -> None:
+        self.broker.trim(self.now_ms)
+
+    def _do_answer(self) -> None:
+        if self._history_frozen_until_s > self.now_s:
+            return
+        asking = [each for each in self.clients if each.question is not None]
+        if asking:
+            self._answer(self.chance.choice(asking))
+
+    def _answer(self, client: SimClient) -> None:
+        if client.question is not None:
+            frames = self.broker.answer(client.question)
+            if frames is not None:
+                client.question, client.page = None, frames
+
+    def _do_kill_live(self) -> None:
+        self.broker.kill_live()
+
+    def _do_kill_history(self) -> None:
+        self.broker.kill_history()
+        for client in self.clients:
+            client.question = None  # REQ waits for an answer that never comes.
+
+    def _do_cut_power(self) -> None:
+        self.broker.cut_power()
+
+    def _do_stop(self) -> None:
+        failures, was_live = self.disk.failures["told"], self.broker.core is not None
+        self.broker.stop()
+        if was_live and self.disk.failures["told"] == failures:
+            self.judge.files(self._folder)
+        if "restore" in self.weather.weights:
+            files = {  # Not the note of how far the log got: it stays with the folder.
+                each.name: each.read_bytes()
+                for each in sorted(self._folder.iterdir())
+                if each.suffix in {".db", ".segment"} or each.name.endswith("-wal")
+            }
+            self._backup = files, self.judge.witness.copy()
+            self.trace.note("operator", "makes a backup")
+
+    def _do_restore(self) -> None:
+        """Put a backup in the place of the log, as an operator does."""
+        if self._backup is None or self.broker.core is None:
+            return  # After a crash the note of how far the log had got may be too old to tell.
+        self.broker.stop()
+        files, witness = self._backup
+        if self.broker.is_doubtful:
+            return  # What the disk could not take back may be in the files, or not.
+        for path in self._folder.iterdir():
+            if path.name != "progress":
+                path.unlink()
+        for name, content in files.items():
+            (self._folder / name).write_bytes(content)
+        self.disk.adopt()
+        self.judge.restored(witness)
+        self.trace.note("operator", "restores the backup")
+
+    def _do_freeze_broker(self) -> None:
+        self._live_frozen_until_s = self.now_s + self.chance.choice([0.5, 6.0, 20.0])
+        self.trace.note("live", "freezes")
+
+    def _do_freeze_history(self) -> None:
+        self._history_frozen_until_s = self.now_s + self.chance.choice([0.5, 5.0])
+        self.trace.note("history", "freezes")
+
+    def _do_disk(self) -> None:
+        """Let a bad spell of the disk begin, or end."""
+        disk = self.disk
+        if disk.fault_rate or disk.is_full or disk.database_fault_rate:
+            disk.heal()
+            self.trace.note("disk", "is well")
+            return
+        rates = self.chance.choice([(0.0, 0.3), (0.05, 0.0), (0.3, 0.1), (1.0, 1.0)])
+        disk.fault_rate, disk.database_fault_rate = rates
+        disk.is_full = self.chance.random() < 0.5
+        self.trace.note("disk", f"begins to fail: {rates}, full: {disk.is_full}")
+
+    def _do_read_errors(self) -> None:
+        self.disk.read_fault_rate = 0.0 if self.disk.read_fault_rate else 0.3
+        self.trace.note("disk", f"reads fail: {self.disk.read_fault_rate}")
+
+    def _do_jump(self) -> None:
+        """Put the wall clock forwards or backwards."""
+        jump_ms = self.chance.choice([-DAY_MS, -3_600_000, -500, 500, 3_600_000, 2 * DAY_MS])
+        self.wall_ms = max(self.wall_ms + jump_ms, -10 * DAY_MS)
+        self.trace.note("operator", f"puts the clock by {jump_ms} ms")
+
+    # --- the network --------------------------------------------------------
+    def _do_connect(self) -> None:
+        client = self._someone()
+        if client is not None:
+            self._connect(client)
+
+    def _connect(self, client: SimClient) -> None:
+        if self.broker.core is not None:
+            client.connect(self.now_s)
+        else:
+            client.notice(self.now_s)
+
+    def _do_deliver(self) -> None:
+        client = self._someone()
+        if client is not None:
+            client.deliver(self.now_s, 0.85)
+            self._settle(client)
+
+    def _is_late(self) -> bool:
+        return "linger" in self.weather.weights and self.chance.random() < 0.5
+
+    def _do_cut(self) -> None:
+        """Break the commands' link of somebody."""
+        client = self._someone()
+        if client is not None and client.link is not None and not client.link.is_broken:
+            link = client.link
+            survives = self.chance.randint(0, len(link.up)) if self._is_late() else 0
+            self.trace.note(client.name, f"loses its link; {survives} commands still arrive")
+            self.network.break_link(link, survives=survives)
+            if not self._is_late():
+                client.notice(self.now_s)
+
+    def _do_deafen(self) -> None:
+        """Break the rooms' link of somebody."""
+        client = self._someone()
+        if client is not None and client.pipe is not None and not client.pipe.is_broken:
+            pipe = client.pipe
+            self.trace.note(client.name, "can listen no more")
+            pipe.is_broken = True
+            if not self._is_late():
+                self.broker.hang_up(pipe)
+
+    def _do_linger(self) -> None:
+        """Let the broker see the end of a link."""
+        broken = [pipe for pipe in self.network.pipes if pipe.is_broken]
+        if broken:
+            self.broker.hang_up(self.chance.choice(broken))
+
+    def _do_lose_publication(self) -> None:
+        client = self._someone()
+        if client is not None and client.pipe is not None and client.pipe.frames:
+            del client.pipe.frames[self.chance.randrange(len(client.pipe.frames))]
+            self.network.lost_publications += 1
+
+    def _do_lose_question(self) -> None:
+        client = self._someone()
+        if client is not None:
+            client.question = client.page = None
+
+    def _do_lose_command(self) -> None:
         """Lose one, as a reconnect that nobody noticed does."""
-        if client.to_broker:
-            client.to_broker.popleft()
+        client = self._someone()
+        if client is not None and client.link is not None and client.link.up:
+            client.link.up.popleft()
 
-    def _lose_reply(self, client: SimClient) -> None:
-        if client.replies:
-            client.replies.popleft()
+    def _do_lose_reply(self) -> None:
+        client = self._someone()
+        if client is not None and client.link is not None and client.link.down:
+            client.link.down.popleft()
 
-    def _lose_question(self, client: SimClient) -> None:
-        client.question = None
+    def _do_freeze_client(self) -> None:
+        """Stop somebody's process for a while; the broker hangs up when it is for long."""
+        client = self._someone()
+        if client is not None:
+            seconds = self.chance.choice([1.0, 5.0, 15.0])
+            self.trace.note(client.name, f"freezes for {seconds} s")
+            client.frozen_until_s = self.now_s + seconds
+            if seconds > 10 and client.pipe is not None and not client.pipe.is_broken:
+                self.broker.hang_up(client.pipe)
 
-    def is_quiet(self) -> bool:
-        """Tell whether everybody has heard everything and has nothing left to say."""
-        heads = {record.name: record.head for record in self.log.rooms()}
-        return all(
-            client.said == len(client.kept) + len(client.failed)
-            and all(
-                not heads.get(room)
-                or (client.seen.get(room) and client.seen[room][-1].seq == heads[room])
-                or (history_count == 0 and room not in client.seen)
-                for room, history_count in client.rooms.items()
+    # --- programs -----------------------------------------------------------
+    def _do_arrive(self) -> None:
+        if len(self.clients) < self.weather.clients_max and self.arrivals < 10:
+            name = f"c{self.arrivals}"
+            self.arrivals += 1
+            kin = self.chance.choice(self.clients) if self.clients else None
+            if self.chance.random() < 0.8:
+                kin = None
+            client = SimClient(
+                name,
+                chance=self.chance,
+                network=self.network,
+                judge=self.judge,
+                trace=self.trace,
+                kin=kin,
             )
-            for client in self.clients
+            self.clients.append(client)
+            self.trace.note(name, f"arrives as {client.nick}")
+
+    def _do_leave(self) -> None:
+        client = self._someone()
+        if client is None or len(self.clients) < 3:
+            return
+        if self.chance.random() < 0.5:
+            self.trace.note(client.name, "program closes")
+            client.is_closing = True
+            client.do(client.session.close(self.now_s))
+        else:
+            self.trace.note(client.name, "is killed")
+            client.die()
+        self._settle(client)
+
+    def _settle(self, client: SimClient) -> None:
+        """See whether somebody is over, or was refused."""
+        if client.is_over and client in self.clients:
+            self.clients.remove(client)
+            for stay in client.stays.values():
+                stay.is_over = True
+            for ticket in client.session.abandon_all():
+                if isinstance(ticket, str):
+                    self.judge.abandoned(ticket)
+            if client.link is not None and not client.link.is_broken:
+                self.network.break_link(client.link, survives=len(client.link.up))
+            if client.pipe is not None and not client.pipe.is_broken:
+                client.pipe.is_broken = True
+            for pipe in [each for each in self.network.pipes if each.who == client.name]:
+                self.broker.hang_up(pipe)
+        elif client.is_refused:
+            client.renames += 1
+            client.rename(f"{client.name}r{client.renames}", self.now_s)
+
+    def _do_say(self) -> None:
+        client = self._someone()
+        if client is not None and client.stays and not client.is_closing:
+            count = self.chance.choice([1, 1, 2, 5])
+            client.say(sorted(client.stays), count, self.now_s)
+
+    def _do_join(self) -> None:
+        client = self._someone()
+        if client is not None and not client.is_closing:
+            history = self.chance.choice([None, None, 0, 3, 100])
+            since_ms = self.now_ms - 2_000 if self.chance.random() < 0.1 else None
+            client.join(self.chance.choice(ROOMS), history, since_ms, self.now_s)
+
+    def _do_part(self) -> None:
+        client = self._someone()
+        if client is not None and client.stays and not client.is_closing:
+            client.part(self.chance.choice(sorted(client.stays)), self.now_s)
+
+    def _do_rename(self) -> None:
+        client = self._someone()
+        if client is not None and not client.is_closing:
+            client.renames += 1
+            others = [each.nick for each in self.clients]
+            nick = self.chance.choice([f"{client.name}n{client.renames}", *others])
+            client.rename(nick, self.now_s)
+
+    def _do_pass_time(self) -> None:
+        self._pass(self.chance.choice([0.1, 1.0, 4.0]))
+
+    # --- the end ------------------------------------------------------------
+    def heal(self) -> None:
+        """End all trouble, let everything come to rest, and judge."""
+        self.trace.note("operator", "all trouble ends")
+        self.disk.heal()
+        self.network.widen()
+        self._live_frozen_until_s = self._history_frozen_until_s = 0.0
+        for client in self.clients:
+            client.frozen_until_s = 0.0
+        begun_s = self.now_s
+        probed: set[str] = set()
+        rounds = 0
+        while self.now_s < begun_s + QUIET_AFTER_S or not self._is_quiet():
+            rounds += 1
+            if self.now_s > begun_s + GIVE_UP_AFTER_S or rounds > ROUNDS_MAX:
+                phases = {each.name: each.session.phase.name for each in self.clients}
+                self.judge.blame(f"{self.judge.unsettled_count} texts never settle: {phases}")
+            self._round()
+            if not probed and self.now_s > begun_s + PROBE_AFTER_S:
+                probed = self._probe()
+            self._pass(max(STEP_S, self._pause_s()))
+        self._judge(probed)
+
+    def _round(self) -> None:
+        self._start()
+        for pipe in [each for each in self.network.pipes if each.is_broken]:
+            self.broker.hang_up(pipe)
+        for client in list(self.clients):
+            self._connect(client)
+            client.deliver(self.now_s, 1)
+            self._answer(client)
+            self._settle(client)
+        self._do_drain(share=1)
+        self._do_trim()
+
+    def _pause_s(self) -> float:
+        """Return how long nothing happens."""
+        core = self.broker.core
+        if core is None or not self._is_idle():
+            return 0.0
+        times = [core.next_deadline_s(), self.now_s + 10.0]
+        times += [each.session.deadline() or float("inf") for each in self.clients]
+        return min(times) - self.now_s
+
+    def _is_idle(self) -> bool:
+        network = self.network
+        is_busy = any(pipe.frames or pipe.subscriptions for pipe in network.pipes) or any(
+            link.up or link.down for link in network.links.values()
+        )
+        return not is_busy and all(
+            each.question is None and each.page is None and each.link and each.pipe
+            for each in self.clients
         )
 
-    def heal(self) -> None:
-        """End all trouble, and let everything run until it is quiet, and then some."""
-        self.loss = 0.0
-        quiet_until_s = float("inf")
-        for _ in range(QUIET_STEPS_MAX):
-            for client in self.clients:
-                self.connect(client)
-                self.deliver(client)
-                self.answer(client)
-            self.drain()
-            self.pass_time(STEP_S)
-            if not self.is_quiet():
-                quiet_until_s = float("inf")
-            elif quiet_until_s == float("inf"):
-                quiet_until_s = self.now_s + 35.0  # Longer than any beacon takes.
-            elif self.now_s > quiet_until_s:
-                return
-        states = {client.name: client.session.phase for client in self.clients}
-        raise AssertionError(f"never quiet: {states}")
+    def _is_quiet(self) -> bool:
+        return not self.judge.unsettled_count and self._is_idle()
 
-    def roster(self, room: str) -> set[str]:
-        """Return who is in a room, as the broker knows it."""
-        return {each.user.nick for each in self.core.sessions if room in each.rooms}
+    def _probe(self) -> set[str]:
+        """Let somebody say something in each room, so that there is something to be heard."""
+        probed = set()
+        for room in ROOMS:
+            there = [each for each in self.clients if room in each.stays and not each.is_closing]
+            if there:
+                there[0].say([room], 1, self.now_s)
+                probed.add(room)
+        return probed
 
-    def roster_of(self, client: SimClient, room: str) -> set[str] | None:
-        """Return who is in a room, as a client knows it."""
-        return client.session._memberships._rooms[room].roster.nicks
+    def _judge(self, probed: set[str]) -> None:
+        judge = self.judge
+        judge.settled()
+        there: dict[str, set[str]] = {}
+        for client in self.clients:
+            if client.session.phase is not Phase.ONLINE:
+                judge.blame(f"{client.name} is {client.session.phase.name} though all is well")
+            for room in client.stays:
+                there.setdefault(room, set()).add(client.nick)
+        for client in self.clients:
+            for room, stay in client.stays.items():
+                judge.complete(stay, is_probed=room in probed)
+                roster = client.session._memberships._rooms[room].roster
+                judge.presence(stay, there[room], roster.users, roster.nicks)
+                self._bound(client)
+        self._judge_answers(there)
+        self.broker.stop()
+        judge.files(self._folder)
 
-    def read_log(self, room: str) -> list[tuple[int, str]]:
-        """Return all entries of a room: seq and text."""
-        entries: list[tuple[int, str]] = []
-        more = True
-        while more:
-            page = self.reader.read(room, Mode.AFTER, entries[-1][0] if entries else 0, 4_096)
-            for body in page.batches:
-                batch = wire.decode_batch(body)
-                texts = [text for post in batch.posts for text in post.texts]
-                entries += enumerate(texts, batch.first)
-            more = page.more
-        return entries
+    def _judge_answers(self, there: dict[str, set[str]]) -> None:
+        """Let everybody ask about their rooms once more, and compare."""
+        judge = self.judge
+        for client in self.clients:
+            for room in client.stays:
+                client.join(room, None, None, self.now_s)
+        for _ in range(5):
+            self._round()
+            self._pass(STEP_S)
+        for client in self.clients:
+            for room, stay in client.stays.items():
+                summary = client.summaries[room]
+                nicks = None if summary.nicks is None else set(summary.nicks)
+                judge.topic(stay, summary.topic)
+                judge.presence(stay, there[room], summary.users, nicks)
+
+    def _bound(self, client: SimClient) -> None:
+        """Check a client's queues."""
+        session, bound = client.session, self.judge.bound
+        flights = session._outbox._flights
+        if flights:
+            bound("SENDs in flight", max(flights) - min(flights) + 1, 16)
+        bound("requests in flight", len(session._requests._by_id), limits.REQUESTS_IN_FLIGHT_MAX)
+        for room in session._memberships._rooms.values():
+            bound("batches held", len(room.replica._held), limits.HELD_BATCHES_MAX)
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """What the brokers refused that have ended, by code."""
+        return self.broker.refusals
 
     def close(self) -> None:
-        """Release the log."""
-        self.log.close()
-        self.reader.close()
+        """Release whatever is open."""
+        self.broker.kill_all()

@@ -16,6 +16,7 @@ import zmq
 
 from broker import live, log_compaction, log_reader, ports, segments, supervisor
 from broker.child import Orders
+from broker.child_process import Child
 from broker.config import load
 from broker.core import Core, Effects
 from broker.live import (
@@ -30,7 +31,7 @@ from broker.log import LogFailed
 from broker.log_sqlite import FILE_NAME
 from broker.rooms import TOLD_MEMBER_S, TOLD_S_MAX, telling_s
 from broker.sockets import FRAMES_KEPT_MAX, receive_message
-from broker.supervisor import PORT_TRIES_MAX, Child, PortTaken, StartFailed, Supervisor
+from broker.supervisor import PORT_TRIES_MAX, PortTaken, StartFailed, Supervisor
 from common import limits, wire
 from common.errors import Code
 from tests import saying
@@ -131,7 +132,7 @@ def test_answers_that_nobody_reads_are_dropped_and_counted(sockets: Sockets) -> 
     replies = [(route, [b"head", b"payload"])] * (waiting + 7) + [(b"gone!", [b"", b""])]
     worker._core.take_effects.return_value = Effects([], replies, [])  # type: ignore[attr-defined]
     worker._carry_out()
-    assert 8 == worker._replies_lost
+    assert 8 == worker._tally.replies_lost_count
     for _ in range(waiting):
         assert [b"head", b"payload"] == deaf.recv_multipart(zmq.NOBLOCK)
     assert not deaf.poll(0)

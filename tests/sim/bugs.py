@@ -1,0 +1,268 @@
+"""Known mistakes, to be made on purpose: each must be caught by the checkers.
+
+Each replaces a piece of the product by one that is wrong in one respect. `seeds` says how many
+seeds it may take at most until a run fails; tests/sim/test_bugs.py holds it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from unittest import mock
+
+import broker.log_index
+import broker.log_sqlite
+import broker.segments
+from broker import progress
+from broker.core import Core
+from broker.log import Committed, LogFailed, Proposal
+from broker.log_index import read_indexed
+from broker.log_reader import SqliteReader
+from broker.log_sqlite import SqliteLog
+from broker.records import Contents
+from broker.rooms import Rooms
+from broker.segments import HighWater, Record, SegmentReader, SegmentWriter
+from broker.sessions import Session, Sessions
+from client.events import Missing
+from client.outbox import Outbox
+from client.replica import LIVE, Replica, expand
+from client.roster import Roster
+from common import wire
+from tests.sim.broker import Broker
+from tests.sim.disk import Connection
+
+SPAN = 40  # Seeds between the first ones of two bugs, so that each meets other weather.
+
+
+class Bug(NamedTuple):
+    """A mistake: what is replaced, by what, and within how many seeds it must be caught."""
+
+    place: Any
+    name: str
+    wrong: Callable[[Any], Any]  # Takes what is right, and returns what is wrong.
+    seeds: int
+
+    def plant(self, stack: ExitStack) -> None:
+        """Make the mistake until the stack is unwound."""
+        right = vars(self.place)[self.name]
+        stack.enter_context(mock.patch.object(self.place, self.name, self.wrong(right)))
+
+
+def _acknowledge_early(commit: Any) -> Any:  # noqa: ANN401 - any function of the product
+    def late(self: SqliteLog, contents: Contents, bodies: Sequence[bytes]) -> None:
+        waiting = vars(self).setdefault("_late", [])
+        if waiting:
+            commit(self, *waiting.pop())
+        waiting.append((contents, list(bodies)))
+
+    return late
+
+
+def _publish_early(commit: Any) -> Any:  # noqa: ANN401
+    def early(self: Broker, core: Core, proposals: list[Proposal]) -> None:
+        for each in proposals:
+            room = core.rooms.get(each.room)
+            assert room is not None
+            batch = wire.Batch(each.room, self.log.epoch, room.head, room.head + 1, each.posts)
+            core._effects.publications.append(room.subscription + wire.encode(batch))
+        self.carry_out(core.take_effects())
+        commit(self, core, proposals)
+
+    return early
+
+
+def _lose_topic(commit: Any) -> Any:  # noqa: ANN401
+    def without(self: SqliteLog, contents: Contents, bodies: Sequence[bytes]) -> None:
+        contents.topics.clear()
+        commit(self, contents, bodies)
+
+    return without
+
+
+def _acknowledge_failure(commit: Any) -> Any:  # noqa: ANN401
+    def hiding(self: SqliteLog, contents: Contents, bodies: Sequence[bytes]) -> None:
+        try:
+            commit(self, contents, bodies)
+        except LogFailed:
+            self._roll_back()
+
+    return hiding
+
+
+def _raise_high_water(commit: Any) -> Any:  # noqa: ANN401
+    def early(self: SqliteLog, contents: Contents, bodies: Sequence[bytes]) -> None:
+        size_bytes = 16 + len(wire.encode(contents)) + sum(map(len, bodies))
+        self._high_water.set(self._segments.end + size_bytes)
+        commit(self, contents, bodies)
+
+    return early
+
+
+def _miss_epoch(joined: Any) -> Any:  # noqa: ANN401
+    def blind(self: Replica, reply: wire.Joined, _cursor_then: int) -> Any:  # noqa: ANN401
+        if self.epoch is not None:
+            self.epoch = reply.epoch
+        return joined(self, reply, 0)
+
+    return blind
+
+
+def _ignore_hole(_live: Any) -> Any:  # noqa: ANN401
+    def greedy(self: Replica, batch: wire.Batch, events: list[Any]) -> None:
+        if self._phase is LIVE:
+            self._deliver(batch, events)
+
+    return greedy
+
+
+def _deliver_twice(_deliver: Any) -> Any:  # noqa: ANN401
+    def twice(self: Replica, batch: wire.Batch, events: list[Any]) -> None:
+        entries, last = expand(self.room, batch, 0)
+        events += entries
+        self.cursor = max(self.cursor, last)
+        self.target = max(self.target, last)
+
+    return twice
+
+
+def _miss_silently(_miss: Any) -> Any:  # noqa: ANN401
+    def silent(self: Replica, seq: int, _events: list[Any]) -> None:
+        self.cursor = seq
+        self.target = max(self.target, seq)
+
+    return silent
+
+
+def _miscount(_miss: Any) -> Any:  # noqa: ANN401
+    def wrong(self: Replica, seq: int, events: list[Any]) -> None:
+        events.append(Missing(self.room, seq - self.cursor + 1))
+        self.cursor = seq
+        self.target = max(self.target, seq)
+
+    return wrong
+
+
+def _take_gap(send: Any) -> Any:  # noqa: ANN401
+    def lax(self: Core, session: Session, command: wire.Send) -> None:
+        session.expected = max(session.expected, command.number)
+        send(self, session, command)
+
+    return lax
+
+
+def _ignore_version(apply: Any) -> Any:  # noqa: ANN401
+    def lax(self: Roster, event: wire.Presence) -> Any:  # noqa: ANN401
+        if event.version > self.version:
+            self.version = event.prev
+        return apply(self, event)
+
+    return lax
+
+
+def _skip_sync(init: Any) -> Any:  # noqa: ANN401
+    def hasty(self: SegmentWriter, *rest: Any) -> None:  # noqa: ANN401
+        init(self, *rest)
+        self._sync = lambda _file: None
+
+    return hasty
+
+
+def _count_torn(whole_record: Any) -> Any:  # noqa: ANN401
+    def lax(self: SegmentReader, position: int) -> Record | None:
+        check = int.from_bytes(self.read(position, 8)[4:], "little")
+        as_read = SimpleNamespace(crc32=lambda *_: check)
+        with mock.patch.object(broker.segments, "zlib", as_read):
+            found: Record | None = whole_record(self, position)
+        return found
+
+    return lax
+
+
+def _forget_tail(_recover: Any) -> Any:  # noqa: ANN401
+    def short(connection: Any, folder: Any) -> int:  # noqa: ANN401
+        indexed = read_indexed(connection)
+        high_water = HighWater(folder, is_writer=True)
+        high_water.set(indexed)
+        high_water.close()
+        return indexed
+
+    return short
+
+
+def _keep_less(cut: Any) -> Any:  # noqa: ANN401
+    def eager(self: SqliteLog, room: Any, oldest_ms: int) -> int:  # noqa: ANN401
+        with mock.patch.object(self, "_retain_messages", max(1, self._retain_messages - 3)):
+            found: int = cut(self, room, oldest_ms)
+        return found
+
+    return eager
+
+
+def _reverse(committed: Any) -> Any:  # noqa: ANN401
+    def backwards(self: Core, batches: Iterable[Committed]) -> None:
+        committed(self, list(batches)[::-1])
+
+    return backwards
+
+
+def _remove_early(execute: Any) -> Any:  # noqa: ANN401
+    def careless(self: Connection, statement: str, *rest: Any) -> Any:  # noqa: ANN401
+        asked = "PRAGMA synchronous = NORMAL" if statement.endswith("= FULL") else statement
+        return execute(self, asked, *rest)
+
+    return careless
+
+
+def _nothing(_right: Any) -> Any:  # noqa: ANN401
+    return lambda *_: []
+
+
+BUGS: dict[str, Bug] = {
+    "acknowledge before the commit": Bug(SqliteLog, "_commit", _acknowledge_early, 5),
+    "publish before the commit": Bug(Broker, "commit", _publish_early, 5),
+    "acknowledge a commit that failed": Bug(SqliteLog, "_commit", _acknowledge_failure, 20),
+    "skip the sync": Bug(SegmentWriter, "__init__", _skip_sync, 5),
+    "count a torn record": Bug(SegmentReader, "_whole_record", _count_torn, 40),
+    "raise the high-water mark before the commit": Bug(SqliteLog, "_commit", _raise_high_water, 40),
+    "forget at the start what the index does not know": Bug(
+        broker.log_sqlite, "recover", _forget_tail, 10
+    ),
+    "remove a segment before the index does without it": Bug(
+        Connection, "execute", _remove_early, 40
+    ),
+    "forget what was sent": Bug(SqliteLog, "recall", lambda _: lambda *_: {}, 40),
+    "forget at a start what was sent": Bug(
+        broker.log_index, "add_marks", lambda _: lambda *_: None, 40
+    ),
+    "take a SEND before the one that is missing": Bug(Core, "_send", _take_gap, 40),
+    "do not send again after a reconnect": Bug(Outbox, "resume", _nothing, 40),
+    "count the SENDs in flight, not their numbers": Bug(
+        Outbox, "lowest", lambda _: property(lambda self: self._number - len(self._flights)), 40
+    ),
+    "publish in another order than the log's": Bug(Core, "committed", _reverse, 20),
+    "skip the beacon": Bug(Rooms, "beacons", _nothing, 40),
+    "ignore a hole": Bug(Replica, "live", _ignore_hole, 10),
+    "deliver an overlap twice": Bug(Replica, "_deliver", _deliver_twice, 10),
+    "miss the change of the epoch": Bug(Replica, "joined", _miss_epoch, 40),
+    "take a backup for the log": Bug(progress, "is_continued", lambda _: lambda *_: True, 40),
+    "read forwards from one entry too far": Bug(
+        SqliteReader,
+        "_after",
+        lambda right: lambda self, view, seq, limit: right(self, view, seq + 1, limit),
+        20,
+    ),
+    "read backwards from one entry too far": Bug(
+        SqliteReader,
+        "_before",
+        lambda right: lambda self, view, seq, limit: right(self, view, seq - 1, limit),
+        20,
+    ),
+    "trim without a word": Bug(Replica, "_miss", _miss_silently, 40),
+    "count wrongly what is missing": Bug(Replica, "_miss", _miscount, 40),
+    "keep less than asked": Bug(SqliteLog, "_cut", _keep_less, 20),
+    "lose a topic": Bug(SqliteLog, "_commit", _lose_topic, 40),
+    "ignore a hole in presence": Bug(Roster, "apply", _ignore_version, 40),
+    "keep those who have gone": Bug(Sessions, "expired", _nothing, 20),
+}

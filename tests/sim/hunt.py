@@ -1,0 +1,67 @@
+"""Tries many seeds, on all cores. Its workers import this module: they cannot import a main."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+from tests.sim.run import Run, run
+from tests.sim.weather import weather
+
+STEPS = 400
+CHUNK = 10  # Seeds that a worker is handed at once.
+TOLD_EVERY_S = 2.0
+
+
+def hunt(seeds: range, steps: int, jobs: int) -> int:
+    """Try many; show each that breaks a promise, with how to see it again."""
+    begun_s = told_s = time.monotonic()
+    count = broken = 0
+    try:
+        for count, found in enumerate(_runs(seeds, steps, jobs), 1):
+            if found.violation:
+                broken += 1
+                again = "" if steps == STEPS else f" ARGS='--steps {steps}'"
+                _tell(f"make sim SEED={found.seed}{again}: {found.violation}\n")
+            now_s = time.monotonic()
+            if now_s - told_s >= TOLD_EVERY_S and sys.stdout.isatty():
+                told_s = now_s
+                rate = count / (now_s - begun_s)
+                _tell(f"{count} of {len(seeds)} seeds, {rate:.0f}/s, {broken} broken")
+    except KeyboardInterrupt:
+        _tell("stopped\n")
+    took_s = time.monotonic() - begun_s
+    _tell(f"{count} seeds in {took_s:.1f} s, {count / max(took_s, 1e-9):.0f}/s: {broken} broken\n")
+    if broken:
+        return 1
+    return 0 if count == len(seeds) else 130
+
+
+def _tell(text: str) -> None:
+    """Write over the line of progress, if there is one."""
+    sys.stdout.write(f"\r\x1b[K{text}" if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def _runs(seeds: range, steps: int, jobs: int) -> Iterator[Run]:
+    tasks = zip(seeds, itertools.repeat(steps))
+    if jobs == 1:
+        yield from map(_one, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs, _leave_interrupts) as pool:
+        yield from pool.imap_unordered(_one, tasks, CHUNK)
+
+
+def _leave_interrupts() -> None:
+    """Let Ctrl+C reach the parent alone; it ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _one(task: tuple[int, int]) -> Run:
+    seed, steps = task
+    return run(seed, weather(seed, steps=steps))

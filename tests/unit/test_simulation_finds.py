@@ -1,0 +1,116 @@
+"""What the simulation has found, each as the smallest case that shows it.
+
+A seed means something else as soon as the simulation changes; these do not. `make sim`.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from broker import core, log_senders, progress, roster
+from broker.log import marks_of
+from broker.log_sqlite import SqliteLog
+from client.effects import Resolve
+from client.outbox import Line, Outbox
+from common import wire
+from common.limits import SENDS_IN_FLIGHT_MAX
+from common.wire import Kind, Presence
+from tests.unit.bench import Bench
+from tests.unit.logs import SqliteStore, proposal, said, sent
+from tests.unit.session_driver import in_room
+
+ANN, BOB = b"a" * 16, b"b" * 16
+
+
+def test_two_topics_in_a_row_are_two_posts() -> None:
+    """As one post they were refused, with whatever else was in the SEND (seed 875)."""
+    outbox = Outbox()
+    outbox.put([Line("r", Kind.TOPIC, text, 1, text) for text in "ab"])
+    posts = [post for send in outbox.pump(0.0) for post in send.posts]
+    assert [["a"], ["b"]] == [post.texts for post in posts]
+
+
+def test_an_empty_log_in_the_place_of_another_is_another(tmp_path: Path) -> None:
+    """It kept its epoch, and clients put its entries behind those of the other one (seed 91)."""
+    progress.note(tmp_path, 7, 16)
+    assert not progress.is_continued(tmp_path, 7, 0)
+
+
+def test_a_folder_without_a_note_and_without_entries_is_new(tmp_path: Path) -> None:
+    assert progress.is_continued(tmp_path, 7, 0)
+    assert not progress.is_continued(tmp_path, 7, 1)
+
+
+def test_marks_come_in_the_order_of_their_numbers() -> None:
+    """SEND 1 ends in a later room's batch than SEND 2: the log forgot 2 before 1 (seed 1404)."""
+    last = proposal("b", said("x"), sends=[sent(ANN, 1, (0, 0, 1), (1, 0, 1))])
+    marks = marks_of([proposal("a", said("x", "y"), sends=[sent(ANN, 2, (0, 1, 1))]), last], [1, 1])
+    assert [1, 2] == list(marks[ANN])
+
+
+def test_an_old_row_of_marks_does_not_drive_out_newer_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row stays while it has a sender that is not folded; others are read twice (seed 1060)."""
+    monkeypatch.setattr(log_senders, "FOLD_SENDERS", 1)
+
+    def say(log: SqliteLog, sender: bytes, number: int) -> None:
+        log.append([proposal("r", said("x"), sends=[sent(sender, number)])])
+
+    with closing(SqliteStore(tmp_path)) as store:
+        log = store.open()
+        say(log, ANN, 1)
+        say(log, BOB, 1)
+        log.trim(1)  # Both are in one row now, which stays for Bob's sake, and Ann is folded.
+        log = store.open()
+        for number in range(2, SENDS_IN_FLIGHT_MAX + 2):
+            say(log, ANN, number)
+        log.trim(1)  # Folds Ann again.
+        assert list(range(2, SENDS_IN_FLIGHT_MAX + 2)) == list(store.open().recall(ANN))
+
+
+def test_a_part_is_not_sent_again_once_its_room_is_joined_again() -> None:
+    """The answer to PART was lost; after a reconnect it undid the JOIN (seed 10411)."""
+    driver = in_room()
+    driver.take(driver.session.part("lobby", "part", driver.now))
+    driver.join("again")
+    driver.drain_others()
+    driver.take(driver.session.disconnected(driver.now))
+    driver.take(driver.session.connected(driver.now))
+    driver.welcome()
+    assert [wire.Join] == [type(each) for each in driver.sent]
+    assert Resolve("part", None) in driver.drain_others()
+
+
+def test_who_moves_to_another_user_hears_the_end_of_the_first() -> None:
+    """It was shown its own passing nick, and nobody told it that it is gone."""
+    bench = Bench()
+    bench.peer("ann", "r", owner="ann")
+    other = bench.peer("ben", owner="ann")
+    bench.published.clear()
+    assert ["ann", "ben"] == other.join("r").nicks
+    other.ask(wire.SetNick(9, "ann"), wire.Renamed)
+    bench.drain(core.PRESENCE_TICK_S)
+    changes = [each.changes for each in bench.take(Presence) if isinstance(each, Presence)]
+    assert ["ben"] == [nick for each in changes if each is not None for nick in each.left]
+
+
+def test_who_is_shown_a_count_hears_that_it_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of somebody who came and went in a tick it was shown the coming (seeds 11179, 101126)."""
+    for module in (core, roster):
+        monkeypatch.setattr(module, "PRESENCE_NAMES_MAX", 1)
+    bench = Bench()
+    ann = bench.peer("ann", "r")
+    bench.peer("ben", "r")
+    cid = bench.peer("cid")
+    cid.join("r")
+    shown = ann.join("r", resume=True)
+    cid.ask(wire.Part(9, "r"), wire.Parted)
+    bench.published.clear()
+    bench.drain(core.PRESENCE_TICK_S)
+    told = [each for each in bench.take(Presence) if isinstance(each, Presence)]
+    assert (3, None) == (shown.users, shown.nicks)
+    assert [2] == [each.users for each in told if each.version > shown.version]
