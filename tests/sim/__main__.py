@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 from tests.sim.hunt import STEPS, hunt
@@ -23,6 +24,9 @@ def main() -> int:
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes at once; all cores"
     )
     chosen = parser.parse_args()
+    # A shell that starts us in the background has the first one ignored.
+    for interrupt in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(interrupt, signal.default_int_handler)
     if chosen.seed is not None:
         return replay(chosen.seed, chosen.steps)
     return hunt(range(chosen.first, chosen.first + chosen.seeds), chosen.steps, chosen.jobs)

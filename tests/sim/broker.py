@@ -75,9 +75,10 @@ class Broker:
                 self.reader = SqliteReader(self.path)
                 self._trace.note("history", "starts")
         except (OSError, sqlite3.Error, LogUnusable) as error:
-            self._trace.note("broker", f"does not start: {error}")
+            why = str(error).replace(str(self._folder), "DATA")  # It differs from run to run.
+            self._trace.note("broker", f"does not start: {why}")
             if self._disk.failures["told"] == failures:
-                self._judge.blame(f"the broker does not start on a disk that is whole: {error}")
+                self._judge.blame(f"the broker does not start on a disk that is whole: {why}")
             self._disk.kill(self._disk.owner)
 
     def _start_live(self, now_ms: int, now_s: float) -> None:

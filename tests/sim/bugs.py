@@ -6,7 +6,8 @@ seeds it may take at most until a run fails; tests/sim/test_bugs.py holds it to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -32,8 +33,7 @@ from client.roster import Roster
 from common import wire
 from tests.sim.broker import Broker
 from tests.sim.disk import Connection
-
-SPAN = 40  # Seeds between the first ones of two bugs, so that each meets other weather.
+from tests.sim.weather import Weather, weather
 
 
 class Bug(NamedTuple):
@@ -42,7 +42,24 @@ class Bug(NamedTuple):
     place: Any
     name: str
     wrong: Callable[[Any], Any]  # Takes what is right, and returns what is wrong.
-    seeds: int
+    seeds: int  # Of those whose weather has
+    needs: str = ""  # these faults,
+    is_narrow: bool = False  # and few entries kept in small segments.
+
+    def weathers(self, steps: int) -> Iterator[tuple[int, Weather]]:
+        """Yield the seeds that may show it, and what they have in store."""
+        needed = set(self.needs.split())
+        seeds = ((seed, self._weather(seed, steps)) for seed in itertools.count())
+        return itertools.islice(
+            (each for each in seeds if needed <= each[1].weights.keys()), self.seeds
+        )
+
+    def _weather(self, seed: int, steps: int) -> Weather:
+        chosen = weather(seed, steps=steps)
+        if self.is_narrow:
+            limits = chosen.limits | {"SEGMENT_BYTES_MAX": 1_024}
+            chosen = chosen._replace(retain_messages=5, retain_days=0, limits=limits)
+        return chosen
 
     def plant(self, stack: ExitStack) -> None:
         """Make the mistake until the stack is unwound."""
@@ -224,29 +241,39 @@ BUGS: dict[str, Bug] = {
     "publish before the commit": Bug(Broker, "commit", _publish_early, 5),
     "acknowledge a commit that failed": Bug(SqliteLog, "_commit", _acknowledge_failure, 20),
     "skip the sync": Bug(SegmentWriter, "__init__", _skip_sync, 5),
-    "count a torn record": Bug(SegmentReader, "_whole_record", _count_torn, 40),
-    "raise the high-water mark before the commit": Bug(SqliteLog, "_commit", _raise_high_water, 40),
+    "count a torn record": Bug(
+        SegmentReader, "_whole_record", _count_torn, 150, "cut_power crash_in_drain"
+    ),
+    "raise the high-water mark before the commit": Bug(
+        SqliteLog, "_commit", _raise_high_water, 100
+    ),
     "forget at the start what the index does not know": Bug(
         broker.log_sqlite, "recover", _forget_tail, 10
     ),
     "remove a segment before the index does without it": Bug(
-        Connection, "execute", _remove_early, 40
+        Connection, "execute", _remove_early, 100, "cut_power", is_narrow=True
     ),
     "forget what was sent": Bug(SqliteLog, "recall", lambda _: lambda *_: {}, 40),
     "forget at a start what was sent": Bug(
         broker.log_index, "add_marks", lambda _: lambda *_: None, 40
     ),
-    "take a SEND before the one that is missing": Bug(Core, "_send", _take_gap, 40),
+    "take a SEND before the one that is missing": Bug(Core, "_send", _take_gap, 60, "lose_command"),
     "do not send again after a reconnect": Bug(Outbox, "resume", _nothing, 40),
     "count the SENDs in flight, not their numbers": Bug(
-        Outbox, "lowest", lambda _: property(lambda self: self._number - len(self._flights)), 40
+        Outbox,
+        "lowest",
+        lambda _: property(lambda self: self._number - len(self._flights)),
+        60,
+        "lose_reply",
     ),
     "publish in another order than the log's": Bug(Core, "committed", _reverse, 20),
     "skip the beacon": Bug(Rooms, "beacons", _nothing, 40),
     "ignore a hole": Bug(Replica, "live", _ignore_hole, 10),
     "deliver an overlap twice": Bug(Replica, "_deliver", _deliver_twice, 10),
-    "miss the change of the epoch": Bug(Replica, "joined", _miss_epoch, 40),
-    "take a backup for the log": Bug(progress, "is_continued", lambda _: lambda *_: True, 40),
+    "miss the change of the epoch": Bug(Replica, "joined", _miss_epoch, 60, "restore"),
+    "take a backup for the log": Bug(
+        progress, "is_continued", lambda _: lambda *_: True, 60, "restore"
+    ),
     "read forwards from one entry too far": Bug(
         SqliteReader,
         "_after",
@@ -264,5 +291,5 @@ BUGS: dict[str, Bug] = {
     "keep less than asked": Bug(SqliteLog, "_cut", _keep_less, 20),
     "lose a topic": Bug(SqliteLog, "_commit", _lose_topic, 40),
     "ignore a hole in presence": Bug(Roster, "apply", _ignore_version, 40),
-    "keep those who have gone": Bug(Sessions, "expired", _nothing, 20),
+    "keep those who have gone": Bug(Sessions, "expired", _nothing, 60, "leave"),
 }

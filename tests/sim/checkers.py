@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.sim.log_file import Spoken, Witness, body_of, decode, read_batch, read_log
 
 ACK = 135
+PAGE = 138
 ERROR = 192
 PASSING = {"gap", "slow_down", "no_session", "closing"}  # The number is still to come.
 Told = tuple[int, str, int, str]  # Time, nick, kind, text.
@@ -120,7 +121,11 @@ class Judge:
                 self.blame(f"{room} is shown with the head {prev}, the log has {head}")
 
     def answered(self, frames: list[bytes]) -> None:
-        """Check that every batch of a history page is durable."""
+        """Check that every batch of a history page is durable, and the head that it names."""
+        if frames[0][4] == PAGE:
+            _, room, _, _, head = decode(frames[1])[:5]
+            if head > self.witness.head(room):
+                self.blame(f"history says that {room} has {head}: {self.witness.head(room)} is")
         for frame in frames[2:]:
             room, _, _, first, entries = read_batch(frame)
             self._durable("read from history", room, first, [entry.text for entry in entries])

@@ -133,7 +133,7 @@ class Disk:
                 file.is_named = True
             return
         file = self.files[name]
-        if self.owner == "live" and self._chance.random() < 0.2:
+        if self.owner == "live" and self._chance.random() < 0.5:
             self.meanwhile()  # Another process may look at the files before they are durable.
             self.owner = "live"
         if self._is_faulty("fdatasync"):

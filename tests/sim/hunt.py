@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
 
-from tests.sim.run import Run, run
+from tests.sim.run import Run, home, run
 from tests.sim.weather import weather
 
 STEPS = 400
@@ -22,16 +24,17 @@ def hunt(seeds: range, steps: int, jobs: int) -> int:
     begun_s = told_s = time.monotonic()
     count = broken = 0
     try:
-        for count, found in enumerate(_runs(seeds, steps, jobs), 1):
-            if found.violation:
-                broken += 1
-                again = "" if steps == STEPS else f" ARGS='--steps {steps}'"
-                _tell(f"make sim SEED={found.seed}{again}: {found.violation}\n")
-            now_s = time.monotonic()
-            if now_s - told_s >= TOLD_EVERY_S and sys.stdout.isatty():
-                told_s = now_s
-                rate = count / (now_s - begun_s)
-                _tell(f"{count} of {len(seeds)} seeds, {rate:.0f}/s, {broken} broken")
+        with closing(_runs(seeds, steps, jobs)) as runs:
+            for count, found in enumerate(runs, 1):
+                if found.violation:
+                    broken += 1
+                    again = "" if steps == STEPS else f" ARGS='--steps {steps}'"
+                    _tell(f"make sim SEED={found.seed}{again}: {found.violation}\n")
+                now_s = time.monotonic()
+                if now_s - told_s >= TOLD_EVERY_S:
+                    told_s = now_s
+                    rate = count / (now_s - begun_s)
+                    _progress(f"{count} of {len(seeds)} seeds, {rate:.0f}/s, {broken} broken")
     except KeyboardInterrupt:
         _tell("stopped\n")
     took_s = time.monotonic() - begun_s
@@ -41,27 +44,38 @@ def hunt(seeds: range, steps: int, jobs: int) -> int:
     return 0 if count == len(seeds) else 130
 
 
+def _progress(text: str) -> None:
+    """Write the line of progress, where somebody looks."""
+    if sys.stdout.isatty():
+        _tell(text)
+
+
 def _tell(text: str) -> None:
     """Write over the line of progress, if there is one."""
     sys.stdout.write(f"\r\x1b[K{text}" if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
-def _runs(seeds: range, steps: int, jobs: int) -> Iterator[Run]:
-    tasks = zip(seeds, itertools.repeat(steps))
-    if jobs == 1:
-        yield from map(_one, tasks)
-        return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, _leave_interrupts) as pool:
-        yield from pool.imap_unordered(_one, tasks, CHUNK)
+def _runs(seeds: range, steps: int, jobs: int) -> Generator[Run, None, None]:
+    """Yield what came of each seed, in no order. Leaves nothing behind when it is closed."""
+    with tempfile.TemporaryDirectory(prefix="hubbub-sims-", dir=home()) as place:
+        tasks = [(seed, steps, Path(place)) for seed in seeds]
+        if jobs == 1:
+            yield from map(_one, tasks)
+            return
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(jobs, _leave_interrupts) as pool:
+            yield from pool.imap_unordered(_one, tasks, CHUNK)
+            pool.close()
+            pool.join()
 
 
 def _leave_interrupts() -> None:
-    """Let Ctrl+C reach the parent alone; it ends the others."""
+    """Let Ctrl+C reach the parent alone; it ends the others, by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _one(task: tuple[int, int]) -> Run:
-    seed, steps = task
-    return run(seed, weather(seed, steps=steps))
+def _one(task: tuple[int, int, Path]) -> Run:
+    seed, steps, place = task
+    return run(seed, weather(seed, steps=steps), place=place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
@@ -22,13 +23,20 @@ from tests.sim.weather import Weather, small_limits
 from tests.sim.world import World
 
 
+def home() -> Path | None:
+    """Return where runs have their folders: in memory where that can be, or as the system says."""
+    memory = Path("/dev/shm")  # noqa: S108 - the folder's own name is drawn by mkdtemp
+    return memory if os.access(memory, os.W_OK) else None
+
+
 @contextmanager
-def world(seed: int, weather: Weather, *, is_traced: bool = False) -> Iterator[World]:
-    """Make a world in a folder of its own; afterwards everything is as it was before."""
+def world(
+    seed: int, weather: Weather, *, is_traced: bool = False, place: Path | None = None
+) -> Iterator[World]:
+    """Make a world in a folder of its own, at a place; afterwards all is as it was before."""
     dice = random.Random(f"secrets {seed}")
     secrets = SimpleNamespace(token_bytes=dice.randbytes, randbelow=dice.randrange)
-    memory = Path("/dev/shm")  # noqa: S108 - the folder's own name is drawn by mkdtemp
-    folder = Path(tempfile.mkdtemp(prefix="hubbub-sim-", dir=memory if memory.is_dir() else None))
+    folder = Path(tempfile.mkdtemp(prefix="hubbub-sim-", dir=place or home()))
     try:
         made = World(seed, folder, weather, is_traced=is_traced)
         database = SimpleNamespace(connect=made.disk.connect, Connection=sqlite3.Connection)
@@ -55,9 +63,9 @@ class Run(NamedTuple):
     lines: list[str]  # The trace, if it was wanted.
 
 
-def run(seed: int, weather: Weather, *, is_traced: bool = False) -> Run:
+def run(seed: int, weather: Weather, *, is_traced: bool = False, place: Path | None = None) -> Run:
     """Replay a seed, and judge it."""
-    with world(seed, weather, is_traced=is_traced) as made:
+    with world(seed, weather, is_traced=is_traced, place=place) as made:
         violation = ""
         try:
             for _ in range(weather.steps):
@@ -66,7 +74,7 @@ def run(seed: int, weather: Weather, *, is_traced: bool = False) -> Run:
         except Violation as broken:
             violation = str(broken)
         except Exception as error:  # noqa: BLE001 - the product failed: no matter how
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}:{place.lineno}"
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}:{last.lineno}"
             violation = f"{type(error).__name__} at {where}: {error}"
         return Run(seed, violation, made.trace.lines)
