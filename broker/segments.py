@@ -171,9 +171,9 @@ class SegmentWriter:
         if (self.end & OFFSET_MASK) + len(record) > SEGMENT_BYTES_MAX and self.end & OFFSET_MASK:
             self._rotate()
         offset = self.end & OFFSET_MASK
+        self._make_space(offset + len(record))
         is_whole = False
         try:
-            self._make_space(offset + len(record))
             _write(self._file, record, offset)
             is_whole = True
             self._sync(self._file)
