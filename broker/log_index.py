@@ -7,6 +7,7 @@ https://sqlite.org/wal.html, https://sqlite.org/rowidtable.html
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
@@ -221,6 +222,8 @@ def _replay(
         if len(waiting.rows) >= WAITING_MAX:
             write()
     if waiting.rows:
+        # On a full disk the space that was taken ahead may be the only one for the index.
+        os.truncate(path_of(folder, position >> OFFSET_BITS), position & OFFSET_MASK)
         write()
     return position
 

@@ -169,9 +169,9 @@ class SegmentWriter:
         # Joined once: of a megabyte each copy counts.
         record = b"".join((head, contents, *bodies))
         offset = self.end & OFFSET_MASK
+        self._make_space(offset + len(record))
         is_whole = False
         try:
-            self._make_space(offset + len(record))
             _write(self._file, record, offset)
             is_whole = True
             self._sync(self._file)

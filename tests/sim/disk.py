@@ -83,6 +83,13 @@ class Disk:
             self.files[name] = File()
         return descriptor
 
+    def dup(self, descriptor: int) -> int:
+        """Hold another descriptor of the same file."""
+        other = os.dup(descriptor)
+        self._names[other] = self._names[descriptor]
+        self._owners[other] = self.owner
+        return other
+
     def close(self, descriptor: int) -> None:
         """Close a file."""
         del self._names[descriptor], self._owners[descriptor]
@@ -121,7 +128,8 @@ class Disk:
             self._fail("posix_fallocate", errno.ENOSPC)
         self._may_fail("posix_fallocate")
         os.posix_fallocate(descriptor, offset, size_bytes)
-        self.files[self._names[descriptor]].dirty.append((offset + size_bytes,) * 2)
+        if descriptor in self._names:  # The other is what all processes share: in memory only.
+            self.files[self._names[descriptor]].dirty.append((offset + size_bytes,) * 2)
 
     def fdatasync(self, descriptor: int) -> None:
         """Make a file durable."""
@@ -253,7 +261,9 @@ class Disk:
         self._wal_synced_bytes = 0
         committed = self.folder / "committed"
         if committed.exists():
-            committed.write_bytes(self._chance.randbytes(self._chance.choice([0, 3, 8])))
+            # Never synced: what was last set, or nothing, or space that was taken and not written.
+            content = self._chance.choice([committed.read_bytes(), b"", bytes(3), bytes(8)])
+            committed.write_bytes(content)
 
     def _tear(self, path: Path, file: File) -> None:
         if not path.exists():

@@ -1,8 +1,10 @@
 """The checkers' own reading of the log's files, from docs/PROTOCOL.md and the format's description.
 
 Nothing of the product is imported: a mistake in its readers must not hide here as well. What
-stands here of the format: a record is "HUBR", CRC-32 of the rest, sizes of contents and of
-bodies, the contents (MessagePack), the bodies of its batches one after the other.
+stands here of the format: a record is "HUBS", a CRC-32, sizes of contents and of bodies, where
+the record before it ended, the contents (MessagePack), the bodies of its batches one after the
+other. The CRC is that of the record's own position, the one before it, the sizes and the
+contents, which have a CRC-32 for each body.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-MAGIC = b"HUBR"
-HEAD = struct.Struct("<4sIII")
+MAGIC = b"HUBS"
+HEAD = struct.Struct("<4sIIIQ")
+CHECKED = struct.Struct("<QQII")
 OFFSET_BITS = 40
 SEQ_BITS = 40
 TOPIC = 2
@@ -52,19 +55,29 @@ def read_batch(body: bytes | bytearray) -> tuple[str, int, int, int, list[Spoken
     return room, epoch, prev, first, entries
 
 
-def read_records(data: bytes | bytearray, offset: int = 0) -> Iterator[Record]:
+def read_records(name: str, data: bytes | bytearray, offset: int = 0) -> Iterator[Record]:
     """Yield the whole records of a segment's bytes, up to the first that is not."""
     while data[offset : offset + 4] == MAGIC and offset + HEAD.size <= len(data):
-        _, check, contents_bytes, bodies_bytes = HEAD.unpack_from(data, offset)
+        _, check, contents_bytes, bodies_bytes, before = HEAD.unpack_from(data, offset)
         start = offset + HEAD.size
         end = start + contents_bytes + bodies_bytes
-        if end > len(data) or zlib.crc32(data[offset + 8 : end]) != check:
+        if end > len(data):
             return
-        _made, _topics, _marks, places = decode(data[start : start + contents_bytes])[:4]
+        contents = data[start : start + contents_bytes]
+        own = segment_number(name) << OFFSET_BITS | offset
+        seen = zlib.crc32(
+            contents, zlib.crc32(CHECKED.pack(own, before, contents_bytes, bodies_bytes))
+        )
+        if seen != check:
+            return
+        _made, _topics, _marks, places = decode(contents)[:4]
         position = start + contents_bytes
         batches = []
         for place in places:
-            batches.append(read_batch(data[position : position + place[4]]))
+            body = data[position : position + place[4]]
+            if zlib.crc32(body) != place[5]:
+                return
+            batches.append(read_batch(body))
             position += place[4]
         yield Record(offset, end, batches)
         offset = end
@@ -84,7 +97,8 @@ class Kept(NamedTuple):
 
 def read_log(folder: Path) -> dict[str, Kept]:
     """Return what a log that was stopped cleanly holds: the index, and what lies behind it."""
-    segments = {segment_number(each.name): each.read_bytes() for each in folder.glob("*.segment")}
+    files = {each.name: each.read_bytes() for each in folder.glob("*.segment")}
+    segments = {segment_number(name): data for name, data in files.items()}
     with closing(sqlite3.connect(f"file:{folder / 'hubbub.db'}?mode=ro", uri=True)) as database:
         found = database.execute("SELECT value FROM meta WHERE key = 'indexed'").fetchone()
         indexed = found[0] if found else 0
@@ -107,9 +121,9 @@ def read_log(folder: Path) -> dict[str, Kept]:
                 message = f"the index is wrong about {room} {last}"
                 raise ValueError(message)
             rooms[room].entries.update(enumerate(entries, first))
-    for number in sorted(segments):
-        for record in read_records(segments[number]):
-            if number << OFFSET_BITS | record.offset >= indexed:
+    for name in sorted(files):
+        for record in read_records(name, files[name]):
+            if segment_number(name) << OFFSET_BITS | record.offset >= indexed:
                 for room, _, _, first, entries in record.batches:
                     kept = rooms.setdefault(room, Kept(1, {}))
                     kept.entries.update(enumerate(entries, first))
@@ -147,7 +161,7 @@ class Witness:
         for name in sorted(durable):
             if segment_number(name) >= number:
                 at = offset if segment_number(name) == number else 0
-                for record in read_records(durable[name], at):
+                for record in read_records(name, durable[name], at):
                     self._add(segment_number(name), record)
 
     def _add(self, number: int, record: Record) -> None:
@@ -166,7 +180,7 @@ class Witness:
         there = {
             (segment_number(name), record.offset): record
             for name in sorted(durable)
-            for record in read_records(durable[name])
+            for record in read_records(name, durable[name])
         }
         gone = [
             f"{batch[0]} {batch[3]}..{batch[3] + len(batch[4]) - 1}"
