@@ -61,7 +61,8 @@ def test_a_supervisor_that_does_not_read_delays_nobody() -> None:
     with os.fdopen(end, "rb", 0) as reader, os.fdopen(beginning, "wb", 0) as writer:
         teller, lines_count, read = Teller(writer.fileno()), 5_000, b""
         for number in range(lines_count):
-            teller.tell(Figures({"messages": number, "x" * (number % 97): 1}))
+            # A pipe takes up to 4 KiB whole or not at all.
+            teller.tell(Figures({"messages": number, "x" * (number % 97 * 100): 1}))
         while b":9999," not in read:
             read += reader.read(1_000)
             teller.tell(Figures({"messages": 9_999, "end": 1}))
