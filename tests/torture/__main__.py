@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -31,12 +32,12 @@ def torture(
     victims: tuple[str, ...] = tuple(KILLED),
     crowds: int = CROWDS,
     members: int = MEMBERS,
-    environment: dict[str, str] | None = None,
+    prefix: Sequence[str] = (),
     is_told: bool = False,
 ) -> Report:
-    """Run once in a folder, and return how it went."""
+    """Run once in a folder, and return how it went; `prefix` is what starts the broker."""
     with contextlib.ExitStack() as stack:
-        broker = BrokerProcess(folder / "data", *FLAGS, environment=environment)
+        broker = BrokerProcess(folder / "data", *FLAGS, prefix=prefix)
         stack.enter_context(broker)
         stage = stack.enter_context(Stage(broker, folder, members=members))
         for _ in range(crowds):
