@@ -50,6 +50,7 @@ class Report(msgspec.Struct):
     unfinished: dict[str, str] = msgspec.field(default_factory=dict)  # Nick to what it lacks.
     wire_differs: list[str] = msgspec.field(default_factory=list)  # Rooms where history is wrong.
     seconds: float = 0.0
+    back_s: float = 0.0  # After a cut: from the mending until all are acknowledged something.
 
     @property
     def is_clean(self) -> bool:
