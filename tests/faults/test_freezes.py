@@ -51,7 +51,7 @@ def test_live_that_sleeps_longer_than_the_clients_patience(stage: Stage) -> None
             )
     stage.await_progress()
     assert_clean(stage)
-    assert not [group.booked("left") for group in stage.groups if group.booked("left")]
+    assert not stage.gone()
 
 
 def test_chat_goes_on_without_the_supervisor(stage: Stage) -> None:
