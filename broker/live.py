@@ -36,6 +36,7 @@ from broker.log import LogFailed, LogUnusable, Proposal
 from broker.log_sqlite import FILE_NAME, SqliteLog
 from broker.logs import fields
 from broker.memory import CALM_S, Keeper
+from broker.retention_clock import RetentionClock
 from broker.sessions import Rate
 from broker.sockets import bound_socket, discard_rest, receive_message, send_message
 from broker.tally import Tally
@@ -136,6 +137,7 @@ class Worker:
         self._orders = orders
         self._context = context
         self._logger = logging.getLogger("live")
+        self._retention_clock = RetentionClock(time.monotonic())
         self._trim_at_s = 0.0
         self._refusals_at_s = 0.0
         self._refusals_told = 0
@@ -360,7 +362,8 @@ class Worker:
         if now_s >= self._trim_at_s:
             self._trim_at_s = now_s + TRIM_IDLE_S
             try:
-                firsts = self._log.trim(time.time_ns() // 1_000_000)
+                now_ms = self._retention_clock.now_ms(time.time_ns() // 1_000_000, now_s)
+                firsts = self._log.trim(now_ms)
                 self._core.trimmed(firsts)
                 if firsts:
                     self._trim_at_s = now_s + TRIM_ON_S

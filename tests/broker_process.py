@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -27,18 +27,16 @@ class BrokerProcess:
         port: int = 0,
         host: str = "127.0.0.1",
         prefix: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start a broker and wait until it serves; its log goes beside the data folder.
 
-        prefix: the command that starts it elsewhere. environment: added to this process's own.
+        prefix: the command that starts it elsewhere, or otherwise.
         """
         self.data = data
         self.host = host
         self.log_path = data.with_name(data.name + ".stderr")
         self._flags = flags
         self._prefix = prefix
-        self._environment = {**os.environ, **(environment or {})}
         self.start(port)
 
     def start(self, port: int = 0) -> None:
@@ -57,7 +55,6 @@ class BrokerProcess:
             self.process = subprocess.Popen(
                 [*self._prefix, *command, "--data", str(self.data), *self._flags],
                 cwd=ROOT,
-                env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,111 +1,32 @@
 """A broker on one host, its clients on others, and bad wires between them.
 
-Hosts are network namespaces of this machine (`tests.faults.lan`).
+Hosts are network namespaces of this machine (`tests.torture.lan`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import sys
-from collections import Counter
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.broker_process import BrokerProcess
-from tests.faults.lan import Host, Lan, Weather, lan_or_skip, run_inside
 from tests.torture.__main__ import text_of
-from tests.torture.stage import Group, Report, Stage
+from tests.torture.lan import NAMESPACES, Lan, Unavailable, Weather, lan_or_skip
+from tests.torture.scene import HOSTS, scene
 from tests.waiting import eventually
 
 BAD_WEATHER = Weather(lost=0.05, delay_s=0.01, jitter_s=0.02, doubled=0.02)
 QUICK_HEARTBEAT = ("--heartbeat", "0.5")  # A host that is silent for a second is given up.
 LONG_GRACE = ("--grace", "600", *QUICK_HEARTBEAT)  # No cut here is longer.
 SHORT_GRACE = ("--grace", "0.3", *QUICK_HEARTBEAT)  # And none shorter.
-ESTABLISHED = "01"  # net/tcp_states.h
 PROGRESS = 20
 
 
 @pytest.fixture
 def lan() -> Iterator[Lan]:
-    with lan_or_skip("broker", "near", "far") as made:
+    with lan_or_skip(*HOSTS) as made:
         yield made
-
-
-class Scene:
-    """A broker, a crowd near it and one far away, each on a host of its own."""
-
-    def __init__(self, lan: Lan, broker: BrokerProcess, stage: Stage) -> None:
-        self.lan, self.broker, self.stage = lan, broker, stage
-        self.near = stage.add(prefix=lan.hosts["near"].prefix)
-        stage.await_joined()
-        self.far = stage.add(prefix=lan.hosts["far"].prefix)
-        stage.await_joined()
-        # Who among the near hears of whom where.
-        self.all_news = Counter(
-            (observer, room, nick)
-            for observer, rooms in self.near.members.items()
-            for nick, others in self.far.members.items()
-            for room in set(rooms) & set(others)
-        )
-        eventually(lambda: self.told("joined") == self.all_news, "the far ones to have come")
-        stage.await_progress()
-
-    def told(self, word: str) -> Counter[tuple[str, str, str]]:
-        """Return how often the near were told that one of the far `joined` or `left`."""
-        return Counter(
-            (observer, room, nick)
-            for observer, room, nick in self.near.booked(word)
-            if nick in self.far.members
-        )
-
-    def finish(self) -> Report:
-        """Compare all books; on the broker's host, since nobody else can reach it from here."""
-        return run_inside(self.lan.hosts["broker"], self.stage.finish)
-
-    def await_given_up(self, name: str) -> None:
-        """Wait until the broker has hung up on each client of a host."""
-        port, address = f":{self.broker.port + 1:04X}", _spelled(self.lan.hosts[name])
-
-        def is_given_up() -> bool:
-            connections = _connections(self.stage.child("live"))
-            return not any(a.endswith(port) and b.startswith(address) for a, b in connections)
-
-        eventually(is_given_up, f"the broker to give up {name}")
-
-    def await_hung_up(self, group: Group) -> None:
-        """Wait until a group's host has given up each connection for commands by itself."""
-        broker = f"{_spelled(self.lan.hosts['broker'])}:{self.broker.port:04X}"
-
-        def is_hung_up() -> bool:
-            return broker not in [remote for _, remote in _connections(group.pid)]
-
-        eventually(is_hung_up, "the clients to hang up")
-
-
-def _spelled(host: Host) -> str:
-    """Return an address as the kernel writes it: in the machine's order of bytes."""
-    return f"{int.from_bytes(socket.inet_aton(host.address), sys.byteorder):08X}"
-
-
-def _connections(pid: int) -> list[tuple[str, str]]:
-    """Return both ends of the connections that stand on the host of a process. proc(5)."""
-    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    ends = [line.split()[1:4] for line in lines]
-    return [(ours, theirs) for ours, theirs, state in ends if state == ESTABLISHED]
-
-
-@contextlib.contextmanager
-def scene(lan: Lan, folder: Path, *flags: str) -> Iterator[Scene]:
-    """Begin; all talk."""
-    host = lan.hosts["broker"]
-    with (
-        BrokerProcess(folder / "data", *flags, host=host.address, prefix=host.prefix) as broker,
-        Stage(broker, folder, members=3) as stage,
-    ):
-        yield Scene(lan, broker, stage)
 
 
 def test_bad_weather_costs_time_and_nothing_else(lan: Lan, tmp_path: Path) -> None:
@@ -184,3 +105,23 @@ def test_clients_notice_that_the_brokers_host_has_vanished(lan: Lan, tmp_path: P
         each.stage.await_progress()
         report = each.finish()
         assert report.is_clean, text_of(report)
+
+
+def test_nothing_of_a_lan_stays_behind(lan: Lan) -> None:
+    """And another LAN is not touched."""
+    with lan_or_skip("lonely") as other:
+        (host,) = other.hosts.values()
+        assert (NAMESPACES / host.namespace).exists()
+    assert not (NAMESPACES / host.namespace).exists()
+    assert all((NAMESPACES / each.namespace).exists() for each in lan.hosts.values())
+
+
+def test_ci_does_not_skip_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no hosts can be made people are told why, and CI fails."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1_000)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="only root"):
+        lan_or_skip(*HOSTS)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(Unavailable, match="only root"):
+        lan_or_skip(*HOSTS)

@@ -16,8 +16,8 @@ KILLS = 12
 RUNS_MAX = 8  # Of six kills each, until a bug is found.
 
 
-def with_bug(name: str) -> dict[str, str]:
-    return {"PYTHONPATH": f"{PLANTED}{os.pathsep}{ROOT}", "HUBBUB_PLANTED": name}
+def with_bug(name: str) -> list[str]:
+    return ["env", f"PYTHONPATH={PLANTED}{os.pathsep}{ROOT}", f"HUBBUB_PLANTED={name}"]
 
 
 def test_a_dozen_kills_of_everything_lose_nothing(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def runs_with_bug(folder: Path, bug: str) -> Iterator[Report]:
             seed=seed,
             kills=6,
             victims=("live", "all"),
-            environment=with_bug(bug),
+            prefix=with_bug(bug),
             crowds=2,
         )
 

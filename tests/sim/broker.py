@@ -246,11 +246,13 @@ class Broker:
         self._disk.owner = "live"
         try:
             self.log.append(proposals)
-        except LogFailed as error:
+        except (LogFailed, LogUnusable) as error:
             self._trace.note("live", f"cannot commit {len(texts)} texts: {error}")
             end = self.log._segments.end
             name = SEGMENT_NAME.format(end >> 40)
             self._doubtful.append((texts, name, end & (1 << 40) - 1))
+            if isinstance(error, LogUnusable):
+                raise Killed from error  # Live ends; whoever starts next finds what is kept.
             core.failed(proposals)
         else:
             self._doubtful.clear()
@@ -333,5 +335,7 @@ class Broker:
         except (sqlite3.Error, LogFailed) as error:
             self._trace.note("history", f"cannot read: {error}")
             return wire.refusal_frames(0, Refused(Code.LOG_FAILED, "the log cannot be read"))
+        if self.core is None:  # What a start has made durable is read before live knows of it.
+            self._judge.witness.follow(self._durable())
         self._judge.answered(frames)
         return frames

@@ -9,20 +9,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
+
+import msgspec
 
 import broker.log_index
 import broker.log_sqlite
 import broker.segments
-from broker import progress
+from broker import progress, records
 from broker.core import Core
 from broker.log import Committed, LogFailed, Proposal
 from broker.log_index import read_indexed
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import SqliteLog
-from broker.records import Contents
 from broker.rooms import Rooms
 from broker.segments import HighWater, Record, SegmentReader, SegmentWriter
 from broker.sessions import Session, Sessions
@@ -68,7 +68,7 @@ class Bug(NamedTuple):
 
 
 def _acknowledge_early(commit: Any) -> Any:  # noqa: ANN401 - any function of the product
-    def late(self: SqliteLog, contents: Contents, bodies: Sequence[bytes]) -> None:
+    def late(self: SqliteLog, contents: records.Contents, bodies: Sequence[bytes]) -> None:
         waiting = vars(self).setdefault("_late", [])
         if waiting:
             commit(self, *waiting.pop())
@@ -91,7 +91,7 @@ def _publish_early(commit: Any) -> Any:  # noqa: ANN401
 
 
 def _lose_topic(commit: Any) -> Any:  # noqa: ANN401
-    def without(self: SqliteLog, contents: Contents, bodies: Sequence[bytes]) -> None:
+    def without(self: SqliteLog, contents: records.Contents, bodies: Sequence[bytes]) -> None:
         contents.topics.clear()
         commit(self, contents, bodies)
 
@@ -99,7 +99,7 @@ def _lose_topic(commit: Any) -> Any:  # noqa: ANN401
 
 
 def _acknowledge_failure(commit: Any) -> Any:  # noqa: ANN401
-    def hiding(self: SqliteLog, contents: Contents, bodies: Sequence[bytes]) -> None:
+    def hiding(self: SqliteLog, contents: records.Contents, bodies: Sequence[bytes]) -> None:
         try:
             commit(self, contents, bodies)
         except LogFailed:
@@ -109,8 +109,8 @@ def _acknowledge_failure(commit: Any) -> Any:  # noqa: ANN401
 
 
 def _raise_high_water(commit: Any) -> Any:  # noqa: ANN401
-    def early(self: SqliteLog, contents: Contents, bodies: Sequence[bytes]) -> None:
-        size_bytes = 16 + len(wire.encode(contents)) + sum(map(len, bodies))
+    def early(self: SqliteLog, contents: records.Contents, bodies: Sequence[bytes]) -> None:
+        size_bytes = records.HEAD_BYTES + len(wire.encode(contents)) + sum(map(len, bodies))
         self._high_water.set(self._segments.end + size_bytes)
         commit(self, contents, bodies)
 
@@ -186,13 +186,18 @@ def _skip_sync(init: Any) -> Any:  # noqa: ANN401
     return hasty
 
 
-def _count_torn(whole_record: Any) -> Any:  # noqa: ANN401
+def _count_torn(_whole_record: Any) -> Any:  # noqa: ANN401
     def lax(self: SegmentReader, position: int) -> Record | None:
-        check = int.from_bytes(self.read(position, 8)[4:], "little")
-        as_read = SimpleNamespace(crc32=lambda *_: check)
-        with mock.patch.object(broker.segments, "zlib", as_read):
-            found: Record | None = whole_record(self, position)
-        return found
+        head = records.parse_head(self.read(position, records.HEAD_BYTES))
+        if head is None:
+            return None
+        start = position + head.size_bytes + head.contents_bytes
+        try:
+            packed = self.read(position + head.size_bytes, head.contents_bytes)
+            contents = msgspec.msgpack.decode(packed, type=records.Contents)
+        except msgspec.DecodeError:
+            return None
+        return Record(contents, start, position + head.record_bytes, head.before)
 
     return lax
 
@@ -242,7 +247,7 @@ BUGS: dict[str, Bug] = {
     "acknowledge a commit that failed": Bug(SqliteLog, "_commit", _acknowledge_failure, 20),
     "skip the sync": Bug(SegmentWriter, "__init__", _skip_sync, 5),
     "count a torn record": Bug(
-        SegmentReader, "_whole_record", _count_torn, 150, "cut_power crash_in_drain"
+        SegmentReader, "whole_record", _count_torn, 150, "cut_power crash_in_drain"
     ),
     "raise the high-water mark before the commit": Bug(
         SqliteLog, "_commit", _raise_high_water, 100

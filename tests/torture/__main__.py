@@ -1,4 +1,7 @@
-"""`make torture`: kill a broker and its clients again and again, and see that nothing is lost."""
+"""`make torture`: kill a broker and its clients again and again, and see that nothing is lost.
+
+With --cut SECONDS the network is cut instead, for longer than a test has time for.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,17 @@ import random
 import signal
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from tests.broker_process import BrokerProcess
+from tests.torture.lan import Lan
 from tests.torture.plan import KILLED, draw
+from tests.torture.scene import HOSTS, scene
 from tests.torture.stage import FLAGS, Report, Stage
 
 KILLS = 300
@@ -31,12 +39,12 @@ def torture(
     victims: tuple[str, ...] = tuple(KILLED),
     crowds: int = CROWDS,
     members: int = MEMBERS,
-    environment: dict[str, str] | None = None,
+    prefix: Sequence[str] = (),
     is_told: bool = False,
 ) -> Report:
-    """Run once in a folder, and return how it went."""
+    """Run once in a folder, and return how it went; `prefix` is what starts the broker."""
     with contextlib.ExitStack() as stack:
-        broker = BrokerProcess(folder / "data", *FLAGS, environment=environment)
+        broker = BrokerProcess(folder / "data", *FLAGS, prefix=prefix)
         stack.enter_context(broker)
         stage = stack.enter_context(Stage(broker, folder, members=members))
         for _ in range(crowds):
@@ -51,10 +59,24 @@ def torture(
         return stage.finish(seed)
 
 
+def endure_cut(folder: Path, *, cut_s: float) -> Report:
+    """Cut a host with clients off for so long, and return how it went; needs root."""
+    with Lan(*HOSTS) as lan, scene(lan, folder) as each:
+        with lan.without("far"):
+            threading.Event().wait(cut_s)
+        mended_s = time.monotonic()
+        each.stage.await_progress()
+        back_s = time.monotonic() - mended_s
+        report = each.finish()
+        report.troubles = {f"cut of {cut_s:g} s": 1}
+        report.back_s = back_s
+        return report
+
+
 def text_of(report: Report) -> str:
     """Return the report for people."""
     verdict = report.verdict
-    rows = [
+    rows: list[tuple[str, object]] = [
         *report.troubles.items(),
         ("clients", f"{report.clients}, of which {report.clients_last} lived to the end"),
         ("messages in the log", verdict.messages),
@@ -62,6 +84,7 @@ def text_of(report: Report) -> str:
         ("resent", verdict.resent),
         ("refused", verdict.refused),
         ("longest outage", f"{verdict.outage_s:.2f} s"),
+        *([("back after the cut", f"{report.back_s:.2f} s")] if report.back_s else []),
         ("views compared", verdict.views),
         ("lost", verdict.lost),
         ("duplicated", verdict.duplicated),
@@ -82,17 +105,28 @@ def text_of(report: Report) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run as the command line says; return 0 when every promise was kept."""
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.torture", description=str(__doc__).split("\n")[0]
+    )
     parser.add_argument("--kills", type=int, default=KILLS, help="kill -9 so often")
     parser.add_argument("--seed", type=int, help="draws victims and moments (default: by chance)")
+    parser.add_argument(
+        "--cut",
+        type=float,
+        metavar="SECONDS",
+        help="instead, cut a host of clients off for so long",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(argv)
     seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
-    sys.stderr.write(f"seed {seed}\n")
     # `timeout` and Ctrl+C end it: what it has started must not go on without it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     with tempfile.TemporaryDirectory(prefix="hubbub-torture-") as folder:
-        report = torture(Path(folder), seed=seed, kills=arguments.kills, is_told=True)
+        if arguments.cut is not None:
+            report = endure_cut(Path(folder), cut_s=arguments.cut)
+        else:
+            sys.stderr.write(f"seed {seed}\n")
+            report = torture(Path(folder), seed=seed, kills=arguments.kills, is_told=True)
     print(msgspec.json.encode(report).decode() if arguments.json else text_of(report))
     return 0 if report.is_clean else 1
 

@@ -36,6 +36,7 @@ ROOMS_PER_MEMBER = 2
 # Clients that were killed have left after so long: a run sees many of them leave.
 FLAGS = ("--grace", "1", "--heartbeat", "1")
 BROKEN_S = 1.0
+AUDITOR = "auditor"  # Reads everything at the end, and may be seen to come and go.
 _never = threading.Event()
 
 
@@ -50,6 +51,7 @@ class Report(msgspec.Struct):
     unfinished: dict[str, str] = msgspec.field(default_factory=dict)  # Nick to what it lacks.
     wire_differs: list[str] = msgspec.field(default_factory=list)  # Rooms where history is wrong.
     seconds: float = 0.0
+    back_s: float = 0.0  # After a cut: from the mending until all are acknowledged something.
 
     @property
     def is_clean(self) -> bool:
@@ -154,6 +156,11 @@ class Stage:
         goals = {group: group.kept() + count for group in self.groups if group.is_talking}
         for group, goal in goals.items():
             eventually(lambda group=group, goal=goal: group.kept() >= goal, "progress")  # type: ignore[misc]
+
+    def gone(self) -> set[str]:
+        """Return who was told to anybody to have left."""
+        told = {nick for group in self.groups for _, _, nick in group.booked("left")}
+        return told - {AUDITOR}
 
     # --- strokes ------------------------------------------------------------
     def suffer(self, trouble: Trouble) -> None:
@@ -295,7 +302,7 @@ def read_files(data: Path) -> Log:
 def read_over_the_wire(address: str) -> Log:
     """Return the log as history tells it to a newcomer in every room; it leaves again."""
     log: dict[str, list[Line]] = {}
-    with connect(address, nick="auditor", timeout_s=DEADLINE_S) as auditor:
+    with connect(address, nick=AUDITOR, timeout_s=DEADLINE_S) as auditor:
         rooms = [info.room for info in auditor.rooms()]
         for room in rooms:
             _join_whole(auditor, room)
