@@ -88,9 +88,12 @@ class Link:
 
     def heard(self, timeout_s: float) -> list[list[bytes]]:
         """Return and forget what has come; wait for something. Raises `TimeoutError`."""
-        self._socket.settimeout(timeout_s)
-        while not self._messages:
+        end_s = time.monotonic() + timeout_s
+        while not self._messages:  # A PING is none.
+            self._socket.settimeout(max(1e-3, end_s - time.monotonic()))
             self._hear()
+            if time.monotonic() >= end_s and not self._messages:
+                raise TimeoutError
         messages, self._messages = self._messages, []
         return messages
 

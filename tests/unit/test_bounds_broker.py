@@ -29,7 +29,7 @@ from broker.live import (
 from broker.log import LogFailed
 from broker.log_sqlite import FILE_NAME
 from broker.rooms import TOLD_MEMBER_S, TOLD_S_MAX, telling_s
-from broker.sockets import FRAMES_KEPT_MAX, receive_message
+from broker.sockets import FRAMES_KEPT_MAX, HANDSHAKE_S, receive_message
 from broker.supervisor import PORT_TRIES_MAX, Child, PortTaken, StartFailed, Supervisor
 from common import limits, wire
 from common.errors import Code
@@ -101,6 +101,9 @@ def test_a_turn_takes_so_many_subscriptions(sockets: Sockets) -> None:
     assert SUBSCRIPTIONS_MAX == core.subscribed.call_count
     subscriptions.drain()
     assert SUBSCRIPTIONS_MAX + 1 == core.subscribed.call_count
+    peer.send_multipart([b"data", b"\1topic", b"\1topic"])  # No part of it is a subscription.
+    subscriptions.drain()
+    assert SUBSCRIPTIONS_MAX + 1 == core.subscribed.call_count
 
 
 @pytest.mark.parametrize(
@@ -112,6 +115,9 @@ def test_a_heartbeat_is_awaited_two_intervals_or_so_long(
     worker = sockets.worker("--heartbeat", str(heartbeat_s))
     assert int(answer_s * 1_000) == worker._xpub.getsockopt(zmq.HEARTBEAT_TIMEOUT)
     assert SUBSCRIPTION_BYTES_MAX == worker._xpub.getsockopt(zmq.MAXMSGSIZE)
+    assert REPLIES_WAITING_MAX == worker._router.getsockopt(zmq.SNDHWM)
+    for endpoint in (worker._xpub, worker._router):
+        assert HANDSHAKE_S * 1_000 == endpoint.getsockopt(zmq.HANDSHAKE_IVL)
 
 
 def test_answers_that_nobody_reads_are_dropped_and_counted(sockets: Sockets) -> None:
