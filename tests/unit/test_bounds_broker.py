@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -94,6 +95,7 @@ def test_a_turn_takes_so_many_subscriptions(sockets: Sockets) -> None:
     peer.connect("inproc://rooms")
     core: Any = create_autospec(Core, instance=True)
     core.subscribed.return_value = None
+    core.refusals = Counter()
     subscriptions = Subscriptions(xpub, core)
     for index in range(SUBSCRIPTIONS_MAX + 1):
         peer.send(b"\1topic%d" % index)
