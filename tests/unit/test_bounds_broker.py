@@ -21,6 +21,7 @@ from broker.config import load
 from broker.core import Core, Effects
 from broker.live import (
     HEARTBEAT_ANSWER_S_MAX,
+    REFUSED_SUBSCRIPTIONS_MAX,
     REPLIES_WAITING_MAX,
     SUBSCRIPTION_BYTES_MAX,
     SUBSCRIPTIONS_MAX,
@@ -94,7 +95,7 @@ def test_a_turn_takes_so_many_subscriptions(sockets: Sockets) -> None:
     xpub.bind("inproc://rooms")
     peer.connect("inproc://rooms")
     core: Any = create_autospec(Core, instance=True)
-    core.subscribed.return_value = None
+    core.subscribed.return_value = []
     core.refusals = Counter()
     subscriptions = Subscriptions(xpub, core)
     for index in range(SUBSCRIPTIONS_MAX + 1):
@@ -106,6 +107,22 @@ def test_a_turn_takes_so_many_subscriptions(sockets: Sockets) -> None:
     peer.send_multipart([b"data", b"\1topic"])  # No subscription, though it ends like one.
     subscriptions.drain()
     assert SUBSCRIPTIONS_MAX + 1 == core.subscribed.call_count
+
+
+def test_a_turn_refuses_so_many_subscriptions(sockets: Sockets) -> None:
+    """Far fewer than it admits: nobody waits for a flood of wrong ones."""
+    xpub, peer = sockets.make(zmq.XPUB, 0), sockets.make(zmq.XSUB, 0)
+    xpub.setsockopt(zmq.XPUB_MANUAL, 1)
+    xpub.bind("inproc://rooms")
+    peer.connect("inproc://rooms")
+    core = Bench().core
+    subscriptions = Subscriptions(xpub, core)
+    for index in range(REFUSED_SUBSCRIPTIONS_MAX + 1):
+        peer.send(b"\1topic%d" % index)
+    subscriptions.drain()
+    assert REFUSED_SUBSCRIPTIONS_MAX == core.refusals["bad_subscription"]
+    subscriptions.drain()
+    assert REFUSED_SUBSCRIPTIONS_MAX + 1 == core.refusals["bad_subscription"]
 
 
 @pytest.mark.parametrize(
