@@ -58,6 +58,7 @@ DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and every
 DRAIN_TEXTS_MAX = 16_384  # Likewise: a SEND has up to 256, and a commit waits for all.
 DRAIN_ANSWERS_BYTES_MAX = 1024 * 1024  # A thousand who ask for everybody's nicks.
 SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
+REFUSED_SUBSCRIPTIONS_MAX = 200  # A flood of wrong ones: what is said must not wait for more.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
 DESCRIPTORS_PER_CLIENT = 2
 DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
@@ -94,8 +95,11 @@ class Subscriptions:
     def drain(self) -> None:
         """Take what has arrived, a bounded number of frames."""
         xpub, core = self._xpub, self._core
+        refused_max = core.refusals["bad_subscription"] + REFUSED_SUBSCRIPTIONS_MAX
         try:
             for _ in range(SUBSCRIPTIONS_MAX):
+                if core.refusals["bad_subscription"] >= refused_max:
+                    break
                 heard = xpub.recv(zmq.NOBLOCK, copy=False)
                 frame = heard.bytes
                 if heard.more or frame[:1] not in (b"\0", b"\1"):

@@ -7,6 +7,7 @@ under attack in turn, and fails when anything was lost, or when they waited too 
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import sys
 import tempfile
@@ -94,6 +95,8 @@ def show(name: str, rounds: list[Outcome], books: dict[str, Any]) -> tuple[str, 
 def main() -> int:
     """Attack, report, judge."""
     asked = arguments()
+    # Whoever ends it early leaves no broker behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = [each for each in attacks(asked.frames) if asked.only in (None, each.name)]
     rounds: dict[str, list[Outcome]] = {}
     with (

@@ -75,12 +75,16 @@ class Link:
         self._socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             self._hear()
+        self._answer_pings()
 
     def _hear(self) -> None:
         data = self._socket.recv(READ_BYTES)
         if not data:
             raise ConnectionResetError("the broker closed the connection")
         self._messages += self._frames.feed(data)
+
+    def _answer_pings(self) -> None:
+        """Answer between messages: a PONG in the midst of one would be taken for a part of it."""
         answers = self._frames.take_answers()
         if answers:
             self._socket.settimeout(DEADLINE_S)
@@ -88,9 +92,13 @@ class Link:
 
     def heard(self, timeout_s: float) -> list[list[bytes]]:
         """Return and forget what has come; wait for something. Raises `TimeoutError`."""
-        self._socket.settimeout(timeout_s)
-        while not self._messages:
+        end_s = time.monotonic() + timeout_s
+        while not self._messages:  # A PING is none.
+            self._socket.settimeout(max(1e-3, end_s - time.monotonic()))
             self._hear()
+            self._answer_pings()
+            if time.monotonic() >= end_s and not self._messages:
+                raise TimeoutError
         messages, self._messages = self._messages, []
         return messages
 

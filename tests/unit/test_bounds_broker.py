@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,7 @@ from broker.config import load
 from broker.core import Core, Effects
 from broker.live import (
     HEARTBEAT_ANSWER_S_MAX,
+    REFUSED_SUBSCRIPTIONS_MAX,
     REPLIES_WAITING_MAX,
     SUBSCRIPTION_BYTES_MAX,
     SUBSCRIPTIONS_MAX,
@@ -30,7 +32,7 @@ from broker.live import (
 from broker.log import LogFailed
 from broker.log_sqlite import FILE_NAME
 from broker.rooms import TOLD_MEMBER_S, TOLD_S_MAX, telling_s
-from broker.sockets import FRAMES_KEPT_MAX, receive_message
+from broker.sockets import FRAMES_KEPT_MAX, HANDSHAKE_S, receive_message
 from broker.supervisor import PORT_TRIES_MAX, PortTaken, StartFailed, Supervisor
 from common import limits, wire
 from common.errors import Code
@@ -94,7 +96,8 @@ def test_a_turn_takes_so_many_subscriptions(sockets: Sockets) -> None:
     xpub.bind("inproc://rooms")
     peer.connect("inproc://rooms")
     core: Any = create_autospec(Core, instance=True)
-    core.subscribed.return_value = None
+    core.subscribed.return_value = []
+    core.refusals = Counter()
     subscriptions = Subscriptions(xpub, core)
     for index in range(SUBSCRIPTIONS_MAX + 1):
         peer.send(b"\1topic%d" % index)
@@ -102,6 +105,25 @@ def test_a_turn_takes_so_many_subscriptions(sockets: Sockets) -> None:
     assert SUBSCRIPTIONS_MAX == core.subscribed.call_count
     subscriptions.drain()
     assert SUBSCRIPTIONS_MAX + 1 == core.subscribed.call_count
+    peer.send_multipart([b"data", b"\1topic"])  # No subscription, though it ends like one.
+    subscriptions.drain()
+    assert SUBSCRIPTIONS_MAX + 1 == core.subscribed.call_count
+
+
+def test_a_turn_refuses_so_many_subscriptions(sockets: Sockets) -> None:
+    """Far fewer than it admits: nobody waits for a flood of wrong ones."""
+    xpub, peer = sockets.make(zmq.XPUB, 0), sockets.make(zmq.XSUB, 0)
+    xpub.setsockopt(zmq.XPUB_MANUAL, 1)
+    xpub.bind("inproc://rooms")
+    peer.connect("inproc://rooms")
+    core = Bench().core
+    subscriptions = Subscriptions(xpub, core)
+    for index in range(REFUSED_SUBSCRIPTIONS_MAX + 1):
+        peer.send(b"\1topic%d" % index)
+    subscriptions.drain()
+    assert REFUSED_SUBSCRIPTIONS_MAX == core.refusals["bad_subscription"]
+    subscriptions.drain()
+    assert REFUSED_SUBSCRIPTIONS_MAX + 1 == core.refusals["bad_subscription"]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +135,9 @@ def test_a_heartbeat_is_awaited_two_intervals_or_so_long(
     worker = sockets.worker("--heartbeat", str(heartbeat_s))
     assert int(answer_s * 1_000) == worker._xpub.getsockopt(zmq.HEARTBEAT_TIMEOUT)
     assert SUBSCRIPTION_BYTES_MAX == worker._xpub.getsockopt(zmq.MAXMSGSIZE)
+    assert REPLIES_WAITING_MAX == worker._router.getsockopt(zmq.SNDHWM)
+    for endpoint in (worker._xpub, worker._router):
+        assert HANDSHAKE_S * 1_000 == endpoint.getsockopt(zmq.HANDSHAKE_IVL)
 
 
 def test_answers_that_nobody_reads_are_dropped_and_counted(sockets: Sockets) -> None:

@@ -16,6 +16,7 @@ from broker.config import (
     Settings,
     default_data,
     load,
+    nicks_of,
     parser,
 )
 from common.limits import SEND_TEXTS_MAX
@@ -182,3 +183,15 @@ def test_a_wrong_flag_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> 
         load(["--colour"], {})
     assert 2 == ended.value.code
     assert "usage: hubbub-broker" in capsys.readouterr().err
+
+
+def test_nicks_without_a_rate_are_a_list_or_a_row_of_them(tmp_path: Path) -> None:
+    """In a file either way; compared as nicks are, and refused where they cannot be nicks."""
+    for text in ('"Importer, ci-bot"', '["Importer", "ci-bot"]', '["importer,ci-bot,"]'):
+        config = toml_file(tmp_path, f"unlimited = {text}")
+        assert {"importer", "ci-bot"} == nicks_of(load(["--config", config], {}).unlimited)
+    assert frozenset() == nicks_of(load([], {}).unlimited)
+    for text in ("[1]", "7", '["a b"]', '"a/b"'):
+        config = toml_file(tmp_path, f"unlimited = {text}")
+        with pytest.raises(ConfigInvalid, match="unlimited: "):
+            load(["--config", config], {})

@@ -17,6 +17,7 @@ from broker.live import (
     Worker,
 )
 from common.limits import SEND_TEXTS_MAX
+from tests.unit.bench import Bench
 
 Socket = zmq.Socket[bytes]
 ENDPOINT = "inproc://commands"
@@ -69,3 +70,13 @@ def test_a_drain_ends_when_it_is_large(
     core.texts_count = core.answered_bytes = 0
     worker._drain_commands()
     assert taken + 1 == len(routes)
+
+
+def test_refusals_end_a_drain_soon() -> None:
+    """Who sends rubbish by the thousand does not make everybody wait for all of it."""
+    bench = Bench()
+    for _ in range(DRAIN_MESSAGES_MAX // 10):
+        bench.core.receive(b"mallory", [b"rubbish"])
+    assert bench.core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX
+    bench.core.take_effects()
+    assert 0 == bench.core.answered_bytes

@@ -127,6 +127,7 @@ MET = {
         "DRAIN_MESSAGES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "DRAIN_TEXTS_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "DRAIN_ANSWERS_BYTES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
+        "REFUSED_SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_refuses_so_many_subscriptions"),
         "SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_takes_so_many_subscriptions"),
         "SUBSCRIPTION_BYTES_MAX": (
             ENDPOINTS,

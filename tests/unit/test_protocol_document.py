@@ -13,6 +13,7 @@ import broker.live
 import broker.log_sqlite
 import broker.rooms
 import broker.sessions
+import broker.sockets
 import common.limits
 from common import topics, wire
 from common.errors import MEANINGS, Malformed
@@ -199,6 +200,7 @@ def test_the_settings_defaults_are_those_of_the_code() -> None:
 def test_the_brokers_own_times_and_sizes_are_those_of_the_code() -> None:
     modules = (
         broker.core, broker.history, broker.live, broker.log_sqlite, broker.rooms, broker.sessions,
+        broker.sockets,
     )  # fmt: skip
     known = {name: value for module in modules for name, value in vars(module).items()}
     for name, value, _ in table_with("name", "value", "what it is"):

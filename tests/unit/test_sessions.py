@@ -423,6 +423,9 @@ def test_who_only_said_hello_gives_way_to_newcomers() -> None:
     assert [] == house.sessions.giving_way(ann.token)  # It has its place.
     house.sessions.inbox_opened(old.inbox, 0.0)
     assert [young] == house.sessions.giving_way(token)
+    house.sessions.end(young)
+    assert [] == house.sessions.giving_way(token)  # Who has gone can't give way.
+    young, _ = house.hello("young")
     house.sessions.inbox_closed(old.inbox, 0.0)  # There was a client, and perhaps will be again.
     assert [young] == house.sessions.giving_way(token)
     house.sessions.inbox_opened(young.inbox, 0.0)
