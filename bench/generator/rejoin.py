@@ -117,7 +117,8 @@ class Rejoining:
     def _progress_of(self, part: Part) -> int:
         """Return what rises while members become what they shall be."""
         if part.head:
-            return sum(member.last for member in self._members)
+            # Not beyond it: what is said meanwhile would hide that somebody never gets there.
+            return sum(min(member.last, part.head) for member in self._members)
         return self._whole_count
 
     # --- through ------------------------------------------------------------
