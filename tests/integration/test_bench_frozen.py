@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.dialect import Unexpected
@@ -19,11 +20,12 @@ from bench.verdicts import judge, parse
 from bench.works import frozen
 from bench.works.base import Frozen
 
-# 16 MB while some are frozen: four times what the kernel holds for a connection, and then mostly
-# more batches than the queue takes. A much shorter queue would drop for those who read, too.
+# Four times the bytes that the kernel holds for a connection, and then more batches than the queue
+# takes. A much shorter queue would drop for those who read, too.
 OPTIONS = Frozen(
-    subscribers=8, frozen=3, rounds=1, duration_s=4, rate=1_000, queue=256, warmup_s=0.1
+    subscribers=8, frozen=3, rounds=1, duration_s=4, rate=1_000, queue=64, warmup_s=0.1
 )
+LONGER_S = 20.0  # A slow machine makes few large batches: then it takes longer to fill the queue.
 
 
 class Listener:
@@ -33,7 +35,8 @@ class Listener:
         self.kinds: list[float] = []
 
     def begin(self, work: str, server: str, total: float | None, unit: str) -> None:
-        assert ("frozen", "hubbub", 8, "s") == (work, server, total, unit)
+        assert ("frozen", "hubbub", "s") == (work, server, unit)
+        assert total in {2 * OPTIONS.duration_s, 2 * LONGER_S}
 
     def moment(self, at_s: float, values: dict[str, float]) -> None:
         assert at_s >= 0
@@ -55,13 +58,17 @@ def nothing_stays() -> Iterator[None]:
 def test_the_frozen_ones_become_whole(tmp_path: Path) -> None:
     watch = Listener()
     result = measure(Run("frozen", "hubbub", OPTIONS), watch, root=tmp_path)
+    if not result.figures["questions"]:
+        assert any("nobody had to ask" in each for each in result.notes)
+        longer = msgspec.structs.replace(OPTIONS, duration_s=LONGER_S)
+        watch = Listener()
+        result = measure(Run("frozen", "hubbub", longer), watch, root=tmp_path)
     counts, figures = result.counts, result.figures
     assert counts.is_clean, result
     assert counts.sent == counts.acknowledged > 0
     # Those who freeze heard the mark, too, which begins the others' books.
     assert OPTIONS.subscribers * counts.sent + OPTIONS.frozen == counts.delivered
-    # A slow machine makes few large batches, which the queue may hold: then that is told.
-    assert (figures["questions"] == 0) == any("nobody had to ask" in each for each in result.notes)
+    assert figures["questions"] > 0, "nothing was dropped, so nothing is shown"
     assert figures["whole_s"] > 0
     assert [0.0, 1.0, 0.0] == watch.kinds
     for name in ("quiet", "frozen"):
