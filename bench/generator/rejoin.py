@@ -104,20 +104,24 @@ class Rejoining:
     def _one_is_whole(self) -> None:
         self._whole_count += 1
 
-    def _progress(self, progress_s: float, before: int, now: int) -> tuple[float, int]:
+    def _progress(
+        self, progress_s: float, before: int, now: int, head: int = 0
+    ) -> tuple[float, int]:
         """Return when anybody came further the last time, and how far; raise `Unexpected`."""
         now_s = time.monotonic()
         if now != before:
             return now_s, now
         if now_s > progress_s + STALL_S_MAX:
-            missing = len(self._members) - sum(member.is_whole for member in self._members)
+            whole = sum(member.has(head) if head else member.is_whole for member in self._members)
+            missing = len(self._members) - whole
             raise Unexpected(f"{missing} of {len(self._members)} members do not become whole")
         return progress_s, now
 
     def _progress_of(self, part: Part) -> int:
         """Return what rises while members become what they shall be."""
         if part.head:
-            return sum(member.last for member in self._members)
+            # Not beyond it: what is said meanwhile would hide that somebody never gets there.
+            return sum(min(member.last, part.head) for member in self._members)
         return self._whole_count
 
     # --- through ------------------------------------------------------------
@@ -178,7 +182,9 @@ class Rejoining:
         while not self._is_over(part, end_ns):
             self._turn()
             if not part.seconds:
-                progress_s, progress = self._progress(progress_s, progress, self._progress_of(part))
+                progress_s, progress = self._progress(
+                    progress_s, progress, self._progress_of(part), part.head
+                )
             if time.monotonic() >= course_s + COURSE_S:
                 course_s += COURSE_S
                 self._tell_course(begun_ns)

@@ -353,7 +353,7 @@ class Soak(Options, frozen=True, kw_only=True):
     warmup_s: Annotated[
         float,
         Meta(ge=0, le=3_600, description="what grows before is not judged; at most half of it all"),
-    ] = 300.0
+    ] = 600.0
     retain: Annotated[
         int,
         Meta(ge=1_000, le=10**9, description="messages that the log keeps of each room"),

@@ -36,6 +36,8 @@ BUSY: Final = 0.9  # Of a core: then the generator is what limits.
 QUIET, FROZEN = "quiet", "frozen"
 LOOK_S: Final = 0.25  # Between two readings of the broker's memory.
 ANSWER_S_MAX: Final = 10.0
+STOP_S_MAX: Final = 10.0  # A process that waits for a disk stops when it has its bytes.
+STOP_LOOK_S: Final = 0.005
 PAGE_BYTES: Final = 4_096  # The unit of the line TCP in /proc/net/sockstat: proc(5).
 
 
@@ -66,6 +68,7 @@ class Parts:
             self._pass_time(f"{QUIET} {number + 1}", QUIET)
             self._ice_process.send_signal(signal.SIGSTOP)
             try:
+                _await_stop(self._ice_process.pid)
                 self._pass_time(f"{FROZEN} {number + 1}", FROZEN)
             finally:
                 self._ice_process.send_signal(signal.SIGCONT)
@@ -251,6 +254,15 @@ def _tell_waking(result: Result, parts: Parts, options: Frozen) -> None:
         result.notes.append(
             "nobody had to ask history: the buffers held all that was said; freeze for longer"
         )
+
+
+def _await_stop(pid: int) -> None:
+    """Wait until a process stands still: the state in /proc/PID/stat, proc(5)."""
+    end_s = time.monotonic() + STOP_S_MAX
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        if time.monotonic() > end_s:
+            raise Unexpected("those who shall be frozen are not stopped")
+        time.sleep(STOP_LOOK_S)
 
 
 def _tcp_bytes() -> float:

@@ -62,7 +62,8 @@ def run(target: Target, options: Soak, watch: Watch) -> Result:
     result.histograms["delivery"] = latencies.encode()
     if busy > BUSY:
         result.limited_by = "generator"
-    result.counts.lost += len(notes)  # Nothing of that kind may ever be.
+    if notes and result.counts.is_clean:
+        result.counts.lost = len(notes)  # Nothing of that kind may ever be.
     result.notes += notes[:20]
     result.notes.append(
         f"{comings:,} clients came, {kills} times some were killed, {freezes} times frozen"

@@ -28,7 +28,7 @@ KILL_EVERY_S: Final = 10.0
 # Above the broker's heartbeat (2 s, and 4 s for the answer) and grace together: the frozen ones
 # lose a connection, are taken for gone, and connect again when they wake. `Soak.broker_settings`.
 FREEZE_S: Final = 12.0
-ANSWER_S_MAX: Final = 120.0  # For a crowd's first and last word.
+ANSWER_S_MAX: Final = 150.0  # For a crowd's first and last word.
 END_S_MAX: Final = 15.0
 
 
