@@ -156,7 +156,6 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
     if there:
         with closing(SegmentReader(folder)) as reader:
             end = _replay(connection, reader, position)
-        _sync(path_of(folder, end >> OFFSET_BITS))
     with closing(HighWater(folder, is_writer=True)) as high_water:
         if high_water.get() > end:
             message = (
@@ -166,6 +165,8 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
                 f"the file {HighWater.NAME} there"
             )
             raise Damaged(message)
+        if there:
+            _sync(path_of(folder, end >> OFFSET_BITS))
         high_water.set(end)
     return end
 
