@@ -65,7 +65,7 @@ def _copy(folder: Path, target: Path) -> None:
                 end = high_water.get()
             _open_segments(folder, files, stack)
             newer = range(indexed >> OFFSET_BITS, (end >> OFFSET_BITS) + 1)
-            needed |= {segment for segment in newer if segment in files}
+            needed |= {segment for segment in newer if segment << OFFSET_BITS < end}
             if needed <= files.keys():
                 for segment in sorted(needed):
                     limit = end & OFFSET_MASK if segment == end >> OFFSET_BITS else None

@@ -23,7 +23,6 @@ from broker.log_index import (
     read_tail,
 )
 from broker.log_tail import Tail, TailBatch
-from broker.records import UNCHECKED
 from broker.segments import Damaged, SegmentReader, place_text
 from common.limits import HISTORY_BYTES_MAX
 from common.wire import Mode, encode, lost
@@ -53,8 +52,7 @@ class _View(NamedTuple):
         """Yield the batches of the tail, oldest first."""
         for batch in self.tail:
             place = self.base | batch.last
-            check = None if batch.check == UNCHECKED else batch.check
-            yield place, batch.entries, batch.ts, b"", batch.position, batch.size_bytes, check
+            yield place, batch.entries, batch.ts, b"", batch.position, batch.size_bytes, batch.check
 
 
 class SqliteReader:

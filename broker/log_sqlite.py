@@ -232,7 +232,11 @@ class SqliteLog:
             )
         }
         self._room_id_last = max((room.id for room in self._rooms.values()), default=0)
-        self._senders = Senders(self._db)
+        try:
+            self._senders = Senders(self._db)
+        except LogUnusable:
+            self._db.close()
+            raise
         self._segments = SegmentWriter(self._folder, end)
         self._high_water = HighWater(self._folder, is_writer=True)
         self._compaction = Compaction(self._db, self._folder)

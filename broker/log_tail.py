@@ -6,6 +6,7 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
 
+from broker.records import UNCHECKED
 from broker.segments import FIRST, HighWater, SegmentReader
 
 
@@ -17,7 +18,7 @@ class TailBatch(NamedTuple):
     ts: int
     position: int
     size_bytes: int
-    check: int  # CRC-32 of the body.
+    check: int | None  # CRC-32 of the body; None where an older version wrote it.
 
 
 class Tail:
@@ -44,11 +45,11 @@ class Tail:
             self._ids.update((name, room_id) for room_id, name in contents.made)
             self._topics.update(contents.topics)
             for batch in contents.batches:
-                found = TailBatch(
-                    batch.last, batch.count, batch.ts, position, batch.size_bytes, batch.check
-                )
+                size_bytes = batch.size_bytes
+                check = None if batch.check == UNCHECKED else batch.check
+                found = TailBatch(batch.last, batch.count, batch.ts, position, size_bytes, check)
                 self._batches.setdefault(batch.room, []).append(found)
-                position += batch.size_bytes
+                position += size_bytes
             self._position = record.end
 
     def _forget(self, indexed: int) -> None:

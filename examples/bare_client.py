@@ -150,7 +150,9 @@ def check(frames: list[bytes]) -> list[Any]:
 
 
 def entries(batch: list[Any]) -> Iterator[tuple[int, str, str]]:
-    """Yield seq, nick and text of each entry of a batch."""
+    """Yield seq, nick and text of each entry of a batch, or what a page says is lost."""
+    if not batch[5] and batch[4] <= batch[3]:
+        yield batch[3], "---", f"{batch[3] - batch[4] + 1} entries are lost"
     seqs = count(batch[4])
     for _, nick, _, texts, *_ in batch[5]:
         yield from ((next(seqs), nick, text) for text in texts)

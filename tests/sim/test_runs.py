@@ -12,7 +12,7 @@ import pytest
 
 from broker.segments import SegmentWriter
 from tests.sim import hunt
-from tests.sim.run import run
+from tests.sim.run import home, run
 from tests.sim.weather import weather
 
 ROOT = Path(__file__).parent.parent.parent

@@ -59,6 +59,18 @@ def test_a_backup_is_restored(tool: Said, data: Path, tmp_path: Path) -> None:
         assert mark(8, (8, 7)) == after.recall(SENDER)[8]
 
 
+def test_a_copy_of_a_whole_folder_is_restored_as_another_log(
+    tool: Said, data: Path, tmp_path: Path
+) -> None:
+    """Its note of how far it had got is not taken along: nobody knows what came after it."""
+    with closing(SqliteStore(data)) as old:
+        epoch = old.open().epoch
+    assert (data / "progress").exists()
+    assert 0 == tool.run("restore", "--data", tmp_path / "new", data)
+    with closing(SqliteStore(tmp_path / "new")) as restored:
+        assert epoch != restored.open().epoch
+
+
 def test_a_backup_goes_nowhere_where_something_is(tool: Said, data: Path, tmp_path: Path) -> None:
     """Neither over files nor over an older backup; an empty folder is taken."""
     (tmp_path / "full").mkdir()
@@ -91,6 +103,26 @@ def test_a_backup_that_fails_leaves_nothing(
 
 
 @pytest.mark.usefixtures("small_segments")
+def test_a_backup_has_what_the_index_does_not_know_and_no_more(tool: Said, tmp_path: Path) -> None:
+    """All segments up to the high-water mark, and nothing of the space behind it."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    data.mkdir()
+    texts = [f"{number}".rjust(100, ".") for number in range(30)]
+    with closing(SqliteStore(data, is_quick=True)) as store:
+        log = store.open()
+        for text in texts:
+            log.append([proposal("r", said(text))])
+        assert 0 == tool.run("backup", "--data", data, copy)
+        growing = path_of(copy, log._segments.segment)
+        assert log._segments.end & segments.OFFSET_MASK == growing.stat().st_size
+        with closing(HighWater(copy, is_writer=False)) as high_water:
+            assert log._segments.end == high_water.get()
+    with closing(SqliteStore(copy)) as restored:
+        restored.open()
+        assert texts == kept_texts(restored.reader(), "r")
+
+
+@pytest.mark.usefixtures("small_segments")
 def test_backup_and_check_while_retention_drops_segments(
     tool: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,19 +139,24 @@ def test_backup_and_check_while_retention_drops_segments(
             for _ in range(9):
                 log.trim(0)
 
-        def go_on_before(name: str, patch: pytest.MonkeyPatch) -> None:
+        def go_on_after(name: str, patch: pytest.MonkeyPatch) -> None:
             real = getattr(backup, name)
 
-            def late(*words: object) -> object:
-                go_on()
-                return real(*words)
+            calls: list[str] = []
 
-            patch.setattr(backup, name, late)
+            def busy(*words: object) -> object:
+                done = real(*words)
+                calls.append(name)
+                if len(calls) == 1:
+                    go_on()
+                return done
+
+            patch.setattr(backup, name, busy)
 
         go_on()
         with monkeypatch.context() as patch:
-            go_on_before("_copy_index", patch)
-            go_on_before("_copy_file", patch)
+            go_on_after("_copy_index", patch)
+            go_on_after("_copy_file", patch)
             assert 0 == tool.run("backup", "--data", data, tmp_path / "copy"), tool.err
         look = checkup._Checkup._look_at_records
         looks: list[int] = []

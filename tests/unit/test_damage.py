@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from broker.log import LogFailed, LogUnusable
 from broker.log_sqlite import FILE_NAME, prepare
 from broker.segments import OFFSET_MASK, HighWater, SegmentReader, path_of
 from common.wire import Mode, decode_batch, lost_count
-from tests.unit.logs import SqliteStore, kept_texts, proposal, said
+from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
 
 TEXTS = [f"text {number}" for number in range(8)]
 
@@ -81,10 +82,11 @@ def test_a_flipped_bit_before_other_records_is_no_torn_end(
     """Whichever byte it hits: the log is refused with file, offset and what to do."""
     ends = filled(store, TEXTS[:3])
     start = ends[0] & OFFSET_MASK
+    folder = copied(tmp_path, without=HighWater.NAME)
     for place in range(start, ends[1] & OFFSET_MASK):
-        folder = copied(tmp_path, f"flipped{place}", without=HighWater.NAME)
         flip(path_of(folder, 1), place)
         says = refusal(folder)
+        flip(path_of(folder, 1), place)
         assert f"{path_of(folder, 1)} is damaged at {start}:" in says
         assert "hubbub-broker check" in says
         assert "restore" in says
@@ -95,13 +97,16 @@ def test_the_last_record_was_committed_if_the_mark_says_so(
 ) -> None:
     """Without others behind it, a broken record looks torn: the high-water mark knows better."""
     ends = filled(store, TEXTS[:2])
+    folder = copied(tmp_path)
+    os.truncate(path_of(folder, 1), ends[1] & OFFSET_MASK)
     for place in range(ends[0] & OFFSET_MASK, ends[1] & OFFSET_MASK):
-        folder = copied(tmp_path, f"flipped{place}")
         flip(path_of(folder, 1), place)
         says = refusal(folder)
+        flip(path_of(folder, 1), place)
         assert f"ends at segment 1, offset {ends[0] & OFFSET_MASK}, " in says
         assert f"up to segment 1, offset {ends[1] & OFFSET_MASK}:" in says
         assert "hubbub-broker restore" in says
+    flip(path_of(folder, 1), ends[0] & OFFSET_MASK)
     (folder / HighWater.NAME).unlink()
     with closing(SqliteStore(folder)) as again:
         again.open()
@@ -323,16 +328,20 @@ def test_an_altered_text_is_never_delivered(
 ) -> None:
     """A bit that flips long after: the batch is lost and said so once, all else is read."""
     filled(store)
+    store.opened.append([proposal("r", said("one", "two of three", "three"))])
+    store.opened.append([proposal("r", said("end"))])
     if is_indexed:
         store.open()
     path = path_of(tmp_path, 1)
     flip(path, path.read_bytes().index(b"text 3"))
+    flip(path, path.read_bytes().index(b"two of three"))
     found = damaged_reads(store)
-    expected = [*TEXTS[:3], (4, 4), *TEXTS[4:]]
+    expected = [*TEXTS[:3], (4, 4), *TEXTS[4:], (9, 11), "end"]
     assert expected == found["after"]
     assert expected == found["before"]
-    (line,) = found["told"]
-    assert "#r: entries 4 to 4 are damaged, in segment 1, offset" in str(line)
+    assert 2 == len(found["told"])
+    for line, entries in zip(found["told"], ("4 to 4", "9 to 11"), strict=True):
+        assert f"#r: entries {entries} are damaged, in segment 1, offset" in str(line)
     store.opened.append([proposal("other", said("fine"))])
     assert ["fine"] == kept_texts(store.reader(), "other")
 
@@ -380,6 +389,41 @@ def test_damage_does_not_stop_retention(
     log.append([proposal("busy", said("on"))])
     assert 2 == len([room for room in log.rooms() if room.head])
     assert "on" == kept_texts(store.reader(), "busy")[-1]
+    assert {2, log._segments.segment} >= set(segments.numbers(tmp_path))
+
+
+def test_what_a_killed_writer_left_is_synced_before_it_is_read(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record may be whole in memory alone: only a disk that says yes makes it committed."""
+    ends = filled(store)
+    folder = copied(tmp_path, without=HighWater.NAME)
+
+    def fail(_file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", fail)
+        assert "Input/output error" in refusal(folder)
+    with closing(HighWater(folder, is_writer=False)) as high_water:
+        assert 0 == high_water.get()
+        prepare(folder)
+        assert ends[-1] == high_water.get()
+
+
+def test_damage_in_what_is_remembered_of_senders(store: SqliteStore) -> None:
+    """Of all at once: refused at the start. Of one: as if it was long ago."""
+    log = store.open()
+    log.append([proposal("r", said("a"), sends=[sent(b"s" * 16, 1), sent(b"t" * 16, 1)])])
+    log.trim(0)
+    store.database.execute("UPDATE senders SET marks = x'ff' WHERE sender = ?", (b"s" * 16,))
+    again = store.open()
+    assert {} == again.recall(b"s" * 16)
+    assert [1] == [*again.recall(b"t" * 16)]
+    store.database.execute("INSERT INTO sends (marks) VALUES (x'ff')")
+    with pytest.raises(LogUnusable, match=r"remembers of senders is damaged.* salvage"):
+        store.open()
+    store._log = None  # It was closed, and no other came in its place.
 
 
 def test_a_damaged_tail_is_an_error_and_no_crash(tmp_path: Path, store: SqliteStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from broker.log import RoomRecord
 from broker.log_sqlite import FILE_NAME, SCHEMA_VERSION
 from broker.salvage import salvage
 from broker.segments import path_of
-from common.wire import Mode
+from common.wire import Mode, decode_batch, lost_count
 from tests.unit.logs import SqliteStore, entries_of, mark, proposal, said, sent
 
 GOLDEN = Path(tests.__file__).parent / "golden"
@@ -111,6 +112,19 @@ def test_it_is_checked_copied_and_exported(old: SqliteStore, tmp_path: Path) -> 
     assert [*LOBBY] == [line["text"] for line in lines if line["room"] == "lobby"]
     assert "action" == next(line["kind"] for line in lines if line["text"] == "waves")
     assert 49 == len(lines)
+
+
+def test_what_has_no_checksum_is_missed_all_the_same_when_it_is_cut_off(tmp_path: Path) -> None:
+    """Old bodies are not checked on reads, but a short one is no text."""
+    put(3, tmp_path)
+    with closing(SqliteStore(tmp_path)) as store:
+        store.open()
+        segment = path_of(tmp_path, 1).read_bytes()
+        os.truncate(path_of(tmp_path, 1), segment.index(b"seven"))
+        page = store.reader().read("lobby", Mode.AFTER, 0, 999)
+        batches = [decode_batch(body) for body in page.batches]
+        assert [0, 0, 3] == [lost_count(batch) for batch in batches]
+        assert [(6, 8)] == [(batch.first, batch.prev) for batch in batches if not batch.posts]
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
