@@ -15,7 +15,16 @@ from pathlib import Path
 
 from broker.log import LogUnusable, Marks
 from broker.log_senders import add_marks
-from broker.segments import FIRST, OFFSET_BITS, HighWater, Record, SegmentReader, numbers, path_of
+from broker.segments import (
+    FIRST,
+    OFFSET_BITS,
+    HighWater,
+    Record,
+    SegmentReader,
+    make_durable,
+    numbers,
+    path_of,
+)
 from common.wire import encode
 
 SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.
@@ -137,6 +146,8 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
         _check_segments(connection, folder, position >> OFFSET_BITS)
     end = position
     if there:
+        # A crash may have come before the sync: what the index and readers know must be durable.
+        make_durable(folder, there[-1])
         with closing(SegmentReader(folder)) as reader:
             end = _replay(connection, reader, position)
     high_water = HighWater(folder, is_writer=True)

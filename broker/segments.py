@@ -85,6 +85,15 @@ def numbers(folder: Path) -> list[int]:
     return sorted(int(path.stem.rpartition("-")[2]) for path in folder.glob("hubbub-*.segment"))
 
 
+def make_durable(folder: Path, segment: int) -> None:
+    """Wait until all that was written to a segment is on the disk; raise `OSError`."""
+    file = os.open(path_of(folder, segment), os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 class HighWater:
     """Where the committed records end: eight bytes that all processes of a broker share.
 
