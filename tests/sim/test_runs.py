@@ -12,7 +12,7 @@ import pytest
 
 from broker.segments import SegmentWriter
 from tests.sim import hunt
-from tests.sim.run import run
+from tests.sim.run import home, run
 from tests.sim.weather import weather
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,7 +68,7 @@ def test_a_hunt_tells_how_to_see_a_find_again(
 
 
 def test_workers_share_a_hunt_and_leave_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    place = hunt.home()
+    place = home()
     before = set(place.iterdir()) if place else set()
     assert 0 == hunt.hunt(range(20), 50, 2)
     assert capsys.readouterr().out.startswith("20 seeds")
