@@ -166,8 +166,6 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
                 f"the file {HighWater.NAME} there"
             )
             raise Damaged(message)
-        if there:
-            _sync(path_of(folder, end >> OFFSET_BITS))
         high_water.set(end)
     return end
 

@@ -27,10 +27,6 @@ class Memberships:
         self._tray = tray
         self._requests = requests
 
-    def __contains__(self, name: str) -> bool:
-        """Tell whether the program is in a room, or on the way into it."""
-        return name in self._rooms
-
     # --- joining and leaving ------------------------------------------------
     def join(
         self, name: str, history: int | None, since_ms: int | None, ticket: object, now: float
@@ -83,11 +79,21 @@ class Memberships:
                 self._send_join(room, now)
         self.await_proofs(now)
 
-    def resend(self, request: Request, now: float) -> None:
-        """Send a JOIN again that was under way, with the state of now."""
-        room = request.room
-        if room is not None and self._rooms.get(room.name) is room:
-            self._send_join(room, now)
+    def resend(self, request: Request, now: float) -> bool:
+        """Take care of what must not be sent again as it was; return whether that is so.
+
+        A JOIN that was under way goes with the state of now. A PART whose room was joined again
+        is done: it would end that membership.
+        """
+        command, room = request.command, request.room
+        if type(command) is wire.Join:
+            if room is not None and self._rooms.get(room.name) is room:
+                self._send_join(room, now)
+            return True
+        if type(command) is wire.Part and command.room in self._rooms:
+            self._tray.effects.append(Resolve(request.ticket, None))
+            return True
+        return False
 
     def _send_join(self, room: Room, now: float) -> None:
         command = room.begin_join(self._requests.next_id())

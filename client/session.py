@@ -322,12 +322,9 @@ class Session:
 
     def _send_again(self, requests: list[Request], now: float) -> None:
         for request in requests:
-            if type(request.command) is wire.Join:
-                self._memberships.resend(request, now)
-            elif type(request.command) is wire.Part and request.command.room in self._memberships:
-                # Joined again since: nobody is to leave it now.
-                self._tray.effects.append(Resolve(request.ticket, None))
-            elif request.ticket is not None or request.room is None:
+            if self._memberships.resend(request, now):
+                continue
+            if request.ticket is not None or request.room is None:
                 self._requests.resend(request, now)
             # Otherwise it is a WHO of our own, and the JOINED of the resume tells the same.
 

@@ -335,7 +335,6 @@ class Broker:
         except (sqlite3.Error, LogFailed) as error:
             self._trace.note("history", f"cannot read: {error}")
             return wire.refusal_frames(0, Refused(Code.LOG_FAILED, "the log cannot be read"))
-        if self.core is None:  # What a start has made durable is read before live knows of it.
-            self._judge.witness.follow(self._durable())
+        self._judge.witness.follow(self._durable())  # A start may be making more durable just now.
         self._judge.answered(frames)
         return frames

@@ -262,13 +262,13 @@ BUGS: dict[str, Bug] = {
     "forget at a start what was sent": Bug(
         broker.log_index, "add_marks", lambda _: lambda *_: None, 40
     ),
-    "take a SEND before the one that is missing": Bug(Core, "_send", _take_gap, 60, "lose_command"),
+    "take a SEND before the one that is missing": Bug(Core, "_send", _take_gap, 80, "lose_command"),
     "do not send again after a reconnect": Bug(Outbox, "resume", _nothing, 40),
     "count the SENDs in flight, not their numbers": Bug(
         Outbox,
         "lowest",
         lambda _: property(lambda self: self._number - len(self._flights)),
-        60,
+        120,
         "lose_reply",
     ),
     "publish in another order than the log's": Bug(Core, "committed", _reverse, 20),
@@ -295,6 +295,6 @@ BUGS: dict[str, Bug] = {
     "count wrongly what is missing": Bug(Replica, "_miss", _miscount, 40),
     "keep less than asked": Bug(SqliteLog, "_cut", _keep_less, 20),
     "lose a topic": Bug(SqliteLog, "_commit", _lose_topic, 40),
-    "ignore a hole in presence": Bug(Roster, "apply", _ignore_version, 40),
+    "ignore a hole in presence": Bug(Roster, "apply", _ignore_version, 80),
     "keep those who have gone": Bug(Sessions, "expired", _nothing, 60, "leave"),
 }

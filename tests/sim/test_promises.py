@@ -25,7 +25,7 @@ def gentle(seed: int) -> Weather:
     chosen = weather(seed, steps=STEPS, has_unnoticed_losses=False)
     hard = FAULTS.keys() - GENTLE
     weights = {name: weight for name, weight in chosen.weights.items() if name not in hard}
-    weights |= {"cut": 20, "deafen": 20, "crash_in_drain": 10}
+    weights |= {"cut": 20, "deafen": 20, "crash_in_drain": 40}
     return chosen._replace(weights=weights, rate=PLENTY, loss=0.05)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from sqlite3 import Connection
 
 import pytest
 
-from broker import core, log_senders, progress, roster
+from broker import core, log_index, log_senders, progress, roster, segments
 from broker.log import marks_of
 from broker.log_sqlite import SqliteLog
+from broker.segments import SegmentReader
 from client.effects import Resolve
 from client.outbox import Line, Outbox
 from common import wire
@@ -114,3 +116,26 @@ def test_who_is_shown_a_count_hears_that_it_has_changed(monkeypatch: pytest.Monk
     told = [each for each in bench.take(Presence) if isinstance(each, Presence)]
     assert (3, None) == (shown.users, shown.nicks)
     assert [2] == [each.users for each in told if each.version > shown.version]
+
+
+def test_a_start_makes_the_segments_durable_before_the_index_knows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill before the sync, a start, a power cut: the index knew what was lost (seed 208)."""
+    order: list[str] = []
+    with closing(SqliteStore(tmp_path)) as store:
+        store.open().append([proposal("r", said("x"), sends=[sent(ANN, 1)])])
+        right_replay = log_index._replay
+
+        def make_durable(folder: Path, segment: int) -> None:
+            order.append(f"sync {segment}")
+            segments.make_durable(folder, segment)
+
+        def replay(connection: Connection, reader: SegmentReader, position: int) -> int:
+            order.append("replay")
+            return right_replay(connection, reader, position)
+
+        monkeypatch.setattr(log_index, "make_durable", make_durable)
+        monkeypatch.setattr(log_index, "_replay", replay)
+        store.open()
+    assert ["sync 1", "replay"] == order
