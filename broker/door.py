@@ -46,7 +46,7 @@ class Door:
         self._trouble = Trouble()
         self._bouncer = 0  # Its process, while there is one.
         self.deadline_s = math.inf  # When `look` has something to do though no event came.
-        monitor = f"inproc://door-{endpoint}"
+        monitor = f"inproc://door-{id(self)}"
         socket.monitor(monitor, zmq.EVENT_ACCEPT_FAILED)
         self.events = context.socket(zmq.PAIR)
         self.events.setsockopt(zmq.LINGER, 0)

@@ -153,21 +153,26 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
         path = path_of(folder, position >> OFFSET_BITS)
         if path.exists() and path.stat().st_size < position & OFFSET_MASK:
             raise Damaged.at(path, path.stat().st_size, "was cut off at")
-    end = position
-    if there:
-        with closing(SegmentReader(folder)) as reader:
-            end = _replay(connection, folder, reader, position)
     with closing(HighWater(folder, is_writer=True)) as high_water:
-        if high_water.get() > end:
-            message = (
-                f"the log in {folder} ends at {place_text(end)}, but what was acknowledged went up "
-                f"to {place_text(high_water.get())}: `hubbub-broker check` tells more; restore a "
-                "backup with `hubbub-broker restore`, or go on without what is missing by removing "
-                f"the file {HighWater.NAME} there"
-            )
-            raise Damaged(message)
-        high_water.set(end)
-    return end
+        if there:
+            with closing(SegmentReader(folder)) as reader:
+                position = _replay(connection, folder, reader, position, high_water.get())
+        else:
+            _check_end(folder, position, high_water.get())
+        high_water.set(position)
+    return position
+
+
+def _check_end(folder: Path, end: int, committed: int) -> None:
+    """Raise `Damaged` where the log ends before what was acknowledged."""
+    if end < committed:
+        message = (
+            f"the log in {folder} ends at {place_text(end)}, but what was acknowledged went up "
+            f"to {place_text(committed)}: `hubbub-broker check` tells more; restore a "
+            "backup with `hubbub-broker restore`, or go on without what is missing by removing "
+            f"the file {HighWater.NAME} there"
+        )
+        raise Damaged(message)
 
 
 def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) -> None:
@@ -188,8 +193,13 @@ def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) 
 
 
 def _replay(
-    connection: sqlite3.Connection, folder: Path, reader: SegmentReader, position: int
+    connection: sqlite3.Connection,
+    folder: Path,
+    reader: SegmentReader,
+    position: int,
+    committed: int,
 ) -> int:
+    """Tell the index of the whole records from a position on; return where they end."""
     begin = position  # Of the last record.
     heads: dict[int, int] = {}
     waiting = Waiting()
@@ -221,6 +231,7 @@ def _replay(
         position = record.end
         if len(waiting.rows) >= WAITING_MAX:
             write()
+    _check_end(folder, position, committed)  # Before anything behind it is given up.
     if waiting.rows:
         # On a full disk the space that was taken ahead may be the only one for the index.
         os.truncate(path_of(folder, position >> OFFSET_BITS), position & OFFSET_MASK)

@@ -64,7 +64,7 @@ class Sockets:
         orders = Orders(load([*BROKER_FLAGS, *flags], {}), "127.0.0.1", 0, 0, 0)
         worker = Worker(orders, self.context)
         worker._bind()
-        self._made += [worker._router, worker._xpub]
+        self._made += [worker._router, worker._xpub, *(door.events for door in worker._doors)]
         return worker
 
 
@@ -146,7 +146,7 @@ def test_answers_that_nobody_reads_are_dropped_and_counted(sockets: Sockets) -> 
     worker._router = sockets.make(zmq.ROUTER, REPLIES_WAITING_MAX)
     worker._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
     worker._router.bind("inproc://commands")
-    worker._log = Mock()
+    worker._log, worker._xpub = Mock(), Mock()
     deaf = sockets.make(zmq.DEALER, 1)
     deaf.connect("inproc://commands")
     deaf.send_multipart([b"head", b"payload"])

@@ -5,6 +5,7 @@ A seed means something else as soon as the simulation changes; these do not. `ma
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import Connection
@@ -13,8 +14,7 @@ import pytest
 
 from broker import core, log_index, log_senders, progress, roster, segments
 from broker.log import marks_of
-from broker.log_sqlite import SqliteLog
-from broker.segments import SegmentReader
+from broker.log_sqlite import SqliteLog, prepare
 from client.effects import Resolve
 from client.outbox import Line, Outbox
 from common import wire
@@ -123,19 +123,22 @@ def test_a_start_makes_the_segments_durable_before_the_index_knows_them(
 ) -> None:
     """A kill before the sync, a start, a power cut: the index knew what was lost (seed 208)."""
     order: list[str] = []
-    with closing(SqliteStore(tmp_path)) as store:
+    killed = tmp_path / "killed"
+    (tmp_path / "log").mkdir()
+    with closing(SqliteStore(tmp_path / "log")) as store:
         store.open().append([proposal("r", said("x"), sends=[sent(ANN, 1)])])
-        right_replay = log_index._replay
+        shutil.copytree(tmp_path / "log", killed)
+    right_write = log_index.Waiting.write
 
-        def make_durable(folder: Path, segment: int) -> None:
-            order.append(f"sync {segment}")
-            segments.make_durable(folder, segment)
+    def write_again(folder: Path, start: int, end: int) -> None:
+        order.append("segment")
+        segments.write_again(folder, start, end)
 
-        def replay(connection: Connection, reader: SegmentReader, position: int) -> int:
-            order.append("replay")
-            return right_replay(connection, reader, position)
+    def write(waiting: log_index.Waiting, connection: Connection, indexed: int) -> None:
+        order.append("index")
+        right_write(waiting, connection, indexed)
 
-        monkeypatch.setattr(log_index, "make_durable", make_durable)
-        monkeypatch.setattr(log_index, "_replay", replay)
-        store.open()
-    assert ["sync 1", "replay"] == order
+    monkeypatch.setattr(log_index, "write_again", write_again)
+    monkeypatch.setattr(log_index.Waiting, "write", write)
+    prepare(killed)
+    assert ["segment", "index"] == order
