@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from broker.log import Committed, LogFailed, Proposal, RoomRecord, Sent
-from broker.rooms import Room, Rooms, telling_s
-from broker.sessions import Rate, Session, Sessions, User
+from broker.presence import Presence
+from broker.rooms import Room, Rooms
+from broker.sessions import Rate, Session, Sessions
+from broker.texts import check_texts
 from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
@@ -29,15 +31,11 @@ from common.limits import (
     ROOMS_PER_SESSION_MAX,
     SEND_TEXTS_MAX,
     SENDS_IN_FLIGHT_MAX,
-    TOPIC_CHARS_MAX,
 )
-from common.wire import Command, Kind
+from common.wire import Command
 
 NAMES_PER_COST = 64  # So many nicks or rooms in an answer cost as much as a text.
 REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
-PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
-RETURN_S = 60.0  # So long after its start the broker takes resumed members for old ones,
-GONE_MAX = 10_000  # until so many have left already: then it no longer knows who is an old one.
 # Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
 # and no room changes a thousand times a millisecond.
 VERSIONS_PER_MS = 1_024
@@ -73,7 +71,6 @@ class Effects(NamedTuple):
 
 
 SEND = int(Command.SEND)
-TOPIC = Kind.TOPIC
 ACK_HEAD = wire.REPLY_HEADS[wire.Ack]
 
 Handler = Callable[..., None]  # (session, command), or (route, token, command) without one.
@@ -112,10 +109,7 @@ class Core:
             version=now_ms * VERSIONS_PER_MS,
             rooms_max=rules.rooms_max,
         )
-        self._stirred: dict[str, Room] = {}  # Rooms whose presence changed in this tick.
-        self._gone: set[tuple[str, str]] = set()  # Room and nick: who has left since the start.
-        self._presence_at_s = float("inf")
-        self._presence_told_until_s = 0.0
+        self._presence = Presence(now_s)
         self.entries_count = 0
         self.log_failures_count = 0
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
@@ -289,12 +283,12 @@ class Core:
             for name in sorted({name for each in user.sessions for name in each.rooms}):
                 room = self._room(name)
                 room.roster.rename(user, nick_before)
-                self._stir(room)
+                self._presence.stir(room, self._now_s)
         else:
             for name in sorted(session.rooms):
                 room = self._room(name)
                 room.roster.move(user, session.user)
-                self._stir(room)
+                self._presence.stir(room, self._now_s)
         self._reply(session.route, wire.Renamed(command.id, session.user.nick))
 
     def _join(self, session: Session, command: wire.Join) -> None:
@@ -306,9 +300,9 @@ class Core:
                     Code.TOO_MANY_ROOMS, f"a client joins at most {ROOMS_PER_SESSION_MAX} rooms"
                 )
             session.rooms.add(room.name)
-            is_return = command.resume and self._is_old(room, session.user)
+            is_return = command.resume and self._presence.is_old(room, session.user, self._now_s)
             if room.roster.add(session.user, is_return=is_return):
-                self._stir(room)
+                self._presence.stir(room, self._now_s)
         roster = room.roster
         nicks = None
         if len(roster) <= PRESENCE_NAMES_MAX:
@@ -431,14 +425,14 @@ class Core:
             self._end(session)
         for inbox in self.sessions.strangers(self._now_s):
             self._notice(inbox, Code.NO_SESSION)
-        if self._now_s >= self._presence_at_s:
-            self._flush_presence()
+        for room in self._presence.take(self._now_s):
+            self._tell_presence(room)
         self._effects.publications.extend(self.rooms.beacons(self._now_s))
 
     def next_deadline_s(self) -> float:
         """Return when `tick` has something to do, on the steady clock."""
         return min(
-            self._presence_at_s, self.sessions.next_deadline_s(), self.rooms.next_deadline_s()
+            self._presence.deadline_s, self.sessions.next_deadline_s(), self.rooms.next_deadline_s()
         )
 
     def close(self) -> None:
@@ -467,9 +461,7 @@ class Core:
     def _leave(self, session: Session, room: Room) -> None:
         session.rooms.discard(room.name)
         if room.roster.remove(session.user):
-            self._stir(room)
-            if self._is_old(room, session.user):  # Not any more: its return would be news.
-                self._gone.add((room.name, session.user.nick))
+            self._presence.left(room, session.user, self._now_s)
 
     def _end(self, session: Session) -> None:
         for name in sorted(session.rooms):
@@ -477,44 +469,12 @@ class Core:
         self.sessions.end(session)
         self._effects.forgotten.append(session.sender)
 
-    def _is_old(self, room: Room, user: User) -> bool:
-        """Tell whether the room may know a user of old whom this broker has not seen in it yet."""
-        is_start = self._now_s - self._started_s < RETURN_S
-        is_known = len(self._gone) < GONE_MAX and (room.name, user.nick) not in self._gone
-        return is_start and is_known
-
-    def _stir(self, room: Room) -> None:
-        self._stirred[room.name] = room
-        if self._presence_at_s == float("inf"):
-            self._presence_at_s = max(self._now_s + PRESENCE_TICK_S, self._presence_told_until_s)
-
-    def _flush_presence(self) -> None:
-        stirred, self._stirred = self._stirred, {}
-        self._presence_at_s = float("inf")
-        told_count = sum(len(room.roster) for room in stirred.values())
-        self._presence_told_until_s = self._now_s + telling_s(told_count)
-        for room in stirred.values():
-            presence = room.roster.flush(room.name)
-            if presence is not None and room.roster:
-                body = wire.encode(presence)
-                self._effects.publications.append(room.subscription + body)
-            self.rooms.drop_if_unused(room)
+    def _tell_presence(self, room: Room) -> None:
+        presence = room.roster.flush(room.name)
+        if presence is not None and room.roster:
+            self._effects.publications.append(room.subscription + wire.encode(presence))
+        self.rooms.drop_if_unused(room)
 
     def _notice(self, inbox: bytes, code: Code) -> None:
         body = wire.encode(wire.Notice(str(code)))
         self._effects.publications.append(inbox + body)
-
-
-def check_texts(drafts: Iterable[wire.Draft], texts: Iterable[str]) -> int:
-    """Check all texts of a SEND, in posts and in a row; raise `Refused(text_invalid)`.
-
-    Returns how many bytes a character of them takes in UTF-8, at most.
-    """
-    joined = "".join(texts)
-    if "\0" in joined:
-        raise Refused(Code.TEXT_INVALID, "a text has no NUL")
-    for draft in [draft for draft in drafts if draft.kind is TOPIC]:
-        if len(draft.texts) > 1 or len(draft.texts[0]) > TOPIC_CHARS_MAX:
-            detail = f"a topic is one text of {TOPIC_CHARS_MAX} characters"
-            raise Refused(Code.TEXT_INVALID, detail)
-    return 1 if joined.isascii() else 4

@@ -81,11 +81,8 @@ class Door:
         return is_short
 
     def _bounce(self, listener: int, now_s: float) -> None:
-        told = self._trouble.failed(
-            "no open file is left (ulimit -n), so new connections are refused", now_s
-        )
-        if told:
-            self._logger.error("%s: %s", self._endpoint, told)
+        reason = "no open file is left (ulimit -n), so new connections are refused"
+        self._trouble.failed(f"{self._endpoint}: {reason}", now_s, self._logger)
         # Not subprocess: it takes descriptors for itself.
         self._bouncer = os.posix_spawn(
             sys.executable,

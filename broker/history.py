@@ -176,9 +176,7 @@ def work(context: zmq.Context[Socket], path: Path, desk: Desk, complain: Once) -
         reader.close()
 
 
-def proxy(
-    clients: Socket, door: Door, bell: Socket, desk: Desk, requests_max: int, teller: Teller
-) -> None:
+def proxy(clients: Socket, door: Door, bell: Socket, desk: Desk, requests_max: int) -> None:
     """Pass requests and answers on until the context ends.
 
     No more requests go to the workers than they take at once, or make a storm. The others wait at
@@ -193,7 +191,7 @@ def proxy(
     requests_count = 0  # With the workers.
     pace = Pace(STORM_BYTES_PER_S)
     is_storm = False  # From when no more could be taken, until all of those are answered.
-    tell_at_s = 0.0
+    teller, tell_at_s = Teller(), 0.0
     try:
         while True:
             now_s = time.monotonic()
@@ -273,7 +271,7 @@ def main() -> int:
     ]
     requests_max = max(STORM_REQUESTS, workers_count * REQUESTS_PER_WORKER)
     report(Report())  # Before the proxy, which speaks to the supervisor from then on.
-    proxy_args = (proxy, clients, door, bell, desk, requests_max, Teller())
+    proxy_args = (proxy, clients, door, bell, desk, requests_max)
     threads.append(threading.Thread(target=guarded, args=proxy_args, name="proxy"))
     for thread in threads:
         thread.start()

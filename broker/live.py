@@ -6,7 +6,6 @@ touches sockets, the log and the clock. Run by the supervisor as `python -m brok
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import os
@@ -20,10 +19,8 @@ import zmq
 
 from broker.child import (
     ORDERS_FILE,
-    TELL_EVERY_S,
     Orders,
     Report,
-    Teller,
     begin,
     raise_descriptor_limit,
     report,
@@ -31,14 +28,13 @@ from broker.child import (
 from broker.config import nicks_of
 from broker.core import Core, Facts, Rules
 from broker.door import Door
-from broker.headroom import LOOK_EVERY_S, Headroom
+from broker.house import House
 from broker.log import LogFailed, LogUnusable, Proposal
 from broker.log_sqlite import FILE_NAME, SqliteLog
-from broker.logs import fields
 from broker.memory import CALM_S, Keeper
-from broker.retention_clock import RetentionClock
 from broker.sessions import Rate
-from broker.sockets import bound_socket, discard_rest, receive_message, send_message
+from broker.sockets import bound_socket, receive_message, send_message
+from broker.subscriptions import Subscriptions
 from broker.tally import Tally
 from broker.trouble import Trouble
 from common.endpoints import Address
@@ -57,8 +53,6 @@ IO_THREADS = 4
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
 DRAIN_TEXTS_MAX = 16_384  # Likewise: a SEND has up to 256, and a commit waits for all.
 DRAIN_ANSWERS_BYTES_MAX = 1024 * 1024  # A thousand who ask for everybody's nicks.
-SUBSCRIPTIONS_MAX = 2_000  # Likewise, of subscriptions.
-REFUSED_SUBSCRIPTIONS_MAX = 200  # A flood of wrong ones: what is said must not wait for more.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
 DESCRIPTORS_PER_CLIENT = 2
 DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
@@ -67,70 +61,11 @@ DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
 REPLIES_WAITING_MAX = 2 * ROOMS_PER_SESSION_MAX
 # A client that leaves a PING unanswered for two intervals, or for so long, is taken for dead.
 HEARTBEAT_ANSWER_S_MAX = 10.0
-TRIM_EVERY_S = 1.0
-TRIM_ON_S = 0.1  # After a trim that found something: a busy room grows faster than one drops.
-TRIM_IDLE_S = 5.0  # While nobody says anything: time alone makes few entries too old.
-REFUSALS_EVERY_S = 60.0
 # Python looks for cycles after so many new objects that are still alive. There are none to find;
 # with its 700 the look took a fifth of the worker's time when SENDs have many posts.
 GC_OBJECTS = 100_000
 NO_MEMORY = "no memory is left (ulimit -v): ending, to begin anew with what is in the log"
 FAREWELL_S_MAX = 2.0  # Longer than the sockets' linger, shorter than the supervisor's patience.
-
-
-class Subscriptions:
-    """Judges the subscriptions that peers ask of XPUB. Belongs to the thread that owns XPUB.
-
-    In manual mode libzmq keeps beside its queue of frames a queue of the pipes that asked, but
-    puts no pipe there for a frame that is data. From such a frame on, until its queue is empty,
-    each subscription would be admitted for another peer than the one that asked (4.3.5,
-    xpub.cpp, xrecv). Until then nobody is admitted; a client asks again when no beacon comes.
-    """
-
-    def __init__(self, xpub: zmq.Socket[bytes], core: Core) -> None:
-        self._xpub = xpub
-        self._core = core
-        self._is_paired = True  # The frame heard last belongs to the pipe that libzmq takes.
-
-    def drain(self) -> None:
-        """Take what has arrived, a bounded number of frames."""
-        xpub, core = self._xpub, self._core
-        refused_max = core.refusals["bad_subscription"] + REFUSED_SUBSCRIPTIONS_MAX
-        try:
-            for _ in range(SUBSCRIPTIONS_MAX):
-                if core.refusals["bad_subscription"] >= refused_max:
-                    break
-                heard = xpub.recv(zmq.NOBLOCK, copy=False)
-                frame = heard.bytes
-                if heard.more or frame[:1] not in (b"\0", b"\1"):
-                    discard_rest(xpub, heard)
-                    core.refusals["bad_subscription"] += 1
-                    self._is_paired = False
-                elif frame[0]:
-                    greetings = core.subscribed(frame[1:])
-                    if greetings is not None and self._is_paired:
-                        xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
-                        for greeting in greetings:
-                            self._tell_last(greeting)
-                else:
-                    if self._is_paired:
-                        xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
-                    core.unsubscribed(frame[1:])
-        except zmq.Again:
-            self._is_paired = True
-
-    def _tell_last(self, publication: bytes) -> None:
-        """Publish to the pipe just heard alone, so that a newcomer costs nobody else anything.
-
-        Before anything else is published the mode is as it was: it lasts until a message goes,
-        and would hide the next one from everybody else. xpub.cpp, xsend.
-        """
-        xpub = self._xpub
-        xpub.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
-        with contextlib.suppress(zmq.Again):  # Its queue is full: it asks again when it has read.
-            xpub.send(publication, zmq.NOBLOCK)
-        xpub.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 0)  # Ends the manual mode too.
-        xpub.setsockopt(zmq.XPUB_MANUAL, 1)
 
 
 class Worker:
@@ -141,17 +76,9 @@ class Worker:
         self._orders = orders
         self._context = context
         self._logger = logging.getLogger("live")
-        self._retention_clock = RetentionClock(time.monotonic())
-        self._trim_at_s = 0.0
-        self._refusals_at_s = 0.0
-        self._refusals_told = 0
         self._doors: list[Door] = []
-        self._headroom = Headroom()
-        self._memory_trouble = Trouble()
-        self._append_trouble = Trouble()
-        self._trim_trouble = Trouble()
+        self._trouble = Trouble()
         self._tally = Tally()
-        self._tell_at_s = 0.0
 
     def run(self) -> None:
         """Serve until the word to stop comes."""
@@ -229,17 +156,17 @@ class Worker:
 
     def _serve(self) -> None:
         core, log, tally = self._core, self._log, self._tally
-        teller = Teller()
+        house = House(core, log, tally, self._doors)
         subscriptions = Subscriptions(self._xpub, core)
         poller = zmq.Poller()
-        doors = self._doors
-        for source in (ORDERS_FILE, self._xpub, self._router, *(door.events for door in doors)):
+        for source in (ORDERS_FILE, self._xpub, self._router, *house.sources):
             poller.register(source, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
         is_stopping = False
         while not is_stopping:
-            ready = dict(poller.poll(self._wait_ms()))
+            deadline_s = min(core.next_deadline_s(), house.deadline_s())
+            ready = dict(poller.poll(max(0, int((deadline_s - time.monotonic()) * 1_000) + 1)))
             core.clock(time.time_ns() // 1_000_000, time.monotonic())
-            self._watch_memory()
+            house.watch_memory(time.monotonic())
             if self._xpub in ready:
                 subscriptions.drain()
             if self._router in ready:
@@ -250,40 +177,16 @@ class Worker:
                 is_stopping = True
             proposals = core.take_proposals()
             if proposals:
-                self._trim_at_s = min(self._trim_at_s, time.monotonic() + TRIM_EVERY_S)
                 self._append(proposals)
+                house.log_grows(time.monotonic())
             committed = log.follow()
             core.committed(committed)
             tally.committed(committed)
             self._carry_out()
-            self._keep_house()
-            now_s = time.monotonic()
-            if now_s >= self._tell_at_s:
-                self._tell_at_s = now_s + TELL_EVERY_S
-                teller.tell(tally.figures(core, now_s))
-            for door in doors:
-                if door.events in ready or door.deadline_s <= now_s:
-                    door.look(now_s)
-        for door in doors:
-            door.close()
+            house.keep(ready, time.monotonic())
+        house.close()
         self._router.close()
         self._xpub.close()
-
-    def _watch_memory(self) -> None:
-        """Have everybody wait while memory is short; raise `MemoryError` when it stays so."""
-        headroom, now_s = self._headroom, time.monotonic()
-        headroom.look(now_s)
-        self._core.sessions.is_short_of_memory = headroom.is_short
-        if headroom.is_short:
-            self._tell(
-                self._memory_trouble,
-                f"short of memory ({headroom.limit_bytes / 2**20:.0f} MiB may be taken): "
-                "newcomers are refused, and all others told to wait",
-            )
-            if headroom.is_hopeless(now_s):
-                raise MemoryError
-        elif self._memory_trouble.succeeded():
-            self._logger.warning("there is enough memory again")
 
     def _append(self, proposals: list[Proposal]) -> None:
         """Commit, or tell the senders that nothing is kept."""
@@ -293,25 +196,13 @@ class Worker:
         except LogFailed as error:
             self._core.failed(proposals)
             self._tally.append_failed(time.monotonic())
-            self._tell(self._append_trouble, f"{error}; senders are told that nothing is kept")
+            reason = f"{error}; senders are told that nothing is kept"
+            self._trouble.failed(reason, time.monotonic(), self._logger)
         else:
             self._tally.appended(time.monotonic() - begun_s)
-            count = self._append_trouble.succeeded()
+            count = self._trouble.succeeded()
             if count:
                 self._logger.warning("the log is written again, after %d failures", count)
-
-    def _tell(self, trouble: Trouble, reason: str) -> None:
-        told = trouble.failed(reason, time.monotonic())
-        if told:
-            self._logger.error("%s", told)
-
-    def _wait_ms(self) -> int:
-        deadlines_s = [self._core.next_deadline_s(), self._trim_at_s, self._tell_at_s]
-        deadlines_s += [door.deadline_s for door in self._doors]
-        if self._headroom.is_short:
-            deadlines_s.append(time.monotonic() + LOOK_EVERY_S)
-        wait_s = min(deadlines_s) - time.monotonic()
-        return max(0, int(wait_s * 1_000) + 1)
 
     def _drain_commands(self) -> None:
         router, core, handle = self._router, self._core, self._core.receive
@@ -360,33 +251,6 @@ class Worker:
                 self._tally.replies_lost_count += 1
         for sender in effects.forgotten:
             self._log.forget(sender)
-
-    def _keep_house(self) -> None:
-        now_s = time.monotonic()
-        if now_s >= self._trim_at_s:
-            self._trim_at_s = now_s + TRIM_IDLE_S
-            try:
-                now_ms = self._retention_clock.now_ms(time.time_ns() // 1_000_000, now_s)
-                firsts = self._log.trim(now_ms)
-                self._core.trimmed(firsts)
-                if firsts:
-                    self._trim_at_s = now_s + TRIM_ON_S
-                self._trim_trouble.succeeded()
-            except LogFailed as error:
-                self._tell(self._trim_trouble, str(error))
-                self._tally.trim_failures_count += 1
-        refusals = self._core.refusals
-        if now_s >= self._refusals_at_s and refusals.total() != self._refusals_told:
-            self._refusals_at_s = now_s + REFUSALS_EVERY_S
-            self._refusals_told = refusals.total()
-            told = ", ".join(f"{code} {count}" for code, count in refusals.most_common())
-            lost_count = self._tally.replies_lost_count
-            self._logger.info(
-                "refused so far: %s; replies lost: %d",
-                told,
-                lost_count,
-                extra=fields(refused=dict(refusals), replies_lost=lost_count),
-            )
 
 
 def main() -> int:

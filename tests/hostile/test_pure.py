@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from broker import keys
 from broker.history import answer
-from broker.live import Subscriptions
 from broker.sessions import SESSIONS_PER_ROUTE_MAX, Rate
+from broker.subscriptions import Subscriptions
 from common import topics, wire
 from common.errors import Code, Malformed
 from tests.hostile.frames import Frames

@@ -22,17 +22,15 @@ from broker.config import load
 from broker.core import Core, Effects
 from broker.live import (
     HEARTBEAT_ANSWER_S_MAX,
-    REFUSED_SUBSCRIPTIONS_MAX,
     REPLIES_WAITING_MAX,
     SUBSCRIPTION_BYTES_MAX,
-    SUBSCRIPTIONS_MAX,
-    Subscriptions,
     Worker,
 )
 from broker.log import LogFailed
 from broker.log_sqlite import FILE_NAME
 from broker.rooms import TOLD_MEMBER_S, TOLD_S_MAX, telling_s
 from broker.sockets import FRAMES_KEPT_MAX, HANDSHAKE_S, receive_message
+from broker.subscriptions import REFUSED_SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_MAX, Subscriptions
 from broker.supervisor import PORT_TRIES_MAX, PortTaken, StartFailed, Supervisor
 from common import limits, wire
 from common.errors import Code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.core import PRESENCE_TICK_S, RETURN_S
+from broker.presence import PRESENCE_TICK_S, RETURN_S
 from broker.rooms import BEACON_JOIN_S, BEACON_QUIETS_S
 from broker.sessions import POKE_S
 from common import wire

@@ -127,8 +127,6 @@ MET = {
         "DRAIN_MESSAGES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "DRAIN_TEXTS_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "DRAIN_ANSWERS_BYTES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
-        "REFUSED_SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_refuses_so_many_subscriptions"),
-        "SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_takes_so_many_subscriptions"),
         "SUBSCRIPTION_BYTES_MAX": (
             ENDPOINTS,
             "test_a_frame_as_large_as_allowed_and_one_that_is_larger",
@@ -164,6 +162,9 @@ MET = {
         ),
     },
     "broker/ports.py": {"TRIES_MAX": (OF_BROKER, "test_the_search_for_free_ports_ends")},
+    "broker/presence.py": {
+        "GONE_MAX": ("tests/unit/test_presence.py", "test_after_so_many_farewells_nobody_is_old"),
+    },
     "broker/rooms.py": {
         "TOLD_S_MAX": (OF_BROKER, "test_the_larger_a_room_the_rarer_it_is_told_up_to_a_bound"),
     },
@@ -179,6 +180,10 @@ MET = {
             OF_BROKER,
             "test_a_message_of_many_frames_is_read_to_its_end_and_mostly_dropped",
         ),
+    },
+    "broker/subscriptions.py": {
+        "REFUSED_SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_refuses_so_many_subscriptions"),
+        "SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_takes_so_many_subscriptions"),
     },
     "broker/supervisor.py": {
         "START_S_MAX": (OF_BROKER, "test_a_child_that_says_nothing_has_not_started"),

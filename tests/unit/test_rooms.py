@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker import keys
-from broker.core import check_texts
 from broker.log import NOWHERE, Proposal, RoomRecord
 from broker.rooms import (
     BEACON_JOIN_S,
@@ -19,6 +18,7 @@ from broker.rooms import (
     Rooms,
 )
 from broker.sessions import User
+from broker.texts import check_texts
 from common import limits, topics, wire
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX

@@ -15,6 +15,7 @@ import pytest
 from broker import core, log_index, log_senders, progress, roster, segments
 from broker.log import marks_of
 from broker.log_sqlite import SqliteLog, prepare
+from broker.presence import PRESENCE_TICK_S
 from client.effects import Resolve
 from client.outbox import Line, Outbox
 from common import wire
@@ -95,7 +96,7 @@ def test_who_moves_to_another_user_hears_the_end_of_the_first() -> None:
     bench.published.clear()
     assert ["ann", "ben"] == other.join("r").nicks
     other.ask(wire.SetNick(9, "ann"), wire.Renamed)
-    bench.drain(core.PRESENCE_TICK_S)
+    bench.drain(PRESENCE_TICK_S)
     changes = [each.changes for each in bench.take(Presence) if isinstance(each, Presence)]
     assert ["ben"] == [nick for each in changes if each is not None for nick in each.left]
 
@@ -112,7 +113,7 @@ def test_who_is_shown_a_count_hears_that_it_has_changed(monkeypatch: pytest.Monk
     shown = ann.join("r", resume=True)
     cid.ask(wire.Part(9, "r"), wire.Parted)
     bench.published.clear()
-    bench.drain(core.PRESENCE_TICK_S)
+    bench.drain(PRESENCE_TICK_S)
     told = [each for each in bench.take(Presence) if isinstance(each, Presence)]
     assert (3, None) == (shown.users, shown.nicks)
     assert [2] == [each.users for each in told if each.version > shown.version]

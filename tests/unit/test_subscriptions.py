@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from broker.core import Core
-from broker.live import Subscriptions
+from broker.subscriptions import Subscriptions
 
 ENDPOINT = "inproc://rooms"
 ROOM, OTHER = b"secret\0key", b"other\0key"

@@ -1,0 +1,68 @@
+"""XPUB's ear: who may hear which topic. Run by live's worker; decisions are `broker.core`."""
+
+from __future__ import annotations
+
+import contextlib
+
+import zmq
+
+from broker.core import Core
+from broker.sockets import discard_rest
+
+SUBSCRIPTIONS_MAX = 2_000  # Then it is time to commit: what is said waits meanwhile.
+REFUSED_SUBSCRIPTIONS_MAX = 200  # A flood of wrong ones: what is said must not wait for more.
+
+
+class Subscriptions:
+    """Judges the subscriptions that peers ask of XPUB. Belongs to the thread that owns XPUB.
+
+    In manual mode libzmq keeps beside its queue of frames a queue of the pipes that asked, but
+    puts no pipe there for a frame that is data. From such a frame on, until its queue is empty,
+    each subscription would be admitted for another peer than the one that asked (4.3.5,
+    xpub.cpp, xrecv). Until then nobody is admitted; a client asks again when no beacon comes.
+    """
+
+    def __init__(self, xpub: zmq.Socket[bytes], core: Core) -> None:
+        self._xpub = xpub
+        self._core = core
+        self._is_paired = True  # The frame heard last belongs to the pipe that libzmq takes.
+
+    def drain(self) -> None:
+        """Take what has arrived, a bounded number of frames."""
+        xpub, core = self._xpub, self._core
+        refused_max = core.refusals["bad_subscription"] + REFUSED_SUBSCRIPTIONS_MAX
+        try:
+            for _ in range(SUBSCRIPTIONS_MAX):
+                if core.refusals["bad_subscription"] >= refused_max:
+                    break
+                heard = xpub.recv(zmq.NOBLOCK, copy=False)
+                frame = heard.bytes
+                if heard.more or frame[:1] not in (b"\0", b"\1"):
+                    discard_rest(xpub, heard)
+                    core.refusals["bad_subscription"] += 1
+                    self._is_paired = False
+                elif frame[0]:
+                    greetings = core.subscribed(frame[1:])
+                    if greetings is not None and self._is_paired:
+                        xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
+                        for greeting in greetings:
+                            self._tell_last(greeting)
+                else:
+                    if self._is_paired:
+                        xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
+                    core.unsubscribed(frame[1:])
+        except zmq.Again:
+            self._is_paired = True
+
+    def _tell_last(self, publication: bytes) -> None:
+        """Publish to the pipe just heard alone, so that a newcomer costs nobody else anything.
+
+        Before anything else is published the mode is as it was: it lasts until a message goes,
+        and would hide the next one from everybody else. xpub.cpp, xsend.
+        """
+        xpub = self._xpub
+        xpub.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
+        with contextlib.suppress(zmq.Again):  # Its queue is full: it asks again when it has read.
+            xpub.send(publication, zmq.NOBLOCK)
+        xpub.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 0)  # Ends the manual mode too.
+        xpub.setsockopt(zmq.XPUB_MANUAL, 1)
