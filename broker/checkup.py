@@ -31,7 +31,8 @@ from broker.segments import (
     numbers,
     path_of,
 )
-from common.wire import DECODE_ERRORS, decode_batch, last_seq, lost_count, texts_count
+from common.spans import last_seq, lost_count, texts_count
+from common.wire import DECODE_ERRORS, decode_batch
 
 PROBLEMS_MAX = 1_000  # Told one by one; the others are counted.
 ANY_SEGMENT = 0  # The numbers of real ones begin at 1.

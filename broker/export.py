@@ -15,7 +15,8 @@ from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME, SCHEMA_VERSION, schema_of
 from common.errors import HubbubError
 from common.limits import HISTORY_ENTRIES_MAX
-from common.wire import Batch, Kind, Mode, decode_batch, last_seq
+from common.spans import last_seq
+from common.wire import Batch, Kind, Mode, decode_batch
 
 KIND_NAMES = {kind.value: kind.name.lower() for kind in Kind}
 KIND_UNKNOWN = "notice"  # As the clients call what they do not know.

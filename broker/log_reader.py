@@ -25,7 +25,8 @@ from broker.log_index import (
 from broker.log_tail import Tail, TailBatch
 from broker.segments import Damaged, SegmentReader, place_text
 from common.limits import HISTORY_BYTES_MAX
-from common.wire import Mode, encode, lost
+from common.spans import lost
+from common.wire import Mode, encode
 
 CACHE_KIB = 16 * 1024  # Hot parts of the index; the operating system caches the segments.
 READS_MAX = 3  # A segment may be dropped between the look into the index and the read.

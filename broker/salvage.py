@@ -1,7 +1,7 @@
 """`hubbub-broker salvage`: copies what is whole of a damaged log into a new one.
 
 Every entry keeps its place. Where some are missing, the new log says how many, and so readers are
-told (`common.wire.lost`). What is looked through is only read.
+told (`common.spans.lost`). What is looked through is only read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from broker.segments import (
     numbers,
 )
 from common.errors import HubbubError
-from common.wire import DECODE_ERRORS, decode_batch, encode, last_seq, lost, lost_count
+from common.spans import last_seq, lost, lost_count
+from common.wire import DECODE_ERRORS, decode_batch, encode
 
 SCRATCH_NAME = "salvage.tmp"
 RECORD_BYTES = 1024 * 1024  # So much goes into one record of the new log.

@@ -19,7 +19,7 @@ from client.events import Sent
 from client.pending import Pending
 from client.queues import CallQueue, EventQueue, Waker
 from client.session import Session
-from common import wire
+from common import spans, wire
 from common.endpoints import Address
 from common.errors import Closed, Malformed
 from common.limits import COMMAND_FRAMES
@@ -222,7 +222,7 @@ class Connection:
         try:
             page = wire.parse_reply(frames)
             if type(page) is wire.Page and page.more and len(frames) > COMMAND_FRAMES:
-                last = wire.last_seq(wire.decode_batch(frames[-1]))
+                last = spans.last_seq(wire.decode_batch(frames[-1]))
                 self._do(self._session.page_arrived(page, last, now))
             batches = [wire.decode_batch(frame) for frame in frames[COMMAND_FRAMES:]]
         except (Malformed, *wire.DECODE_ERRORS):

@@ -19,7 +19,7 @@ from client.limits import (
 )
 from client.replica import Ask, expand
 from client.room import Room
-from common import wire
+from common import spans, wire
 from common.errors import Code, Refused
 from common.limits import HISTORY_ENTRIES_MAX
 from common.wire import Mode
@@ -61,7 +61,7 @@ class Call:
         for batch in batches:
             found, last = expand(self.room, batch, self.after or 0, self.before - 1)
             entries += found
-            if lost_count := wire.lost_count(batch):
+            if lost_count := spans.lost_count(batch):
                 near = (post.ts for each in batches for post in each.posts)
                 ts = entries[-1].ts if entries else next(near, 0)  # Nobody knows; about then.
                 words = LOST_ONE if lost_count == 1 else LOST.format(lost_count)

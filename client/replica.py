@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from client.events import KIND_NAMES, KIND_UNKNOWN, Entry, Event, Missing, Reset
 from client.limits import HELD_BATCHES_MAX, HELD_ENTRIES_MAX
-from common import wire
+from common import spans, wire
 from common.limits import HISTORY_DEFAULT, HISTORY_ENTRIES_MAX, NUMBER_MAX
 from common.wire import Mode
 
@@ -129,11 +129,11 @@ class Replica:
             if self._held:
                 self._release(events)
             return
-        last = wire.last_seq(batch)
+        last = spans.last_seq(batch)
         if last <= self.cursor:
             return
         self.target = max(self.target, last)
-        entries_count = wire.texts_count(batch)
+        entries_count = spans.texts_count(batch)
         if (
             entries_count
             and len(self._held) < HELD_BATCHES_MAX
@@ -189,7 +189,7 @@ class Replica:
         found: list[Entry | Missing] = []
         count, oldest = self._count, self._before
         for batch in reversed(batches):
-            if lost_count := wire.lost_count(batch):
+            if lost_count := spans.lost_count(batch):
                 lost_count = min(lost_count, oldest - batch.first, count)
                 found.append(Missing(self.room, lost_count))
                 count -= lost_count
@@ -261,7 +261,7 @@ class Replica:
             else:
                 held.append(batch)
         self._held = held
-        self._held_entries = sum(map(wire.texts_count, held))
+        self._held_entries = sum(map(spans.texts_count, held))
         return events
 
 
@@ -273,7 +273,7 @@ def _seq_since(batches: list[wire.Batch], since_ms: int) -> int | None:
     """Return the first seq of a time or later; of what is lost nobody knows, so it counts."""
     for batch in batches:
         seq = batch.first
-        if wire.lost_count(batch):
+        if spans.lost_count(batch):
             return seq
         for post in batch.posts:
             if post.ts >= since_ms:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME
-from common import wire
+from common import spans, wire
 from common.limits import HISTORY_ENTRIES_MAX
 from tests.broker_process import BrokerProcess
 from tests.crowd import Crowd, Orders
@@ -157,6 +157,6 @@ def batches_of(reader: SqliteReader, room: str) -> Iterator[wire.Batch]:
         page = reader.read(room, wire.Mode.AFTER, seq, HISTORY_ENTRIES_MAX)
         for body in page.batches:
             batch = wire.decode_batch(body)
-            seq = wire.last_seq(batch)
+            seq = spans.last_seq(batch)
             yield batch
         is_more = page.more

@@ -21,7 +21,7 @@ from client import effects
 from client.events import Entry, Reset, State
 from client.outbox import Line
 from client.session import Phase, Session
-from common import topics, wire
+from common import spans, topics, wire
 from common.errors import Malformed
 from common.limits import COMMAND_FRAMES, NUMBER_MAX
 from common.wire import Kind
@@ -181,7 +181,7 @@ class Member:
             batches = [wire.decode_batch(frame) for frame in frames[COMMAND_FRAMES:]]
             if type(page) is wire.Page:
                 if page.more and batches:
-                    last = wire.last_seq(batches[-1])
+                    last = spans.last_seq(batches[-1])
                     self._do(self._session.page_arrived(page, last, now))
                 self._do(self._session.page(page, batches, now))
             elif type(page) is wire.Error:
@@ -280,5 +280,5 @@ def _head_of(frames: list[bytes]) -> int | None:
     for frame in frames:
         item = wire.parse_publication(topics.split_publication(frame)[1])
         if type(item) is wire.Batch:
-            return wire.last_seq(item)
+            return spans.last_seq(item)
     return None

@@ -17,7 +17,7 @@ from bench.generator.links import Net
 from bench.generator.rejoin_orders import Calm, Storm
 from bench.generator.running import ready, status_of, tell
 from bench.generator.sockets import LightSocket, Messages, Timetable
-from common import wire
+from common import spans, wire
 from common.limits import COMMAND_FRAMES, HISTORY_ENTRIES_MAX
 
 STALL_S_MAX: Final = 60.0
@@ -57,7 +57,7 @@ class Reader:
             if type(page) is not wire.Page or len(frames) == COMMAND_FRAMES:
                 raise Unexpected(f"a question to the history was answered with {page}")
             first = wire.decode_batch(frames[COMMAND_FRAMES])
-            last = wire.last_seq(wire.decode_batch(frames[-1]))
+            last = spans.last_seq(wire.decode_batch(frames[-1]))
             self.lost += max(first.prev - self._at, 0)
             self.entries += last - self._at
             self._at = last if last < self._storm.entries else 0

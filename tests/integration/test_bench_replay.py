@@ -19,7 +19,7 @@ from bench.works.replay_peers import Tally as PageTally
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import FILE_NAME
 from client.events import Entry, Event, Missing
-from common import wire
+from common import spans, wire
 from tests.installed import started
 
 ENTRIES = 1_000
@@ -97,8 +97,8 @@ def test_a_filled_log_is_one_that_the_broker_would_have_written(tmp_path: Path) 
     page = reader.read(ROOM, wire.Mode.AFTER, 0, 1_000)
     reader.close()
     batches = [wire.decode_batch(body) for body in page.batches]
-    assert [16, 4, 16, 16, 16, 16, 16] == [wire.texts_count(batch) for batch in batches]
-    assert [0, *map(wire.last_seq, batches[:-1])] == [batch.prev for batch in batches]
+    assert [16, 4, 16, 16, 16, 16, 16] == [spans.texts_count(batch) for batch in batches]
+    assert [0, *map(spans.last_seq, batches[:-1])] == [batch.prev for batch in batches]
     texts = [text for batch in batches for post in batch.posts for text in post.texts]
     assert list(range(100)) == [int(text[4:12], 16) for text in texts]
 

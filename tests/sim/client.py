@@ -10,7 +10,7 @@ from client import effects
 from client.events import KINDS, Entry, Event, Joined, Left, Missing, Reset, State
 from client.outbox import Line
 from client.session import Session
-from common import topics, wire
+from common import spans, topics, wire
 from common.wire import Kind
 from tests.sim.checkers import Judge, Stay
 from tests.sim.network import Link, Network, Pipe
@@ -123,7 +123,7 @@ class SimClient:
             batches = [wire.decode_batch(frame) for frame in frames[2:]]
             self._trace.note(self.name, f"reads a page of {reply.room}: {len(batches)} batches")
             if reply.more and batches:
-                last = wire.last_seq(batches[-1])
+                last = spans.last_seq(batches[-1])
                 self.do(self.session.page_arrived(reply, last, now_s))
             self.do(self.session.page(reply, batches, now_s))
         elif isinstance(reply, wire.Error):

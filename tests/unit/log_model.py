@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common import wire
+from common import spans, wire
 from common.wire import Mode
 
 EPOCH = 7
@@ -30,7 +30,7 @@ class LogModel:
     @property
     def seqs(self) -> list[int]:
         """Return all seqs that are still there."""
-        return [batch.first + i for batch in self.batches for i in range(wire.texts_count(batch))]
+        return [batch.first + i for batch in self.batches for i in range(spans.texts_count(batch))]
 
     def append(self, *sizes: int, ts: int | None = None) -> wire.Batch:
         """Commit one batch with a post of each size."""
@@ -78,7 +78,7 @@ class LogModel:
             found = [batch for batch in self.batches if batch.first < at]
             found.reverse()
         elif mode is Mode.AFTER:
-            found = [batch for batch in self.batches if wire.last_seq(batch) > at]
+            found = [batch for batch in self.batches if spans.last_seq(batch) > at]
         else:
             found = [batch for batch in self.batches if batch.posts[-1].ts >= at]
         taken: list[wire.Batch] = []
@@ -87,7 +87,7 @@ class LogModel:
             if count >= limit or len(taken) >= batches_max:
                 break
             taken.append(batch)
-            first, last = batch.first, wire.last_seq(batch)
+            first, last = batch.first, spans.last_seq(batch)
             low = at + 1 if mode is Mode.AFTER else first
             high = at - 1 if mode is Mode.BEFORE else last
             count += min(last, high) - max(first, low) + 1
@@ -95,7 +95,7 @@ class LogModel:
         if mode is Mode.BEFORE:
             taken.reverse()
         taken = [
-            wire.lost(self.room, self.epoch, batch.first, wire.last_seq(batch))
+            spans.lost(self.room, self.epoch, batch.first, spans.last_seq(batch))
             if batch.prev in self.damaged
             else batch
             for batch in taken

@@ -25,7 +25,8 @@ from broker.log import (
 from broker.log_reader import SqliteReader
 from broker.log_sqlite import DAY_MS, SqliteLog, prepare
 from common.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, SENDS_IN_FLIGHT_MAX
-from common.wire import Ack, Batch, Mode, Place, Post, decode_batch, encode, last_seq
+from common.spans import last_seq
+from common.wire import Ack, Batch, Mode, Place, Post, decode_batch, encode
 
 
 def proposal(

@@ -10,7 +10,7 @@ from client import effects
 from client.events import Entry, Event, State
 from client.outbox import Line
 from client.session import Phase, Session
-from common import topics, wire
+from common import spans, topics, wire
 from common.errors import Code, Refused
 from common.wire import Kind
 from tests.unit.log_model import LogModel
@@ -115,7 +115,7 @@ class Driver:
         ask = self.asked.pop()
         page, batches = self.log.page(ask.mode, ask.at, ask.limit, request_id=ask.id)
         if page.more and batches:  # As the connection does.
-            last = wire.last_seq(batches[-1])
+            last = spans.last_seq(batches[-1])
             self.take(self.session.page_arrived(page, last, self.now))
         self.take(self.session.page(page, batches, self.now))
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from broker.log import LogFailed
 from broker.sessions import Rate
-from common import wire
+from common import spans, wire
 from common.errors import Code
 from common.limits import SENDS_IN_FLIGHT_MAX
 from common.wire import Batch
@@ -202,7 +202,7 @@ def test_several_rooms_share_a_drain(bench: Bench) -> None:
     ]
     assert sorted(places[0]) == [(1, 1), (2, 1), (3, 3)]
     assert sorted(places[1]) == [(1, 2), (2, 2), (3, 4)]
-    assert [("r", 4), ("s", 2)] == sorted((b.room, wire.last_seq(b)) for b in batches(bench))
+    assert [("r", 4), ("s", 2)] == sorted((b.room, spans.last_seq(b)) for b in batches(bench))
 
 
 def batches(bench: Bench) -> Iterator[Batch]:
@@ -223,7 +223,7 @@ def test_a_full_batch_is_followed_by_another(bench: Bench) -> None:
     published = list(batches(bench))
     assert len(published) > 1
     prevs = [batch.prev for batch in published]
-    assert prevs == [0, *[wire.last_seq(batch) for batch in published[:-1]]]
+    assert prevs == [0, *[spans.last_seq(batch) for batch in published[:-1]]]
 
 
 def test_a_restart_acknowledges_what_was_kept(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.sessions import Rate
-from common import wire
+from common import spans, wire
 from common.errors import Code
 from common.limits import SEND_TEXTS_MAX, TOPIC_CHARS_MAX
 from common.wire import Batch, Kind
@@ -38,7 +38,7 @@ def test_a_send_to_several_rooms_is_sequenced_and_acknowledged_as_one(bench: Ben
     ack = ann.ask(over_both, wire.Ack)
     assert wire.Ack(2, [wire.Place(n, bench.now_ms) for n in (1, 2, 2)]) == ack
     published = [body for body in bench.take(Batch) if isinstance(body, Batch)]
-    assert [("r", 2), ("s", 2)] == sorted((b.room, wire.last_seq(b)) for b in published)
+    assert [("r", 2), ("s", 2)] == sorted((b.room, spans.last_seq(b)) for b in published)
     bench.drain(5)
     assert ack == ann.ask(over_both, wire.Ack)
     bench.start()

@@ -17,7 +17,8 @@ from broker.history import Once
 from broker.log import LogFailed, LogUnusable
 from broker.log_sqlite import FILE_NAME, prepare
 from broker.segments import OFFSET_MASK, HighWater, SegmentReader, path_of
-from common.wire import Mode, decode_batch, lost_count
+from common.spans import lost_count
+from common.wire import Mode, decode_batch
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
 
 TEXTS = [f"text {number}" for number in range(8)]

@@ -14,7 +14,8 @@ from broker import log_compaction, segments
 from broker.log_index import connect
 from broker.log_sqlite import FILE_NAME
 from broker.segments import HighWater, path_of
-from common.wire import Mode, decode_batch, lost_count
+from common.spans import lost_count
+from common.wire import Mode, decode_batch
 from tests.unit.logs import SqliteStore, kept_texts, mark, proposal, said
 from tests.unit.tools import SENDER, TEXTS, Said, flip, make_data
 

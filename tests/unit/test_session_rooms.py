@@ -11,7 +11,7 @@ from client.limits import (
     PROOF_S,
 )
 from client.questions import LOST, Call
-from common import wire
+from common import spans, wire
 from common.errors import Code
 from common.limits import NUMBER_MAX
 from common.wire import Mode
@@ -239,7 +239,7 @@ def test_the_next_page_is_asked_for_before_this_one_is_read() -> None:
     driver.drain_events()
     ask = driver.asked.pop()
     page, batches = driver.log.page(ask.mode, ask.at, ask.limit, request_id=ask.id)
-    last = wire.last_seq(batches[-1])
+    last = spans.last_seq(batches[-1])
     driver.take(driver.session.page_arrived(page, last, driver.now))
     assert [(Mode.AFTER, last)] == [(each.mode, each.at) for each in driver.asked]
     assert not driver.events

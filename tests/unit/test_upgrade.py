@@ -21,7 +21,8 @@ from broker.log import RoomRecord
 from broker.log_sqlite import FILE_NAME, SCHEMA_VERSION
 from broker.salvage import salvage
 from broker.segments import path_of
-from common.wire import Mode, decode_batch, lost_count
+from common.spans import lost_count
+from common.wire import Mode, decode_batch
 from tests.unit.logs import SqliteStore, entries_of, mark, proposal, said, sent
 
 GOLDEN = Path(tests.__file__).parent / "golden"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import limits, topics, wire
+from common import limits, spans, topics, wire
 from common.errors import Code, Malformed, Refused
 from common.wire import Command, Payload
 from tests import saying
@@ -271,6 +271,6 @@ def test_the_last_seq_of_a_batch_counts_texts() -> None:
     batch = wire.Batch(
         "r", 1, 4, 5, [wire.Post(0, "a", 0, ["x", "y"]), wire.Post(0, "b", 0, ["z"])]
     )
-    assert (3, 7) == (wire.texts_count(batch), wire.last_seq(batch))
+    assert (3, 7) == (spans.texts_count(batch), spans.last_seq(batch))
     beacon = wire.Batch("r", 1, 4, 5, [])
-    assert (0, 4) == (wire.texts_count(beacon), wire.last_seq(beacon))
+    assert (0, 4) == (spans.texts_count(beacon), spans.last_seq(beacon))
