@@ -173,6 +173,34 @@ def test_backup_and_check_while_retention_drops_segments(
     os.close(lock)
 
 
+@pytest.mark.parametrize("outrun_count", [backup.TRIES_MAX - 1, backup.TRIES_MAX])
+def test_a_copy_is_tried_so_often(
+    tool: Said,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outrun_count: int,
+) -> None:
+    """Each time a segment went that the copied index needs; after the last try that is told."""
+    copy_index = backup._copy_index
+    tries: list[int] = []
+
+    def outrun(source: Path, target: Path) -> tuple[set[int], int]:
+        needed, indexed = copy_index(source, target)
+        tries.append(1)
+        return needed | {99} if len(tries) <= outrun_count else needed, indexed
+
+    monkeypatch.setattr(backup, "_copy_index", outrun)
+    status = tool.run("backup", "--data", data, tmp_path / "copy")
+    assert backup.TRIES_MAX == len(tries)
+    if outrun_count < backup.TRIES_MAX:
+        assert 0 == status
+    else:
+        assert 1 == status
+        words = f"no backup was made: the log in {data} lacks its segments 99"
+        assert [f"hubbub-broker: {words}"] == tool.err
+
+
 def test_a_backup_of_a_damaged_log_says_so(tool: Said, data: Path, tmp_path: Path) -> None:
     """It is better than none, but nobody may take it for whole; it cannot be restored as it is."""
     flip(path_of(data, 1), b"text 3")

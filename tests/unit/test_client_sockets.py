@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket as sockets
+from contextlib import ExitStack
+
 import pytest
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
+from client import limits
 from client.connection import open_socket
 from client.limits import CONNECT_MS_MAX, RECONNECT_MS, RECONNECT_MS_MAX, UNACKED_MS_MAX
+from tests.waiting import DEADLINE_S
 
 
 @pytest.mark.parametrize("kind", [zmq.DEALER, zmq.SUB, zmq.REQ])
@@ -15,6 +21,28 @@ def test_no_connection_outlives_a_cut_cable(kind: int) -> None:
     with zmq.Context() as context, open_socket(context, kind, "127.0.0.1") as socket:
         assert UNACKED_MS_MAX == socket.getsockopt(zmq.TCP_MAXRT)
         assert CONNECT_MS_MAX == socket.getsockopt(zmq.CONNECT_TIMEOUT)
+
+
+def test_a_connection_that_does_not_come_about_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To a host that does not answer TCP alone would try for two minutes; shortened here."""
+    monkeypatch.setattr(limits, "CONNECT_MS_MAX", 200)
+    with ExitStack() as stack:
+        listener = stack.enter_context(sockets.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        # Its queue has one place; Linux does not answer whoever comes when it is taken.
+        stack.enter_context(sockets.create_connection(address, DEADLINE_S))
+        context = stack.enter_context(zmq.Context())
+        socket = stack.enter_context(open_socket(context, zmq.DEALER, "127.0.0.1"))
+        monitor = stack.enter_context(
+            socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED)
+        )
+        socket.connect(f"tcp://{address[0]}:{address[1]}")
+        assert monitor.poll(int(DEADLINE_S * 1_000))
+        event = parse_monitor_message(monitor.recv_multipart())["event"]
+        assert zmq.EVENT_CONNECT_RETRIED == event
+        socket.disable_monitor()
 
 
 def test_clients_do_not_come_back_all_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 import urllib.error
@@ -14,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from broker import exporter
-from broker.exporter import ANSWERS_MAX, Exporter
+from broker.exporter import ANSWERS_MAX, REQUEST_S_MAX, Exporter
 from broker.figures import METRICS
 from broker.health import FREE_BYTES_MIN, SERVING, Part, Snapshot
 from tests.waiting import DEADLINE_S, eventually
@@ -89,21 +90,40 @@ def test_other_paths_and_methods_are_refused(shown: Exporter) -> None:
     assert 501 == ask(shown, "/livez", "POST")[0]
 
 
-def test_those_who_say_nothing_are_bounded_and_hung_up_on(
+def test_so_many_are_answered_at_once(shown: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes on top is hung up on, and nobody else; a place that is free is given again."""
+    monkeypatch.setattr(exporter._Handler, "timeout", None)  # So that nobody leaves by himself.
+    with ExitStack() as stack:
+        idle = [stack.enter_context(silent(shown)) for _ in range(ANSWERS_MAX)]
+        with silent(shown) as more:
+            assert more.recv(1) == b""
+        assert ([], [], []) == select.select(idle, [], [], 0)
+        idle[0].close()
+        assert (200, "ok\n") == eventually(lambda: answered(shown), "an answer")
+
+
+def test_those_who_say_nothing_are_hung_up_on(
     shown: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Idle connections take all places for a while, and no more than those."""
-    monkeypatch.setattr(exporter._Handler, "timeout", 0.5)
-    address = shown._server.server_address[0], shown._server.server_address[1]
-    with ExitStack() as stack:
-        idle = [
-            stack.enter_context(socket.create_connection((str(address[0]), int(address[1]))))
-            for _ in range(ANSWERS_MAX + 1)
-        ]
-        for each in idle:
-            each.settimeout(DEADLINE_S)
-            assert each.recv(1) == b""  # Hung up on: the last one at once, the others after it.
-    assert (200, "ok\n") == eventually(lambda: ask(shown, "/livez"), "an answer")
+    """After so many seconds, which are fewer here."""
+    assert REQUEST_S_MAX == exporter._Handler.timeout
+    monkeypatch.setattr(exporter._Handler, "timeout", 0.1)
+    with silent(shown) as idle:
+        assert idle.recv(1) == b""
+    assert (200, "ok\n") == ask(shown, "/livez")
+
+
+def silent(shown: Exporter) -> socket.socket:
+    """Return a connection that says nothing."""
+    return socket.create_connection(shown._server.server_address[:2], DEADLINE_S)  # type: ignore[arg-type]
+
+
+def answered(shown: Exporter) -> tuple[int, str] | None:
+    """Ask; return None where that is hung up on."""
+    try:
+        return ask(shown, "/livez")
+    except OSError:
+        return None
 
 
 def test_only_this_machine_can_ask(shown: Exporter) -> None:

@@ -78,6 +78,7 @@ def test_a_log_that_cannot_be_written_is_not_ready() -> None:
 
 
 def test_a_full_disk_is_not_ready() -> None:
+    assert [] == what_fails(snapshot(part()), NOW_S, FREE_BYTES_MIN)
     assert ["the disk is full: 15 MiB left"] == what_fails(
         snapshot(part()), NOW_S, FREE_BYTES_MIN - 1
     )

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker import keys
-from broker.history import PAUSE_S_MIN, Pace, answer
+from broker.history import PAUSE_S_MIN, TOLD_MAX, Once, Pace, answer
 from broker.log import Reader
 from common import limits, wire
 from common.errors import Code
@@ -148,3 +148,16 @@ def test_pages_take_the_time_that_the_rate_gives_them(pages: list[tuple[int, flo
         now_s += pause_s
         assert free_at_s - PAUSE_S_MIN < now_s + 1e-9
         assert pause_s == 0 or now_s <= free_at_s + 1e-9
+
+
+def test_what_is_damaged_is_told_once_and_remembered_up_to_a_bound() -> None:
+    """Of so many lines each is said once; beyond that all are forgotten, and said once more."""
+    said_lines: list[str] = []
+    once = Once(said_lines.append)
+    lines = [f"line {number}" for number in range(TOLD_MAX)]
+    for line in [*lines, *lines]:
+        once(line)
+    assert lines == said_lines
+    for line in ("one more", "one more", lines[0], lines[0]):
+        once(line)
+    assert [*lines, "one more", lines[0]] == said_lines

@@ -23,10 +23,16 @@ ENDPOINTS = "tests/integration/test_bounds.py"
 GREEDY = "tests/integration/test_greedy_readers.py"
 OF_BROKER = "tests/unit/test_bounds_broker.py"
 OF_CLIENT = "tests/unit/test_bounds_client.py"
+CLIENT_SOCKETS = "tests/unit/test_client_sockets.py"
 COMMANDS = "tests/unit/test_core_commands.py"
+DOOR = "tests/unit/test_door.py"
 DRAINS = "tests/unit/test_drains.py"
+EXPORTER = "tests/unit/test_exporter.py"
+HISTORY_ANSWER = "tests/unit/test_history_answer.py"
 LOG_SQLITE = "tests/unit/test_log_sqlite.py"
+MAINTENANCE = "tests/unit/test_maintenance.py"
 NAMES = "tests/unit/test_names.py"
+NETWORK = "tests/faults/test_network.py"
 OPERATOR = "tests/integration/test_broker_process.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
@@ -68,7 +74,7 @@ MET = {
         "ROOMS_PAGE_MAX": (COMMANDS, "test_rooms_are_listed_page_by_page"),
         "ROOMS_BYTES_MAX": (COMMANDS, "test_a_list_of_rooms_is_bounded_in_bytes"),
         "HISTORY_ENTRIES_MAX": (
-            "tests/unit/test_history_answer.py",
+            HISTORY_ANSWER,
             "test_each_fault_has_its_code_and_the_requests_id",
         ),
         "HISTORY_BYTES_MAX": (
@@ -104,10 +110,23 @@ MET = {
         ),
         "DRAIN_FRAMES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_replies"),
         "DRAIN_BYTES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_frames_and_bytes"),
-        "RECONNECT_MS_MAX": (
-            "tests/unit/test_client_sockets.py",
-            "test_clients_do_not_come_back_all_at_once",
+        "RECONNECT_MS_MAX": (CLIENT_SOCKETS, "test_clients_do_not_come_back_all_at_once"),
+        "UNACKED_MS_MAX": (NETWORK, "test_after_a_long_cut_nobody_waits_for_tcp"),
+        "CONNECT_MS_MAX": (
+            CLIENT_SOCKETS,
+            "test_a_connection_that_does_not_come_about_is_given_up",
         ),
+    },
+    "broker/backup.py": {
+        "TRIES_MAX": ("tests/unit/test_backup.py", "test_a_copy_is_tried_so_often"),
+    },
+    "broker/bouncer.py": {
+        "DESCRIPTORS_MAX": (DOOR, "test_the_bouncer_keeps_nothing_that_it_inherits"),
+    },
+    "broker/checkup.py": {
+        "TRIES_MAX": (MAINTENANCE, "test_check_looks_so_often_when_retention_outruns_it"),
+        "INTEGRITY_MAX": (MAINTENANCE, "test_check_tells_what_sqlite_finds_up_to_a_bound"),
+        "PROBLEMS_MAX": (MAINTENANCE, "test_check_counts_the_problems_beyond_a_bound"),
     },
     "broker/config.py": {
         "MOTD_CHARS_MAX": (
@@ -115,12 +134,27 @@ MET = {
             "test_a_wrong_file_is_refused_in_a_sentence_that_names_it",
         ),
     },
+    "broker/core.py": {
+        "GONE_MAX": (
+            "tests/unit/test_core_life.py",
+            "test_when_too_many_have_left_since_a_start_every_return_is_news",
+        ),
+    },
+    "broker/door.py": {"EVENTS_MAX": (DOOR, "test_so_many_events_are_read_at_once")},
+    "broker/exporter.py": {
+        "ANSWERS_MAX": (EXPORTER, "test_so_many_are_answered_at_once"),
+        "REQUEST_S_MAX": (EXPORTER, "test_those_who_say_nothing_are_hung_up_on"),
+    },
+    "broker/health.py": {
+        "FREE_BYTES_MIN": ("tests/unit/test_health.py", "test_a_full_disk_is_not_ready"),
+    },
     "broker/history.py": {
         "REQUEST_BYTES_MAX": (ENDPOINTS, "test_a_frame_as_large_as_allowed_and_one_that_is_larger"),
         "PAGES_WAITING_MAX": (GREEDY, "test_pages_that_nobody_reads_are_not_kept"),
-        "PAUSE_S_MIN": (
-            "tests/unit/test_history_answer.py",
-            "test_pages_take_the_time_that_the_rate_gives_them",
+        "PAUSE_S_MIN": (HISTORY_ANSWER, "test_pages_take_the_time_that_the_rate_gives_them"),
+        "TOLD_MAX": (
+            HISTORY_ANSWER,
+            "test_what_is_damaged_is_told_once_and_remembered_up_to_a_bound",
         ),
     },
     "broker/live.py": {
@@ -162,8 +196,16 @@ MET = {
         ),
     },
     "broker/ports.py": {"TRIES_MAX": (OF_BROKER, "test_the_search_for_free_ports_ends")},
+<<<<<<< HEAD
     "broker/presence.py": {
         "GONE_MAX": ("tests/unit/test_presence.py", "test_after_so_many_farewells_nobody_is_old"),
+=======
+    "broker/retention_clock.py": {
+        "STEP_MS_MAX": (
+            "tests/unit/test_retention_clock.py",
+            "test_a_step_that_is_larger_than_the_bound_is_a_jump",
+        ),
+>>>>>>> i4-bounds
     },
     "broker/rooms.py": {
         "TOLD_S_MAX": (OF_BROKER, "test_the_larger_a_room_the_rarer_it_is_told_up_to_a_bound"),

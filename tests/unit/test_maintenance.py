@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from broker import log_compaction, segments
+from broker import checkup, log_compaction, segments
 from broker.log_index import connect
 from broker.log_sqlite import FILE_NAME
 from broker.segments import HighWater, path_of
@@ -217,6 +217,60 @@ def test_check_of_nothing(tool: Said, tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         assert 1 == tool.run("check", "--data", folder)
         assert "problem: hubbub.db: the index is missing" in tool.out
+
+
+def test_check_looks_so_often_when_retention_outruns_it(
+    tool: Said, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it tells what it saw last."""
+    looks: list[int] = []
+
+    def outrun(_checkup: checkup._Checkup) -> bool:
+        looks.append(1)
+        return True
+
+    monkeypatch.setattr(checkup._Checkup, "is_outrun", outrun)
+    missing_segment(data)
+    assert 1 == tool.run("check", "--data", data)
+    assert checkup.TRIES_MAX == len(looks)
+    assert "problem: hubbub-00000001.segment: the file is missing" in tool.out
+
+
+@pytest.mark.parametrize(
+    ("found_count", "told_count"),
+    [(checkup.INTEGRITY_MAX, checkup.INTEGRITY_MAX), (99, checkup.INTEGRITY_MAX)],
+)
+def test_check_tells_what_sqlite_finds_up_to_a_bound(
+    tool: Said, data: Path, found_count: int, told_count: int
+) -> None:
+    """Also where all that is ours can be read: what else is wrong nobody knows."""
+    with closing(connect(data / FILE_NAME)) as db:
+        db.execute("CREATE TABLE other (number)")
+        db.executemany("INSERT INTO other VALUES (?)", [(None,)] * found_count)
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(
+            "UPDATE sqlite_schema SET sql = 'CREATE TABLE other (number NOT NULL)' "
+            "WHERE name = 'other'"
+        )
+    assert 1 == tool.run("check", "--data", data)
+    told = "problem: hubbub.db: SQLite finds: NULL value in other.number"
+    assert [told] * told_count == [line for line in tool.out if line.startswith("problem: ")]
+
+
+@pytest.mark.parametrize("is_more", [False, True])
+def test_check_counts_the_problems_beyond_a_bound(
+    tool: Said, data: Path, monkeypatch: pytest.MonkeyPatch, *, is_more: bool
+) -> None:
+    """A log that is damaged all over fills no screen, and no memory; the bound is smaller here."""
+    missing_segment(data)
+    tool.run("check", "--data", data)
+    problems = [line for line in tool.out if line.startswith("problem: ")]
+    bound = len(problems) - 2 * is_more
+    monkeypatch.setattr(checkup, "PROBLEMS_MAX", bound)
+    assert 1 == tool.run("check", "--data", data)
+    rest = ["problem: and 2 more"] if is_more else []
+    told = [line for line in tool.out if line.startswith("problem: ")]
+    assert [*problems[:bound], *rest] == told
 
 
 # --- salvage ----------------------------------------------------------------

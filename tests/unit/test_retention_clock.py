@@ -27,6 +27,12 @@ def test_it_goes_with_the_wall_clock(clock: RetentionClock) -> None:
         assert now_ms == clock.now_ms(now_ms, START_S + 60 * minute)
 
 
+def test_a_step_that_is_larger_than_the_bound_is_a_jump(clock: RetentionClock) -> None:
+    """As large as allowed is followed at once; a millisecond more is not."""
+    assert NOW_MS + STEP_MS_MAX == clock.now_ms(NOW_MS + STEP_MS_MAX, START_S)
+    assert NOW_MS + STEP_MS_MAX == clock.now_ms(NOW_MS + 2 * STEP_MS_MAX + 1, START_S)
+
+
 def test_a_jump_ahead_is_not_believed_at_once(clock: RetentionClock) -> None:
     assert NOW_MS + 5_000 == clock.now_ms(NOW_MS + YEAR_MS, START_S + 5)
     assert NOW_MS + 6_000 == clock.now_ms(NOW_MS + 6_000, START_S + 6), "it was set right"
