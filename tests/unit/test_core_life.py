@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-<<<<<<< HEAD
 from broker.presence import PRESENCE_TICK_S, RETURN_S
-=======
-from broker import core
-from broker.core import PRESENCE_TICK_S, RETURN_S
->>>>>>> i4-bounds
 from broker.rooms import BEACON_JOIN_S, BEACON_QUIETS_S
 from broker.sessions import POKE_S
 from common import wire
@@ -162,26 +157,6 @@ def test_who_was_told_to_have_left_and_comes_back_is_news_even_after_a_restart(
     ann.join("r", resume=True)
     bench.drain(1)
     assert [Changes(["ann"], [], [], [])] == changes(bench)[-1:]
-
-
-def test_when_too_many_have_left_since_a_start_every_return_is_news(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Up to a bound it is remembered who has left; from there on nobody is taken for an old one."""
-    monkeypatch.setattr(core, "GONE_MAX", 2)
-    old = [bench.peer(nick, "r") for nick in ("ann", "ben")]
-    bench.start()
-    leaving = [bench.peer(f"leaver{number}", "r") for number in range(2)]
-    for peer, back, kind in ((leaving[0], old[0], "returned"), (leaving[1], old[1], "joined")):
-        peer.ask(wire.Part(9, "r"), wire.Parted)
-        bench.drain(1)
-        bench.published.clear()
-        back.open_inbox()
-        back.ask(back.hello(), wire.Welcome)
-        back.join("r", resume=True)
-        bench.drain(1)
-        (change,) = changes(bench)
-        assert [back.nick] == getattr(change, kind)
 
 
 def test_a_crowd_is_told_as_a_count(bench: Bench) -> None:

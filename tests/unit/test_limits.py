@@ -134,12 +134,6 @@ MET = {
             "test_a_wrong_file_is_refused_in_a_sentence_that_names_it",
         ),
     },
-    "broker/core.py": {
-        "GONE_MAX": (
-            "tests/unit/test_core_life.py",
-            "test_when_too_many_have_left_since_a_start_every_return_is_news",
-        ),
-    },
     "broker/door.py": {"EVENTS_MAX": (DOOR, "test_so_many_events_are_read_at_once")},
     "broker/exporter.py": {
         "ANSWERS_MAX": (EXPORTER, "test_so_many_are_answered_at_once"),
@@ -196,16 +190,14 @@ MET = {
         ),
     },
     "broker/ports.py": {"TRIES_MAX": (OF_BROKER, "test_the_search_for_free_ports_ends")},
-<<<<<<< HEAD
     "broker/presence.py": {
         "GONE_MAX": ("tests/unit/test_presence.py", "test_after_so_many_farewells_nobody_is_old"),
-=======
+    },
     "broker/retention_clock.py": {
         "STEP_MS_MAX": (
             "tests/unit/test_retention_clock.py",
             "test_a_step_that_is_larger_than_the_bound_is_a_jump",
         ),
->>>>>>> i4-bounds
     },
     "broker/rooms.py": {
         "TOLD_S_MAX": (OF_BROKER, "test_the_larger_a_room_the_rarer_it_is_told_up_to_a_bound"),
