@@ -32,10 +32,11 @@ WORD_S: Final = 1.0
 CONNECT_S_MAX: Final = 30.0
 JOIN_S_MAX: Final = 30.0
 # For the last acknowledgements and the last entries. A client that is too slow to take a room's
-# last batch, and the beacons behind it, hears of it with the last one, after 81 s.
+# last batch, and the beacons of the next 20 s, hears of it with the one after 80 s.
 SETTLE_S_MAX: Final = 100.0
 LATE_S: Final = 5.0  # Who needs longer to become whole after the end is named.
 ASK_S_MAX: Final = 2.0  # For a look into the log: others of the crowd wait meanwhile.
+ASKERS_MAX: Final = 5  # Who lacks something in the end and asks the log for it.
 NEWCOMERS_HISTORY: Final = 20
 TIME_AT: Final = text.TEXT_BYTES_MIN - text.TIME_DIGITS
 SECOND_ROOM_EVERY: Final = 4  # So many members share one that is in two rooms.
@@ -241,6 +242,12 @@ class Member:
             span.room, after=span.first - 1, before=span.last + 1, limit=limit, timeout_s=ASK_S_MAX
         )
 
+    def _found(self, span: Span) -> str:
+        try:
+            return f"the log has {len(self._entries(span, span.last))} of them"
+        except HubbubError as error:
+            return f"the log could not be asked: {error}"
+
     def lacks(self, heads: dict[str, int]) -> list[Span]:
         """Return what of the entries up to these seqs was not heard."""
         last = self.last
@@ -251,16 +258,13 @@ class Member:
         """Whether everything up to these seqs was heard, and everything said is settled."""
         return self.is_settled and not self.lacks(heads)
 
-    def book_missing(self, heads: dict[str, int]) -> None:
+    def book_missing(self, heads: dict[str, int], *, is_asker: bool) -> None:
         """Count what was not heard up to these seqs as lost, and tell all that is known of it."""
         for span in self.lacks(heads):
             self.counts.lost += span.last - span.first + 1
             heard_s = self._heard_s.get(span.room)
             ago = "never" if heard_s is None else f"{time.monotonic() - heard_s:.1f} s ago"
-            try:
-                found = f"the log has {len(self._entries(span, span.last))} of them"
-            except HubbubError as error:
-                found = f"the log could not be asked: {error}"
+            found = self._found(span) if is_asker else "the log was not asked"
             self.trouble.append(
                 f"{self.nick}: {span} not heard; the last entry was heard {ago}, {found}; "
                 f"its reader {'runs' if self._thread.is_alive() else 'has ended'}; {self._state}"
@@ -349,8 +353,8 @@ class Crowd:
                 spans = ", ".join(map(str, lacking.pop(member))) or "an acknowledgement"
                 if settled_s > LATE_S:
                     late.append(f"{member.nick}: {spans} came {settled_s:.1f} s after the end")
-        for member in lacking:
-            member.book_missing(heads)
+        for index, member in enumerate(lacking):
+            member.book_missing(heads, is_asker=index < ASKERS_MAX)
         word = self.word(is_last=True)
         word.settled_s, word.late = settled_s, late
         return word
