@@ -59,12 +59,15 @@ def run(target: Target, options: Soak, watch: Watch) -> Result:
         result.counts, comings = party.totals()
         notes = list(dict.fromkeys(party.trouble))
         kills, freezes = party.kills, party.freezes
+        gone, settled_s, late = party.gone, party.settled_s, party.late
     result.histograms["delivery"] = latencies.encode()
     if busy > BUSY:
         result.limited_by = "generator"
     if notes and result.counts.is_clean:
         result.counts.lost = len(notes)  # Nothing of that kind may ever be.
-    result.notes += notes[:20]
+    result.notes += notes[:20] + late[:20]
+    if gone:
+        result.notes.append(f"{gone:,} entries were too old for the log before somebody read them")
     result.notes.append(
         f"{comings:,} clients came, {kills} times some were killed, {freezes} times frozen"
     )
@@ -74,6 +77,8 @@ def run(target: Target, options: Soak, watch: Watch) -> Result:
         "freezes": float(freezes),
         "messages_per_s": result.counts.sent / seconds,
         "deliveries_per_s": result.counts.delivered / seconds,
+        "settled_s": settled_s,
+        "gone_and_told": float(gone),
         "broker_restarts": float(_restarts(broker, seconds)),
     }
     _judge(target, options, result)

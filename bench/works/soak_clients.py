@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -24,7 +24,7 @@ from bench import text
 from bench.histogram import Histogram
 from bench.results import Counts
 from client.api import Client, Pending, Sent, connect
-from client.events import Entry, Event, Joined, Missing, Reset, State
+from client.events import Entry, Event, Joined, Missing, Reset, Stalled, State
 from common.errors import Closed, HubbubError
 
 TICK_S: Final = 0.05
@@ -32,8 +32,11 @@ WORD_S: Final = 1.0
 CONNECT_S_MAX: Final = 30.0
 JOIN_S_MAX: Final = 30.0
 # For the last acknowledgements and the last entries. A client that is too slow to take a room's
-# last batch, and the beacons behind it, hears of it with the last one, after 81 s.
+# last batch, and the beacons of the next 20 s, hears of it with the one after 80 s.
 SETTLE_S_MAX: Final = 100.0
+LATE_S: Final = 5.0  # Who needs longer to become whole after the end is named.
+ASK_S_MAX: Final = 2.0  # For a look into the log: others of the crowd wait meanwhile.
+ASKERS_MAX: Final = 5  # Who lacks something in the end and asks the log for it.
 NEWCOMERS_HISTORY: Final = 20
 TIME_AT: Final = text.TEXT_BYTES_MIN - text.TIME_DIGITS
 SECOND_ROOM_EVERY: Final = 4  # So many members share one that is in two rooms.
@@ -61,12 +64,26 @@ class Word(msgspec.Struct):
     comings: int
     is_last: bool = False
     trouble: list[str] = []
+    gone: int = 0  # Entries that the log gave up before they were read, and that were told so.
+    settled_s: float = 0.0  # From the end until the last member was whole.
+    late: list[str] = []  # Who was whole later than `LATE_S`, and what was missing till then.
 
 
 class Heads(msgspec.Struct):
     """The newest seq of each room."""
 
     heads: dict[str, int]
+
+
+class Span(NamedTuple):
+    """Seqs of a room, from `first` to `last`."""
+
+    room: str
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.room} {self.first} to {self.last}"
 
 
 class Member:
@@ -81,6 +98,12 @@ class Member:
         self.counts = Counts()
         self.trouble: list[str] = []
         self.last: dict[str, int] = {}  # The newest seq heard of each room.
+        self.gone = 0  # Entries told as gone that the log does not have any more.
+        self._heard_s: dict[str, float] = {}  # When that was (monotonic).
+        self._state = ""  # As `State` and `Stalled` told last.
+        # Told as gone and not looked up yet; looked up. Both threads use them.
+        self._told_gone: deque[Span] = deque()
+        self._gone: list[Span] = []
         self.latencies = Histogram()
         self._sender = orders.sender + index
         self._size = orders.size
@@ -93,7 +116,7 @@ class Member:
         self._lock = threading.Lock()  # Of the histogram, which two threads use.
         nick = f"{orders.name}-{serial}"
         self._client: Client = connect(orders.broker, nick=nick, timeout_s=CONNECT_S_MAX)
-        self._nick = nick
+        self.nick = nick
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         try:
@@ -117,10 +140,23 @@ class Member:
         elif isinstance(event, Joined):
             self._standing.add(event.room)
         elif isinstance(event, Missing):
-            self.counts.lost += event.count
-            self.trouble.append(f"{self._nick}: {event}")
-        elif isinstance(event, Reset) or (isinstance(event, State) and event.state == "refused"):
-            self.trouble.append(f"{self._nick}: {event}")
+            self._take_missing(event)
+        elif isinstance(event, State | Stalled):
+            self._state = str(event)
+            if isinstance(event, State) and event.state == "refused":
+                self.trouble.append(f"{self.nick}: {event}")
+        elif isinstance(event, Reset):
+            self.trouble.append(f"{self.nick}: {event}")
+
+    def _take_missing(self, missing: Missing) -> None:
+        """Believe that entries are gone for now; `look_up` asks the log."""
+        last = self.last.get(missing.room)
+        if last is None:  # In the history of a newcomer: then it is damage.
+            self.counts.lost += missing.count
+            self.trouble.append(f"{self.nick}: {missing}")
+            return
+        self.last[missing.room] = last + missing.count
+        self._told_gone.append(Span(missing.room, last + 1, last + missing.count))
 
     def _take_entry(self, entry: Entry, now_ns: int) -> None:
         room, seq = entry.room, entry.seq
@@ -131,9 +167,10 @@ class Member:
             return
         if seq > last + 1:
             self.counts.lost += seq - last - 1
-            self.trouble.append(f"{self._nick}: {room} {seq} came after {last}")
+            self.trouble.append(f"{self.nick}: {room} {seq} came after {last}")
         self.last[room] = seq
-        if entry.nick == self._nick:
+        self._heard_s[room] = now_ns / 1e9
+        if entry.nick == self.nick:
             self._pair(room, seq, entry.text)
         if self._is_timed and room in self._standing:
             said_ns = int(entry.text[TIME_AT : text.TEXT_BYTES_MIN], 16)
@@ -167,23 +204,77 @@ class Member:
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything said was acknowledged, and heard there."""
+        """Whether everything said was acknowledged, and heard there; and nothing is in doubt."""
         self.settle()
-        return not self._waiting and not self._places
+        self.look_up()
+        return not (self._waiting or self._told_gone or self._open_places())
 
-    def has_reached(self, heads: dict[str, int]) -> bool:
-        """Tell whether everything up to these seqs was heard."""
-        return all(self.last.get(room, 0) >= heads.get(room, 0) for room in self.rooms)
+    def _open_places(self) -> list[tuple[str, int]]:
+        """Return where own texts are that were only heard or only acknowledged, and are kept."""
+        return [
+            (room, seq)
+            for room, seq in list(self._places)
+            if not any(room == each.room and each.first <= seq <= each.last for each in self._gone)
+        ]
 
-    def missing(self, heads: dict[str, int]) -> int:
-        """Return how many entries up to these seqs were not heard, and note which."""
-        total = 0
-        for room in self.rooms:
-            last, head = self.last.get(room, 0), heads.get(room, 0)
-            if last < head:
-                total += head - last
-                self.trouble.append(f"{self._nick}: {room} ended with {head}, heard up to {last}")
-        return total
+    def look_up(self) -> None:
+        """Ask the log for what was told as gone: it is a loss if the log still has any of it.
+
+        What retention has trimmed before a frozen reader came to it is none: the reader is told.
+        """
+        while self._told_gone:
+            span = self._told_gone[0]
+            try:
+                still = self._entries(span, 1)
+            except HubbubError:
+                return  # Away just now: ask later.
+            count = span.last - span.first + 1
+            if still:
+                self.counts.lost += count
+                self.trouble.append(f"{self.nick}: {span} told as gone, {still[0].seq} is there")
+            else:
+                self.gone += count
+            self._gone.append(span)
+            self._told_gone.popleft()
+
+    def _entries(self, span: Span, limit: int) -> list[Entry]:
+        return self._client.history(
+            span.room, after=span.first - 1, before=span.last + 1, limit=limit, timeout_s=ASK_S_MAX
+        )
+
+    def _found(self, span: Span) -> str:
+        try:
+            return f"the log has {len(self._entries(span, span.last))} of them"
+        except HubbubError as error:
+            return f"the log could not be asked: {error}"
+
+    def lacks(self, heads: dict[str, int]) -> list[Span]:
+        """Return what of the entries up to these seqs was not heard."""
+        last = self.last
+        spans = (Span(room, last.get(room, 0) + 1, heads.get(room, 0)) for room in self.rooms)
+        return [span for span in spans if span.first <= span.last]
+
+    def is_whole(self, heads: dict[str, int]) -> bool:
+        """Whether everything up to these seqs was heard, and everything said is settled."""
+        return self.is_settled and not self.lacks(heads)
+
+    def book_missing(self, heads: dict[str, int], *, is_asker: bool) -> None:
+        """Count what was not heard up to these seqs as lost, and tell all that is known of it."""
+        for span in self.lacks(heads):
+            self.counts.lost += span.last - span.first + 1
+            heard_s = self._heard_s.get(span.room)
+            ago = "never" if heard_s is None else f"{time.monotonic() - heard_s:.1f} s ago"
+            found = self._found(span) if is_asker else "the log was not asked"
+            self.trouble.append(
+                f"{self.nick}: {span} not heard; the last entry was heard {ago}, {found}; "
+                f"its reader {'runs' if self._thread.is_alive() else 'has ended'}; {self._state}"
+            )
+        if self._waiting:
+            self.trouble.append(f"{self.nick}: {len(self._waiting)} texts have no answer")
+        self.trouble += [
+            f"{self.nick}: {room} {seq} was heard or acknowledged, and not both"
+            for room, seq in self._open_places()
+        ]
 
     def take_latencies(self) -> Histogram:
         """Return and forget the latencies so far."""
@@ -206,6 +297,7 @@ class Crowd:
         self._orders = orders
         self._serial = 0
         self._gone = Counts()  # The books of those who left.
+        self._gone_entries = 0
         self._trouble: list[str] = []
         self.members = [self._come(index) for index in range(orders.clients)]
         self._turn = 0
@@ -220,8 +312,10 @@ class Crowd:
         index = self._oldest
         self._oldest = (index + 1) % len(self.members)
         member = self.members[index]
+        member.look_up()
         member.close()
         add_counts(self._gone, member.counts)
+        self._gone_entries += member.gone
         self._trouble += member.trouble
         self.members[index] = self._come(index)
 
@@ -239,24 +333,30 @@ class Crowd:
         trouble = list(self._trouble)
         for member in self.members:
             member.settle()
+            member.look_up()
             add_counts(counts, member.counts)
             latencies.add(member.take_latencies())
             trouble += member.trouble
-        return Word(counts, latencies.encode(), self._serial, is_last, trouble[:20])
+        gone = self._gone_entries + sum(member.gone for member in self.members)
+        return Word(counts, latencies.encode(), self._serial, is_last, trouble[:20], gone)
 
     def finish(self, heads: dict[str, int]) -> Word:
         """Wait until everybody has everything, and return the last word."""
-        end_s = time.monotonic() + SETTLE_S_MAX
-        while time.monotonic() < end_s and not all(
-            member.is_settled and member.has_reached(heads) for member in self.members
-        ):
+        start_s = time.monotonic()
+        settled_s = 0.0
+        late: list[str] = []
+        lacking = {member: member.lacks(heads) for member in self.members}
+        while lacking and settled_s < SETTLE_S_MAX:
             time.sleep(TICK_S)
-        missing = sum(member.missing(heads) for member in self.members)
+            settled_s = time.monotonic() - start_s
+            for member in [each for each in lacking if each.is_whole(heads)]:
+                spans = ", ".join(map(str, lacking.pop(member))) or "an acknowledgement"
+                if settled_s > LATE_S:
+                    late.append(f"{member.nick}: {spans} came {settled_s:.1f} s after the end")
+        for index, member in enumerate(lacking):
+            member.book_missing(heads, is_asker=index < ASKERS_MAX)
         word = self.word(is_last=True)
-        word.counts.lost += missing
-        for member in self.members:
-            if not member.is_settled:
-                word.trouble.append("a text was not acknowledged, or was not heard after it was")
+        word.settled_s, word.late = settled_s, late
         return word
 
 

@@ -115,6 +115,9 @@ class Party:
         self.counts = Counts()  # Of those who were killed: what they had told by then.
         self.trouble: list[str] = []
         self.kills = self.freezes = 0
+        self.gone = 0  # See `Word`, as the next two.
+        self.settled_s = 0.0
+        self.late: list[str] = []
         self._gone_comings = 0
         self.crowds: list[Crowd] = []
         self._frozen: Crowd | None = None
@@ -229,6 +232,9 @@ class Party:
         if crowd.word is not None:
             add_counts(self.counts, crowd.word.counts)
             self.trouble += crowd.word.trouble
+            self.gone += crowd.word.gone
+            self.settled_s = max(self.settled_s, crowd.word.settled_s)
+            self.late += crowd.word.late
             self._gone_comings += crowd.word.comings
             crowd.word = None
 
