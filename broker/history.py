@@ -237,6 +237,8 @@ def guarded(task: Callable[..., None], *args: object) -> None:
     """
     try:
         task(*args)
+    except zmq.ContextTerminated:
+        pass  # The word to stop came while it began.
     except BaseException:
         logging.getLogger("history").critical("a thread failed", exc_info=True)
         os._exit(1)

@@ -25,6 +25,8 @@ ROOM = "talker-room0"
 LONG = 3_000  # Characters of a text.
 SOME = 200  # Texts.
 SPARE_BYTES = 32 * 1024 * 1024  # What live may take until it is short.
+# So much may wait for who does not read that memory ends soon.
+GREEDY = ("--rate", "100000", "--burst", "1000000", "--publish-queue", "100000")
 
 
 def taken_bytes(pid: int) -> int:
@@ -84,7 +86,7 @@ def test_short_of_memory_everybody_waits_and_nothing_is_lost(
 def test_a_death_for_want_of_memory_loses_nothing(tmp_path: Path) -> None:
     """Without memory libzmq aborts. The reason is told, live comes back, and clients resume."""
     with (
-        BrokerProcess(tmp_path / "data") as broker,
+        BrokerProcess(tmp_path / "data", *GREEDY) as broker,
         Talkers(broker.address, text_chars=LONG, pause_s=0) as talkers,
     ):
         talkers.await_kept(SOME)

@@ -31,7 +31,7 @@ def test_every_line_of_a_bad_day_is_an_object(tmp_path: Path) -> None:
         eventually(lambda: "history is back" in broker.log(), "history")
         with broker.index_out_of_reach():
             os.kill(broker.children()["live"], signal.SIGKILL)
-            eventually(lambda: "the worker failed" in broker.log(), "a crash")
+            eventually(lambda: "cannot be opened" in broker.log(), "a failed start")
         eventually(lambda: "live is back" in broker.log(), "live")
         assert broker.stop() == 0
     told: list[dict[str, Any]] = [json.loads(line) for line in broker.log().splitlines()]
@@ -42,16 +42,16 @@ def test_every_line_of_a_bad_day_is_an_object(tmp_path: Path) -> None:
         return next(each for each in told if each["message"].startswith(start))
 
     assert {"not_member": 1} == only("refused so far")["refused"]
-    death = only("history ended")
+    death = only("history was killed by signal 9")
     assert ("error", "broker", "history", -9) == (
         death["level"],
         death["logger"],
         death["process"],
         death["status"],
     )
-    crash = only("the worker failed")
-    assert ("critical", "live") == (crash["level"], crash["logger"])
-    assert "sqlite3.OperationalError: unable to open database file" in crash["exception"]
+    failure = only("the log in ")
+    assert ("critical", "live") == (failure["level"], failure["logger"])
+    assert "unable to open database file" in failure["message"]
     assert "closing" == told[-1]["message"]
 
 

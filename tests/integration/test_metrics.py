@@ -185,7 +185,7 @@ def test_a_log_that_cannot_be_written_is_seen(tmp_path: Path) -> None:
     with watched(tmp_path) as (broker, peer, scraper):
         live = broker.children()["live"]
         _, hard = resource.prlimit(live, resource.RLIMIT_FSIZE)
-        resource.prlimit(live, resource.RLIMIT_FSIZE, (2**20, hard))  # The log takes 8 MiB ahead.
+        resource.prlimit(live, resource.RLIMIT_FSIZE, (1, hard))
         refusal = peer.ask(saying.send(1, "lobby", ["in vain"]), wire.Error)
         assert "log_failed" == refusal.code
         eventually(

@@ -59,7 +59,7 @@ def forget_sends() -> None:
 
 
 def drop_last() -> None:
-    """Take the last whole record after a crash for one that was cut short."""
+    """Take the last whole record after a crash for one cut short, and do not look twice."""
     whole = segments.SegmentReader.whole_records
 
     def whole_but_last(reader: segments.SegmentReader, position: int) -> Iterator[segments.Record]:
@@ -67,6 +67,7 @@ def drop_last() -> None:
         yield from records[:-1]
 
     segments.SegmentReader.whole_records = whole_but_last  # type: ignore[assignment,method-assign]
+    segments.HighWater.get = lambda _mark: 0  # type: ignore[assignment,method-assign]
 
 
 PLANTS = {
