@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from broker import backup, checkup, log_compaction, segments
+from broker import backup, checkup, export, log_compaction, segments
 from broker.checkup import check
 from broker.datadir import hold
 from broker.log_sqlite import FILE_NAME
 from broker.segments import HighWater, path_of
+from common.wire import Kind, Post
 from tests.unit.logs import SqliteStore, kept_texts, mark, proposal, said
 from tests.unit.tools import SENDER, TEXTS, Said, flip, make_data
 
@@ -173,6 +174,42 @@ def test_backup_and_check_while_retention_drops_segments(
     os.close(lock)
 
 
+def test_copies_are_on_the_disk_before_they_count(
+    tool: Said, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut leaves no backup with a name that lacks something, and no shorter log."""
+    steps: list[tuple[str, str]] = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted_sync(file: int) -> None:
+        steps.append(("sync", str(Path(f"/proc/self/fd/{file}").readlink())))
+        sync(file)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        steps.append(("name", target.name))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    names = [HighWater.NAME, "hubbub-00000001.segment", FILE_NAME]
+    copy, new = tmp_path / "copy", tmp_path / "new"
+    for words, folder, named in (
+        (("backup", "--data", data, copy), tmp_path / "copy.partial", [copy.name]),
+        (("restore", "--data", new, copy), new / "restoring", names),
+    ):
+        steps.clear()
+        assert 0 == tool.run(*words)
+        begin = steps.index(("name", named[0]))
+        files = {("sync", str(path)) for path in (*(folder / name for name in names), folder)}
+        assert files <= set(steps[:begin])
+        assert sorted(named) == sorted(name for kind, name in steps[begin:] if kind == "name")
+        assert ("sync", str(folder.parent)) == steps[-1]
+    lines = tmp_path / "lines"
+    steps.clear()
+    assert 0 == tool.run("export", "--data", data, "-o", lines)
+    assert [("sync", f"{lines}.partial"), ("name", lines.name)] == steps
+
+
 @pytest.mark.parametrize("outrun_count", [backup.TRIES_MAX - 1, backup.TRIES_MAX])
 def test_a_copy_is_tried_so_often(
     tool: Said,
@@ -247,8 +284,11 @@ def test_restore_waits_for_no_broker(tool: Said, data: Path, tmp_path: Path) -> 
 
 
 # --- export -----------------------------------------------------------------
-def test_export_tells_every_entry(tool: Said, data: Path, tmp_path: Path) -> None:
-    """In the form of the clients' --json; rooms and time narrow it."""
+def test_export_tells_every_entry(
+    tool: Said, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the form of the clients' --json, page by page; rooms and time narrow it."""
+    monkeypatch.setattr(export, "HISTORY_ENTRIES_MAX", 3)
     assert 0 == tool.run("export", "--data", data)
     lines = [json.loads(line) for line in tool.out]
     expected = {"room": "r", "seq": 4, "ts": "1970-01-01T00:00:00.003Z", "kind": "text"}
@@ -264,6 +304,25 @@ def test_export_tells_every_entry(tool: Said, data: Path, tmp_path: Path) -> Non
     assert ["text 6", "text 7", "cats"] == [json.loads(line)["text"] for line in tool.out]
     assert 0 == tool.run("export", "--data", data, "--since", "1d")
     assert [] == tool.out
+
+
+def test_export_names_each_kind(tool: Said, data: Path) -> None:
+    """Also what a later version says, as the clients do."""
+    with closing(SqliteStore(data)) as store:
+        posts = [Post(1_000, "ann", kind, ["x"]) for kind in (*Kind, max(Kind) + 1)]
+        store.open().append([proposal("r", *posts)])
+    assert 0 == tool.run("export", "--data", data, "--since", "1970-01-01T00:00:01Z")
+    kinds = [kind.name.lower() for kind in Kind]
+    assert [*kinds, "notice"] == [json.loads(line)["kind"] for line in tool.out]
+
+
+def test_export_begins_in_the_middle_of_a_batch(tool: Said, data: Path) -> None:
+    """A batch has posts of several times."""
+    with closing(SqliteStore(data)) as store:
+        store.open().append([proposal("r", said("old", ts=1_000), said("new", ts=2_000))])
+    since = "1970-01-01T00:00:02Z"
+    assert 0 == tool.run("export", "--data", data, "--since", since)
+    assert [(11, "new")] == [(json.loads(x)["seq"], json.loads(x)["text"]) for x in tool.out]
 
 
 def test_export_says_what_it_cannot(tool: Said, data: Path, tmp_path: Path) -> None:

@@ -146,6 +146,29 @@ def strange_rows(data: Path) -> str:
     return "1 batches are of no room"
 
 
+def older_than_before(data: Path) -> str:
+    sql("UPDATE batches SET ts = 9 WHERE place = 1 << 40 | 1")(data)
+    return "#r, entries 2 to 2: older than what is before it"
+
+
+def wrong_begin(data: Path) -> str:
+    sql("UPDATE rooms SET first = 3 WHERE id = 1")(data)
+    return "#r begins at 3, trimmed up to 0"
+
+
+def another_batch(data: Path) -> str:
+    sql(
+        "UPDATE batches SET (position, size_bytes, crc) = (SELECT position, size_bytes, crc "
+        "FROM batches WHERE place = 1 << 40 | 2) WHERE place = 1 << 40 | 3"
+    )(data)
+    return "#r, entries 3 to 3: another batch is there"
+
+
+def hole_before_tail(data: Path) -> str:
+    sql("DELETE FROM batches WHERE place = 1 << 40 | 5")(data)
+    return "#r, entries 6 to 6: does not follow what is before it"
+
+
 def wrong_marks(data: Path) -> str:
     sql("INSERT INTO sends (marks) VALUES (x'ff')")(data)
     return "what 1 senders sent last cannot be read"
@@ -171,6 +194,10 @@ HARMS = [
     wrong_position,
     wrong_use,
     strange_rows,
+    older_than_before,
+    wrong_begin,
+    another_batch,
+    hole_before_tail,
     wrong_marks,
     fewer_than_noted,
 ]
@@ -327,6 +354,37 @@ def test_whatever_is_salvaged_is_whole(
             for room in store.opened.rooms()
             for body in store.reader().read(room.name, Mode.AFTER, 0, 99).batches
         )
+
+
+def test_salvage_tells_of_a_rooms_last_entry(tool: Said, data: Path, tmp_path: Path) -> None:
+    """Nothing comes after it, but the index knows that it was there."""
+    with closing(SqliteStore(data)) as store:
+        store.open()
+    content = bytearray(path_of(data, 1).read_bytes())
+    content[content.rindex(b"cats")] ^= 1
+    path_of(data, 1).write_bytes(content)
+    assert 0 == tool.run("salvage", "--data", data, tmp_path / "new")
+    assert "missing: #r, entries 9 to 9" == tool.out[0]
+    with closing(SqliteStore(tmp_path / "new")) as store:
+        assert 9 == {room.name: room.head for room in store.open().rooms()}["r"]
+
+
+def test_salvage_brings_nothing_back(tool: Said, data: Path, tmp_path: Path) -> None:
+    """Neither what retention has dropped from the index alone, nor tickets that have ended."""
+    with closing(SqliteStore(data)) as store:
+        log = store.open(retain_messages=2)
+        for _ in range(9):
+            log.trim(0)
+        first = {room.name: room.first for room in log.rooms()}["r"]
+    assert first > 1
+    sql("UPDATE rooms SET generation = 5 WHERE name = 'r'")(data)
+    assert b"text 0" in path_of(data, 1).read_bytes()
+    assert 0 == tool.run("salvage", "--data", data, tmp_path / "new")
+    assert b"text 0" not in path_of(tmp_path / "new", 1).read_bytes()
+    with closing(SqliteStore(tmp_path / "new")) as store:
+        (room,) = [room for room in store.open().rooms() if room.name == "r"]
+        assert (5, first, 9) == (room.generation, room.first, room.head)
+        assert [*TEXTS, "cats"][first - 1 :] == kept_texts(store.reader(), "r")
 
 
 def test_salvage_goes_nowhere_where_something_is(tool: Said, data: Path, tmp_path: Path) -> None:
