@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterable, Iterator
+from zlib import crc32
 
 from broker import keys
 from broker.log import NOWHERE, Proposal, RoomRecord, Spot
@@ -28,6 +29,10 @@ TOLD_S_MAX = 1.0  # Nobody waits for it, but people want to see who came.
 # After activity a room's head is shown again and again, ever more rarely: whoever missed the
 # last message, and the beacons after it, has a hole for a minute at most.
 BEACON_QUIETS_S = (0.25, 1.0, 4.0, 15.0, 60.0)
+# Each room's own are shorter by up to this part. Rooms that fell silent together would otherwise
+# be shown together for ever, and of more heads at once than a reader's queue holds, the same ones
+# would be dropped each time.
+BEACON_SPREAD = 0.25
 # A batch without posts, at most: its room's name takes 4 bytes a character, a number 9.
 BATCH_HEAD_BYTES = 4 * ROOM_CHARS_MAX + 64
 TOPIC = Kind.TOPIC
@@ -45,6 +50,7 @@ class Room:
     """One room."""
 
     __slots__ = (
+        "beacon_pace",
         "beacon_step",
         "first",
         "generation",
@@ -70,6 +76,7 @@ class Room:
         self.roster = Roster(version)
         self.proposal: Proposal | None = None  # What this drain says here, until it is full.
         self.ts = record.ts  # Of the newest post: times never fall within a room.
+        self.beacon_pace = 1 - BEACON_SPREAD * crc32(record.name.encode()) / 2**32
         self.beacon_step = 0
         self.told_until_s = 0.0  # Its head is not shown again before, to please newcomers.
 
@@ -229,7 +236,7 @@ class Rooms:
             if room and room.roster:
                 publications.append(room.subscription + encode(room.roster.head(name)))
                 room.told_until_s = now_s + telling_s(len(room.roster))
-                quiet_until_s = now_s + BEACON_QUIETS_S[room.beacon_step]
+                quiet_until_s = now_s + BEACON_QUIETS_S[room.beacon_step] * room.beacon_pace
                 self._beacons.set(name, max(quiet_until_s, room.told_until_s))
                 room.beacon_step = min(room.beacon_step + 1, len(BEACON_QUIETS_S) - 1)
         return publications
