@@ -146,14 +146,11 @@ def figures(tallies: Sequence[Counter[str]], waiting_count: int) -> Figures:
     return Figures(counted=added(*copies), now={"history_waiting": waiting_count})
 
 
-def work(context: zmq.Context[Socket], path: Path, desk: Desk, complain: Once) -> None:
+def work(bell: Socket, path: Path, desk: Desk, complain: Once) -> None:
     """Answer requests until there is a None among them."""
     tally: Counter[str] = Counter()
     desk.tallies.append(tally)
     reader = SqliteReader(path, complain)
-    bell = context.socket(zmq.PUSH)
-    bell.setsockopt(zmq.LINGER, 0)
-    bell.connect(BELL_ENDPOINT)
     try:
         while (message := desk.requests.get()) is not None:
             # zguide, "The DEALER to REP combination": addresses, an empty frame, the request.
@@ -237,8 +234,6 @@ def guarded(task: Callable[..., None], *args: object) -> None:
     """
     try:
         task(*args)
-    except zmq.ContextTerminated:
-        pass  # The word to stop came while it began.
     except BaseException:
         logging.getLogger("history").critical("a thread failed", exc_info=True)
         os._exit(1)
@@ -265,12 +260,13 @@ def main() -> int:
         return 1
     path = Path(orders.settings.data) / FILE_NAME
     workers_count = orders.settings.history_workers
-    threads = [
-        threading.Thread(
-            target=guarded, args=(work, context, path, desk, complain), name=f"history-{index}"
-        )
-        for index in range(workers_count)
-    ]
+    threads = []
+    for index in range(workers_count):
+        ringer = context.socket(zmq.PUSH)  # Here: the word to stop may come before a thread begins.
+        ringer.setsockopt(zmq.LINGER, 0)
+        ringer.connect(BELL_ENDPOINT)
+        work_args = (work, ringer, path, desk, complain)
+        threads.append(threading.Thread(target=guarded, args=work_args, name=f"history-{index}"))
     requests_max = max(STORM_REQUESTS, workers_count * REQUESTS_PER_WORKER)
     report(Report())  # Before the proxy, which speaks to the supervisor from then on.
     proxy_args = (proxy, clients, door, bell, desk, requests_max)

@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.faults.needs import need, need_program, need_root
 from tests.waiting import DEADLINE_S, eventually
 
+PATIENCE_S = 10.0
+
 
 class Account:
     """What strace did so far."""
@@ -52,7 +54,11 @@ def failing(
         yield Account(account)
     finally:
         tracer.terminate()
-        tracer.wait(DEADLINE_S)
+        try:
+            tracer.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:  # It waits for ever for one that was killed meanwhile.
+            tracer.kill()
+            tracer.wait(DEADLINE_S)
 
 
 def _is_traced_whole(pid: int) -> bool:
