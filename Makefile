@@ -58,9 +58,8 @@ check: .venv/.ready-dev ## Format, lint, types, layers and the fast tests, in un
 
 # So many generated frames for each endpoint; the same SEED sends the same.
 FRAMES ?= 1000000
-SEED ?= 1
 fuzz: .venv/.ready-dev ## Attack a broker with generated frames and worse: FRAMES=1000000 SEED=1
-	@$(PY) -m tests.hostile --frames $(FRAMES) --seed $(SEED) $(ARGS)
+	@$(PY) -m tests.hostile --frames $(FRAMES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 fmt: .venv/.ready-dev ## Format the code and fix what can be fixed
 	@.venv/bin/ruff format

@@ -76,6 +76,10 @@ class Report(Struct):
     problems: list[Problem] = []
     problems_more: int = 0
     notes: list[str] = []
+    what_to_do: str = (
+        "stop the broker, then restore a backup with `hubbub-broker restore`, or copy all that is "
+        "whole into a new folder with `hubbub-broker salvage`"
+    )
 
     def lines(self) -> Iterator[str]:
         """Yield it for people."""
@@ -92,10 +96,7 @@ class Report(Struct):
         if self.problems_more:
             yield f"problem: and {self.problems_more} more"
         if self.problems:
-            yield (
-                "what to do: stop the broker, then restore a backup with `hubbub-broker restore`, "
-                "or copy all that is whole into a new folder with `hubbub-broker salvage`"
-            )
+            yield f"what to do: {self.what_to_do}"
         else:
             yield "whole: all of it was read, and is what was written"
 
@@ -166,9 +167,8 @@ class _Checkup:
         noted_total = progress.noted_total(self._folder)  # Before the index: it may only grow.
         with closing(connect(path, read_only=True)) as db:
             if schema_of(db, path) < SCHEMA_VERSION:
-                self._problem(
-                    FILE_NAME, -1, "an older Hubbub made it: start the broker on it, then check"
-                )
+                self._problem(FILE_NAME, -1, "an older Hubbub made it")
+                self.report.what_to_do = "start the broker on it once, then check"
                 return
             for (line,) in db.execute(f"PRAGMA integrity_check({INTEGRITY_MAX})"):
                 if line != "ok":

@@ -20,8 +20,12 @@ from broker import config
 from broker.backup import backup, restore
 from broker.checkup import Report, check
 from broker.export import export
+from broker.log import LogUnusable
+from broker.log_sqlite import FILE_NAME
 from broker.salvage import salvage
-from common.errors import HubbubError
+from broker.segments import numbers
+from common.errors import HubbubError, Refused
+from common.names import check_room
 
 SUBCOMMANDS = {
     "check": "read all of a log and tell whether it is what was written",
@@ -54,6 +58,15 @@ def _since(text: str) -> int:
         raise argparse.ArgumentTypeError(message) from None
 
 
+def _room(text: str) -> str:
+    """Return a room's name as the log has it."""
+    try:
+        return check_room(text.removeprefix("#"))
+    except Refused as error:
+        message = f"{text!r} cannot be a room: {error.detail}"
+        raise argparse.ArgumentTypeError(message) from error
+
+
 def parser(name: str) -> argparse.ArgumentParser:
     """Return the parser of a sub-command."""
     made = argparse.ArgumentParser(
@@ -73,7 +86,12 @@ def parser(name: str) -> argparse.ArgumentParser:
             made.add_argument("--force", action="store_true", help=words)
         case "export":
             made.add_argument(
-                "--room", metavar="R", action="append", default=[], help="only this one; repeatable"
+                "--room",
+                metavar="R",
+                type=_room,
+                action="append",
+                default=[],
+                help="only this one; repeatable",
             )
             words = "only entries so young (10m, 2h, 1d) or from a time on (2025-01-31T08:00)"
             made.add_argument("--since", metavar="WHEN", type=_since, default=0, help=words)
@@ -92,12 +110,19 @@ def main(argv: Sequence[str]) -> int:
     given = parser(name).parse_args(rest)
     flags = [] if given.data is None else ["--data", given.data]
     folder = Path(config.load(flags).data)
+    _need_log(given.source if name == "restore" else folder)
     os.umask(0o077)  # Copies are the operator's alone, as the log is.
     try:
         return BY_NAME[name](folder, given)
     except BrokenPipeError:  # Whoever read the output had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _need_log(folder: Path) -> None:
+    if not (folder / FILE_NAME).exists() and not numbers(folder):
+        message = f"there is no log in {folder}"
+        raise LogUnusable(message)
 
 
 def _say(line: str) -> None:

@@ -239,11 +239,22 @@ def test_a_torn_end_is_no_problem(tool: Said, data: Path) -> None:
     assert 0 == tool.run("check", "--data", data)
 
 
-def test_check_of_nothing(tool: Said, tmp_path: Path) -> None:
-    """An empty folder, and none, are no log."""
+@pytest.mark.parametrize("words", [("check",), ("export",), ("backup", "to"), ("salvage", "to")])
+def test_an_empty_folder_and_none_are_no_log(
+    tool: Said, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """That is said, and not that it is damaged."""
     for folder in (tmp_path, tmp_path / "none"):
-        assert 1 == tool.run("check", "--data", folder)
-        assert "problem: hubbub.db: the index is missing" in tool.out
+        for asked in ((*words, "--data", folder), ("restore", folder, "--data", tmp_path / "x")):
+            assert 1 == tool.run(*asked)
+            assert [f"hubbub-broker: there is no log in {folder}"] == tool.err
+
+
+def test_a_room_is_exported_as_people_write_it(tool: Said, data: Path) -> None:
+    assert 0 == tool.run("export", "--data", data, "--room", "#R")
+    shown = tool.out
+    assert 0 == tool.run("export", "--data", data, "--room", "r")
+    assert shown == tool.out != []
 
 
 def test_check_looks_so_often_when_retention_outruns_it(

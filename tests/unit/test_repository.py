@@ -121,3 +121,21 @@ def test_the_development_lock_holds_the_run_time_lock() -> None:
     run_time, development = pins(texts["requirements.lock"]), pins(texts["requirements-dev.lock"])
     assert run_time
     assert run_time.items() <= development.items()
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("sim SEEDS=5", "-m tests.sim --seeds 5"),
+        ("sim SEED=7", "-m tests.sim --seed 7"),
+        ("sim", "-m tests.sim"),
+        ("torture", "-m tests.torture"),
+        ("torture KILLS=3 SEED=7", "-m tests.torture --kills 3 --seed 7"),
+        ("fuzz", "-m tests.hostile --frames 1000000"),
+        ("soak MINUTES=2", "-m bench soak --minutes 2"),
+    ],
+)
+def test_targets_hand_on_what_they_are_told_and_nothing_else(asked: str, told: str) -> None:
+    """A default that one target sets must not reach another."""
+    lines = [" ".join(line.split()) for line in run("make", "-n", *asked.split()).splitlines()]
+    assert [told] == [line[line.index("-m ") :] for line in lines if told[:12] in line]

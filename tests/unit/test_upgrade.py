@@ -146,8 +146,9 @@ def test_an_old_log_is_only_read_by_those_that_only_read(schema: int, tmp_path: 
     """Check, backup and export say in a line that the broker must upgrade it first."""
     put(schema, tmp_path)
     before = (tmp_path / FILE_NAME).read_bytes()
-    (problem,) = check(tmp_path).problems
-    assert "an older Hubbub made it: start the broker on it" in problem.what
+    report = check(tmp_path)
+    assert ["an older Hubbub made it"] == [problem.what for problem in report.problems]
+    assert "what to do: start the broker on it once, then check" == list(report.lines())[-1]
     with pytest.raises(Exception, match=r"an older Hubbub made .*: start the broker on it"):
         list(export(tmp_path, [], 0, pytest.fail))
     with pytest.raises(Exception, match=r"an older Hubbub made .*: start the broker on it"):
