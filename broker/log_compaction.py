@@ -33,8 +33,10 @@ class Compaction:
         self._db = db
         self._folder = folder
         self._segments = SegmentReader(folder)
-        self._position = 0  # How far the file that is being emptied was looked through.
-        self._damaged_last = 0  # A file in which not every record can be found stays; none before.
+        # How far the files were looked through: one after the other, then from the first again,
+        # for a file may come to have little in use long after those behind it.
+        self._position = 0
+        self._stuck: set[int] = set()  # Files in which not every record can be found stay.
 
     def step(self, growing: int) -> None:
         """Do a bounded piece of work; `growing` is the segment that is still written.
@@ -42,31 +44,47 @@ class Compaction:
         Raises `sqlite3.Error`, `OSError`.
         """
         sparse = self._db.execute(
-            "SELECT min(id) FROM segments WHERE id > ? AND id < ? AND live_bytes BETWEEN 1 AND ?",
-            (self._damaged_last, growing, SEGMENT_BYTES_MAX // SPARSE_PART),
-        ).fetchone()[0]
-        if sparse is not None:
-            self._empty(sparse)
+            "SELECT id FROM segments WHERE id < ? AND live_bytes BETWEEN 1 AND ? "
+            "ORDER BY id < ?, id",
+            (growing, SEGMENT_BYTES_MAX // SPARSE_PART, self._position >> OFFSET_BITS),
+        ).fetchall()
+        chosen = next((segment for (segment,) in sparse if segment not in self._stuck), None)
+        if chosen is not None:
+            self._empty(chosen)
         self._remove_empty(growing)
 
     def _empty(self, segment: int) -> None:
         """Move what is in use of a segment into the index, as far as one step goes."""
-        position = max(self._position, segment << OFFSET_BITS)
+        begin, end = segment << OFFSET_BITS, segment + 1 << OFFSET_BITS
+        position = self._position if begin < self._position < end else begin
         moved_bytes, seen = 0, 0
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
-            for record in self._segments.records(position, segment + 1 << OFFSET_BITS):
+            for record in self._segments.records(position, end):
                 moved_bytes += self._move(record)
                 seen += len(record.contents.batches)
                 position = record.end
                 if moved_bytes >= MOVED_BYTES_MAX or seen >= SEEN_BATCHES_MAX:
                     break
-        except Damaged:  # What lies behind it may be in use: `hubbub-broker check` tells.
-            self._damaged_last = segment
+            else:
+                position = end
+        except Damaged:
+            position = end
+        except OSError:
+            self._position = end  # The others have their turn before it is tried again.
+            raise
         change_live(db, {segment: -moved_bytes})
         db.execute("COMMIT")
         self._position = position
+        if position == end and self._live_bytes(segment):
+            # What lies behind the damage may be in use: `hubbub-broker check` tells.
+            self._stuck.add(segment)
+
+    def _live_bytes(self, segment: int) -> int:
+        query = "SELECT live_bytes FROM segments WHERE id = ?"
+        live_bytes: int = self._db.execute(query, (segment,)).fetchone()[0]
+        return live_bytes
 
     def _move(self, record: Record) -> int:
         """Move a record's batches that are in use; return their bytes."""

@@ -28,6 +28,7 @@ from broker.segments import (
     numbers,
     path_of,
     place_text,
+    sync_folder,
     write_again,
 )
 from common.wire import encode
@@ -157,6 +158,7 @@ def recover(connection: sqlite3.Connection, folder: Path) -> int:
         if there:
             with closing(SegmentReader(folder)) as reader:
                 position = _replay(connection, folder, reader, position, high_water.get())
+                _remove_later(folder, reader, position)
         else:
             _check_end(folder, position, high_water.get())
         high_water.set(position)
@@ -190,6 +192,25 @@ def _check_segments(connection: sqlite3.Connection, folder: Path, growing: int) 
     for segment in there - needed:
         if segment < growing:  # A crash came between the index and the file.
             path_of(folder, segment).unlink()
+
+
+def _remove_later(folder: Path, reader: SegmentReader, end: int) -> None:
+    """Remove the segments behind the one in which the records end: nothing in them counted.
+
+    A crash came before the first record of a segment was committed. Beside the one before it,
+    which goes on, it would make a record that the next crash cuts short look damaged.
+
+    Raises `Damaged` where such a segment has a record, and then removes none; `OSError`.
+    """
+    later = [segment for segment in numbers(folder) if segment > end >> OFFSET_BITS]
+    for segment in later:
+        begin = segment << OFFSET_BITS
+        if reader.whole_record(begin) or reader.next_record(begin) is not None:
+            raise Damaged.at(path_of(folder, segment), 0, "lacks what was before")
+    for segment in later:
+        path_of(folder, segment).unlink()
+    if later:
+        sync_folder(folder)
 
 
 def _replay(

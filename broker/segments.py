@@ -89,6 +89,15 @@ def place_text(position: int) -> str:
     return f"segment {position >> OFFSET_BITS}, offset {position & OFFSET_MASK}"
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until what was made and removed in a folder is on the disk; raise `OSError`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class HighWater:
     """Where the committed records end: eight bytes that all processes of a broker share.
 
@@ -144,11 +153,7 @@ class SegmentWriter:
         os.ftruncate(self._file, position & OFFSET_MASK)
         os.fsync(self._file)
         self._space = position & OFFSET_MASK
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # The file's name is to survive as well.
-        finally:
-            os.close(folder)
+        sync_folder(self._folder)  # The file's name is to survive as well.
 
     @property
     def segment(self) -> int:

@@ -16,6 +16,7 @@ from broker import log_compaction, log_index, log_sqlite, segments
 from broker.history import Once
 from broker.log import LogFailed, LogUnusable
 from broker.log_sqlite import FILE_NAME, prepare
+from broker.records import HEAD_BYTES
 from broker.segments import OFFSET_MASK, HighWater, SegmentReader, path_of
 from common.spans import lost_count
 from common.wire import Mode, decode_batch
@@ -372,25 +373,39 @@ def test_a_segment_that_goes_while_the_broker_runs(
 
 
 @pytest.mark.usefixtures("small_segments")
+@pytest.mark.parametrize("where", ["all of it", "a magic", "contents"])
 def test_damage_does_not_stop_retention(
-    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """A segment whose records can't be found stays, and chat and trims go on."""
     monkeypatch.setattr(log_compaction, "SEEN_BATCHES_MAX", 1)
     log = store.open(retain_messages=2)
     for number in range(40):
         if number % 10 == 0:
-            log.append([proposal("quiet", said(f"{number}"))])
+            log.append([proposal(f"quiet{number}", said("old"))])
         log.append([proposal("busy", said("x" * 100))])
     log._write_index()
     path = path_of(tmp_path, 2)
-    path.write_bytes(b"\xff" * path.stat().st_size)
+    if where == "all of it":
+        path.write_bytes(b"\xff" * path.stat().st_size)
+    else:  # Of the second record: what comes before it moves.
+        with closing(SegmentReader(tmp_path)) as reader:
+            record = reader.whole_record(2 << segments.OFFSET_BITS)
+        assert record is not None
+        flip(path, (record.end & OFFSET_MASK) + (0 if where == "a magic" else HEAD_BYTES))
     for _ in range(60):
         log.trim(0)
     log.append([proposal("busy", said("on"))])
-    assert 2 == len([room for room in log.rooms() if room.head])
+    assert 5 == len([room for room in log.rooms() if room.head])
     assert "on" == kept_texts(store.reader(), "busy")[-1]
-    assert {2, log._segments.segment} >= set(segments.numbers(tmp_path))
+    assert [2, log._segments.segment] == segments.numbers(tmp_path)
+    looked_at: list[int] = []
+    monkeypatch.setattr(
+        log_compaction.Compaction, "_empty", lambda _, segment: looked_at.append(segment)
+    )
+    for _ in range(3):
+        log.trim(0)
+    assert [] == looked_at, "not again and again, for nothing"
 
 
 def test_what_a_killed_writer_left_is_synced_before_it_is_read(

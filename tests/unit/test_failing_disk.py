@@ -16,7 +16,17 @@ from broker import segments
 from broker.log import LogFailed, LogUnusable
 from broker.log_index import connect
 from broker.log_sqlite import BUSY_MS, FILE_NAME
-from broker.segments import OFFSET_MASK, HighWater, InDoubt, numbers, path_of
+from broker.records import Contents
+from broker.segments import (
+    OFFSET_BITS,
+    OFFSET_MASK,
+    HighWater,
+    InDoubt,
+    SegmentWriter,
+    numbers,
+    path_of,
+)
+from common.wire import encode
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said
 from tests.unit.test_segments import after_crash, crashed, small_segments, store
 
@@ -153,6 +163,69 @@ def test_a_segment_that_could_not_be_begun_is_not_there(
         with pytest.raises(LogFailed):
             say(store, "b" * 600)
     assert numbers(tmp_path) == [1]
+
+
+def killed_in_a_new_segment(tmp_path: Path, store: SqliteStore, left: bytes) -> Path:
+    """Return a log whose segment 2 was begun, and in which only this much was written."""
+    store.open()
+    say(store, "a" * 500)
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr(os, "posix_fallocate", failure(errno.ENOSPC))
+        with pytest.raises(LogFailed, match="No space left"):
+            say(store, "b" * 500)
+    folder = crashed(tmp_path, tmp_path / "crashed")
+    assert numbers(folder) == [1, 2]
+    path_of(folder, 2).write_bytes(left)
+    return folder
+
+
+@pytest.mark.usefixtures("small_segments")
+@pytest.mark.parametrize("left", [b"", b"HUBS torn", bytes(5_000)])
+def test_a_segment_in_which_nothing_was_committed_goes_at_the_start(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, left: bytes
+) -> None:
+    """Beside the one that goes on, a record that the next kill cuts short would look damaged."""
+    folder = killed_in_a_new_segment(tmp_path, store, left)
+    synced: list[tuple[Path, list[int]]] = []
+    fsync = os.fsync
+
+    def note_sync(file: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{file}").readlink(), numbers(folder)))
+        fsync(file)
+
+    with closing(SqliteStore(folder)) as again:
+        with monkeypatch.context() as watched:
+            watched.setattr(os, "fsync", note_sync)
+            log = again.open()
+        assert (folder, [1]) in synced, "before anything is written"
+        say(again, "short")
+        offset = log._segments.end & OFFSET_MASK
+        torn = crashed(folder, tmp_path / "torn")
+        say(again, "never")
+        written = path_of(folder, 1).read_bytes()
+    assert [1] == numbers(torn)
+    path_of(torn, 1).write_bytes(written[: offset + 40])
+    assert ["a" * 500, "short"] == after_crash(torn)[1]
+
+
+@pytest.mark.usefixtures("small_segments")
+@pytest.mark.parametrize("is_first_whole", [True, False])
+def test_a_later_segment_with_a_record_is_never_removed(
+    tmp_path: Path, store: SqliteStore, *, is_first_whole: bool
+) -> None:
+    """What it needs may be found again: the start is refused, and says which file it is."""
+    folder = killed_in_a_new_segment(tmp_path, store, b"")
+    other = SegmentWriter(folder, 4 << OFFSET_BITS)
+    other.append(encode(Contents([], [], {}, [])), [])
+    if not is_first_whole:
+        begin = other.end
+        other.append(encode(Contents([], [], {}, [])), [])
+        with path_of(folder, 4).open("r+b") as file:
+            file.write(bytes(begin & OFFSET_MASK))
+    other.close()
+    with pytest.raises(LogUnusable, match=r"00000004\.segment lacks what was before"):
+        after_crash(folder)
+    assert [1, 2, 4] == numbers(folder)
 
 
 def test_what_is_said_into_a_removed_file_is_refused(tmp_path: Path, store: SqliteStore) -> None:

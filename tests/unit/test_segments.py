@@ -14,7 +14,7 @@ import pytest
 
 from broker import log_compaction, segments
 from broker.log import LogFailed, LogUnusable, RoomRecord
-from broker.log_sqlite import FILE_NAME, prepare
+from broker.log_sqlite import FILE_NAME, SqliteLog, prepare
 from broker.records import BatchPlace, Contents
 from broker.segments import (
     FIRST,
@@ -244,6 +244,70 @@ def test_a_few_old_lines_do_not_keep_a_segment(
     with closing(SqliteStore(folder)) as again:
         assert rooms == again.open().rooms()
         assert ["20", "30"] == kept_texts(again.reader(), "quiet")
+
+
+def use_early_and_late(log: SqliteLog) -> None:
+    """Let segment 1 have little in use only after others behind it had, and were emptied."""
+    log.append([proposal("keep", said("first"))])
+    for _ in range(4):
+        log.append([proposal("moves on", said("x" * 120))])
+    for number in range(3):
+        log.append([proposal(f"keep{number}", said("x"))])
+        for _ in range(6):
+            log.append([proposal("busy", said("x" * 120))])
+    for _ in range(20):
+        log.trim(0)
+    assert log._compaction._position >> OFFSET_BITS > 1
+    for _ in range(4):
+        log.append([proposal("moves on", said("x"))])
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_segment_that_has_little_in_use_late_goes_as_well(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it stops no other one: those that come to have little later go, too."""
+    monkeypatch.setattr(log_compaction, "SEEN_BATCHES_MAX", 2)
+    log, reader = store.open(retain_messages=4), store.reader()
+    use_early_and_late(log)
+    assert path_of(tmp_path, 1).exists()
+    for number in range(60):
+        log.append([proposal("busy", said("x" * 120))])
+        if number % 10 == 0:
+            log.append([proposal(f"later{number}", said("x"))])
+        for _ in range(8):
+            log.trim(0)
+    growing = log._segments.segment
+    assert {growing - 1, growing} >= set(numbers(tmp_path))
+    assert ["first"] == kept_texts(reader, "keep")
+    assert ["x"] * 4 == kept_texts(reader, "moves on")
+    rooms = log.rooms()
+    with closing(SqliteStore(crashed(tmp_path, tmp_path / "crashed"))) as again:
+        assert rooms == again.open().rooms()
+        assert ["first"] == kept_texts(again.reader(), "keep")
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_segment_that_cannot_be_read_does_not_keep_others(
+    tmp_path: Path, store: SqliteStore
+) -> None:
+    """The failure is told again and again, and between two times the others have their turn."""
+    log = store.open(retain_messages=2)
+    for number in range(40):
+        if number % 10 == 0:
+            log.append([proposal(f"quiet{number}", said("x"))])
+        log.append([proposal("busy", said("x" * 100))])
+    log._write_index()
+    path_of(tmp_path, 1).unlink()
+    failures = 0
+    for _ in range(200):
+        try:
+            log.trim(0)
+        except LogFailed:
+            failures += 1
+    assert failures > 1
+    kept = [row[0] for row in log._db.execute("SELECT id FROM segments ORDER BY id")]
+    assert {1, log._segments.segment - 1, log._segments.segment} >= set(kept)
 
 
 @pytest.mark.usefixtures("small_segments")
