@@ -246,7 +246,7 @@ class Core:
     def _hello(self, route: bytes, token: bytes, command: wire.Hello) -> None:
         if token == wire.NO_TOKEN:
             raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
-        for idler in self.sessions.giving_way(token):
+        for idler in self.sessions.giving_way(route, token, command):
             self._end(idler)
         session, is_resumed = self.sessions.hello(route, token, command, self._now_s)
         if not is_resumed:

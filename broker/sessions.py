@@ -118,8 +118,10 @@ class Sessions:
         """Return the session with this token."""
         return self._by_token.get(token)
 
-    def giving_way(self, token: bytes) -> list[Session]:
+    def giving_way(self, route: bytes, token: bytes, hello: Hello) -> list[Session]:
         """Return the session to end, if any, so that this newcomer has a place.
+
+        Raises `Refused` for a newcomer whom a place would not help: nobody gives way for nothing.
 
         When all places are taken, the oldest that only said HELLO gives way, so that a flood of
         HELLOs keeps nobody out. An honest client's inbox is open soon after its HELLO, if not
@@ -127,6 +129,7 @@ class Sessions:
         """
         if len(self._by_token) < self.clients_max or token in self._by_token:
             return []
+        self._newcomer(route, token, hello)
         return list(islice(self._unproven.values(), 1))
 
     def hello(self, route: bytes, token: bytes, hello: Hello, now_s: float) -> tuple[Session, bool]:
@@ -138,16 +141,9 @@ class Sessions:
             session.route = route
             session.expected = max(session.expected, hello.number)
             return session, True
-        inbox = topics.inbox(token)
-        if inbox in self._by_inbox:
-            raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
         if len(self._by_token) >= self.clients_max:
             raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
-        if self.is_short_of_memory:
-            raise Refused(Code.FULL, "the broker is short of memory")
-        if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
-            raise Refused(Code.FULL, f"a connection has {SESSIONS_PER_ROUTE_MAX} sessions at most")
-        user = self._user(hello.nick, keys.owner(hello.owner))
+        inbox, user = self._newcomer(route, token, hello)
         sender = keys.sender(token, hello.instance)
         session = Session(token, route, hello.instance, sender)
         self._by_token[token] = self._by_inbox[inbox] = session
@@ -163,6 +159,17 @@ class Sessions:
             self._unproven[inbox] = session
             self._graces.set(inbox, now_s + self._grace_s)
         return session, False
+
+    def _newcomer(self, route: bytes, token: bytes, hello: Hello) -> tuple[bytes, User]:
+        """Return the inbox and the user of a new session, if there may be one; else `Refused`."""
+        inbox = topics.inbox(token)
+        if inbox in self._by_inbox:
+            raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
+        if self.is_short_of_memory:
+            raise Refused(Code.FULL, "the broker is short of memory")
+        if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
+            raise Refused(Code.FULL, f"a connection has {SESSIONS_PER_ROUTE_MAX} sessions at most")
+        return inbox, self._user(hello.nick, keys.owner(hello.owner))
 
     def _user(self, nick: str, owner: bytes) -> User:
         """Return the user that a nick and an owner make, old or new. Raises `Refused`."""
