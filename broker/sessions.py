@@ -158,6 +158,9 @@ class Sessions:
         if not session.inbox_count:
             self._unproven[inbox] = session
             self._graces.set(inbox, now_s + self._grace_s)
+            # It may be open all the same, and have given way to strays: then who is there hears
+            # this, and opens it anew. As it has a session now, no stray can take that one.
+            self._pokes.set(inbox, now_s + POKE_S)
         return session, False
 
     def _newcomer(self, route: bytes, token: bytes, hello: Hello) -> tuple[bytes, User]:
@@ -190,6 +193,7 @@ class Sessions:
         if not self._origins[session.origin]:
             del self._origins[session.origin]
         self._graces.cancel(session.inbox)
+        self._pokes.cancel(session.inbox)
         self._leave_user(session)
         if session.inbox_count:
             self._unclaimed[session.inbox] = session.inbox_count
@@ -248,6 +252,7 @@ class Sessions:
             session.inbox_count += 1
             self._unproven.pop(inbox, None)
             self._graces.cancel(inbox)
+            self._pokes.cancel(inbox)
             return
         self._unclaimed[inbox] = self._unclaimed.get(inbox, 0) + 1
         self._pokes.set(inbox, now_s + POKE_S)
@@ -277,7 +282,7 @@ class Sessions:
         return [self._by_inbox[inbox] for inbox in self._graces.due(now_s)]
 
     def strangers(self, now_s: float) -> list[bytes]:
-        """Return the inboxes that are open, but whose session nobody knows."""
+        """Return the inboxes to ask who is there: no session has them, or theirs was never seen."""
         return list(self._pokes.due(now_s))
 
     def next_deadline_s(self) -> float:

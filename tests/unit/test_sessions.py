@@ -276,6 +276,8 @@ def test_nicks_are_unique_among_owners_whatever_happens(moves: list[tuple[str, i
 def test_a_session_without_an_inbox_has_the_grace_period_alone(house: House) -> None:
     """HELLO first and no subscription after it: gone after the grace, not before."""
     ann, _ = house.hello("ann", now_s=1.0)
+    assert 1.0 + POKE_S == house.sessions.next_deadline_s()
+    assert [ann.inbox] == house.sessions.strangers(1.0 + POKE_S)  # If there is one all the same.
     assert 1.0 + GRACE_S == house.sessions.next_deadline_s()
     assert [] == house.sessions.expired(GRACE_S)
     assert [ann] == house.sessions.expired(1.0 + GRACE_S)
