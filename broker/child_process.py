@@ -45,14 +45,10 @@ class Child:
             logger.info("%s: %s", self.name, self.note)
 
     def start(self, orders: bytes, lock: int) -> None:
-        """Start the process in a session of its own: the terminal's signals are not for it."""
-        self.started_s = self.heard_s = time.monotonic()
-        self._started_ms = time.time_ns() // 1_000_000
-        self.restart_at_s = None
-        self.restarts_count += 1
-        self.phase = STARTING
-        self.is_at_disk = False
-        self._rest = b""
+        """Start the process in a session of its own: the terminal's signals are not for it.
+
+        Raises `OSError` when there can be none, and is as before then.
+        """
         self.process = subprocess.Popen(
             # -P: a folder called `broker` where the operator happens to be is not ours.
             [sys.executable, "-P", "-m", f"broker.{self.name}"],
@@ -62,6 +58,13 @@ class Child:
             start_new_session=True,
             env=_child_environment(),
         )
+        self.started_s = self.heard_s = time.monotonic()
+        self._started_ms = time.time_ns() // 1_000_000
+        self.restart_at_s = None
+        self.restarts_count += 1
+        self.phase = STARTING
+        self.is_at_disk = False
+        self._rest = b""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # Dead already: its output ends, too.
             self.process.stdin.write(orders + b"\n")

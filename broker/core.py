@@ -246,8 +246,8 @@ class Core:
     def _hello(self, route: bytes, token: bytes, command: wire.Hello) -> None:
         if token == wire.NO_TOKEN:
             raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
-        for idler in self.sessions.giving_way(token):
-            self._end(idler)
+        for idler in self.sessions.giving_way(route, token, command):
+            self._dismiss(idler)
         session, is_resumed = self.sessions.hello(route, token, command, self._now_s)
         if not is_resumed:
             try:
@@ -422,7 +422,7 @@ class Core:
     def tick(self) -> None:
         """Do what is due: expire sessions, tell presence, show heads, ask who strangers are."""
         for session in self.sessions.expired(self._now_s):
-            self._end(session)
+            self._dismiss(session)
         for inbox in self.sessions.strangers(self._now_s):
             self._notice(inbox, Code.NO_SESSION)
         for room in self._presence.take(self._now_s):
@@ -468,6 +468,11 @@ class Core:
             self._leave(session, self._room(name))
         self.sessions.end(session)
         self._effects.forgotten.append(session.sender)
+
+    def _dismiss(self, session: Session) -> None:
+        """End a session that seems to be nobody's; whoever hears its inbox comes again."""
+        self._end(session)
+        self._notice(session.inbox, Code.NO_SESSION)
 
     def _tell_presence(self, room: Room) -> None:
         presence = room.roster.flush(room.name)

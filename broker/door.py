@@ -21,10 +21,11 @@ import zmq
 
 from broker.trouble import Trouble
 
-# Of accept(2): nothing is wrong with the one who knocks; this process has no place.
-NO_PLACE = frozenset({errno.EMFILE, errno.ENOBUFS, errno.ENOMEM})
+# Of accept(2): nothing is wrong with the one who knocks; this process or machine has no place.
+NO_PLACE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 EVENTS_MAX = 1_000  # Read at once.
 LOOK_EVERY_S = 0.25  # Whether the bouncer has ended.
+BOUNCER_AGAIN_S = 1.0  # After the machine had no process for a bouncer.
 CALM_S = 5.0  # So long without a failure: whatever took the descriptors is over.
 OWN_DESCRIPTORS = Path("/proc/self/fd")
 BOUNCER = Path(__file__).with_name("bouncer.py")
@@ -45,6 +46,7 @@ class Door:
         self._logger = logger
         self._trouble = Trouble()
         self._bouncer = 0  # Its process, while there is one.
+        self._bounce_at_s = -math.inf  # Not before: the last one could not be started.
         self.deadline_s = math.inf  # When `look` has something to do though no event came.
         monitor = f"inproc://door-{id(self)}"
         socket.monitor(monitor, zmq.EVENT_ACCEPT_FAILED)
@@ -63,7 +65,8 @@ class Door:
         if self._bouncer:
             self._reap(now_s)
         elif is_short and self._listener is not None:
-            self._bounce(self._listener, now_s)
+            if now_s >= self._bounce_at_s:
+                self._bounce(self._listener, now_s)
         elif now_s >= self.deadline_s:
             self.deadline_s = math.inf
             self._trouble.succeeded()
@@ -81,20 +84,18 @@ class Door:
         return is_short
 
     def _bounce(self, listener: int, now_s: float) -> None:
-        reason = "no open file is left (ulimit -n), so new connections are refused"
-        self._trouble.failed(f"{self._endpoint}: {reason}", now_s, self._logger)
-        # Not subprocess: it takes descriptors for itself.
-        self._bouncer = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", str(BOUNCER)],
-            {},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, listener, 3),
-            ],
-        )
-        self.deadline_s = now_s + LOOK_EVERY_S
+        reason = f"{self._endpoint}: no open file is left (ulimit -n), so new connections are"
+        try:
+            self._bouncer = _start_bouncer(listener)
+        except OSError as error:
+            # What leaves no descriptor leaves no process either, at times; the chat goes on.
+            reason += f" left waiting: nobody can refuse them ({error.strerror})"
+            self._bounce_at_s = now_s + BOUNCER_AGAIN_S
+            self.deadline_s = now_s + CALM_S
+        else:
+            reason += " refused"
+            self.deadline_s = now_s + LOOK_EVERY_S
+        self._trouble.failed(reason, now_s, self._logger)
 
     def _reap(self, now_s: float) -> None:
         process, _ = os.waitpid(self._bouncer, os.WNOHANG)
@@ -107,6 +108,20 @@ class Door:
     def close(self) -> None:
         """Look no more; the socket is its owner's to close."""
         self.events.close()
+
+
+def _start_bouncer(listener: int) -> int:
+    """Return its process. Raises `OSError`. Not subprocess: it takes descriptors for itself."""
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", str(BOUNCER)],
+        {},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, listener, 3),
+        ],
+    )
 
 
 def _listener(port: int) -> int | None:

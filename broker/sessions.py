@@ -118,8 +118,10 @@ class Sessions:
         """Return the session with this token."""
         return self._by_token.get(token)
 
-    def giving_way(self, token: bytes) -> list[Session]:
+    def giving_way(self, route: bytes, token: bytes, hello: Hello) -> list[Session]:
         """Return the session to end, if any, so that this newcomer has a place.
+
+        Raises `Refused` for a newcomer whom a place would not help: nobody gives way for nothing.
 
         When all places are taken, the oldest that only said HELLO gives way, so that a flood of
         HELLOs keeps nobody out. An honest client's inbox is open soon after its HELLO, if not
@@ -127,6 +129,7 @@ class Sessions:
         """
         if len(self._by_token) < self.clients_max or token in self._by_token:
             return []
+        self._newcomer(route, token, hello)
         return list(islice(self._unproven.values(), 1))
 
     def hello(self, route: bytes, token: bytes, hello: Hello, now_s: float) -> tuple[Session, bool]:
@@ -138,16 +141,9 @@ class Sessions:
             session.route = route
             session.expected = max(session.expected, hello.number)
             return session, True
-        inbox = topics.inbox(token)
-        if inbox in self._by_inbox:
-            raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
         if len(self._by_token) >= self.clients_max:
             raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
-        if self.is_short_of_memory:
-            raise Refused(Code.FULL, "the broker is short of memory")
-        if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
-            raise Refused(Code.FULL, f"a connection has {SESSIONS_PER_ROUTE_MAX} sessions at most")
-        user = self._user(hello.nick, keys.owner(hello.owner))
+        inbox, user = self._newcomer(route, token, hello)
         sender = keys.sender(token, hello.instance)
         session = Session(token, route, hello.instance, sender)
         self._by_token[token] = self._by_inbox[inbox] = session
@@ -162,7 +158,21 @@ class Sessions:
         if not session.inbox_count:
             self._unproven[inbox] = session
             self._graces.set(inbox, now_s + self._grace_s)
+            # It may be open all the same, and have given way to strays: then who is there hears
+            # this, and opens it anew. As it has a session now, no stray can take that one.
+            self._pokes.set(inbox, now_s + POKE_S)
         return session, False
+
+    def _newcomer(self, route: bytes, token: bytes, hello: Hello) -> tuple[bytes, User]:
+        """Return the inbox and the user of a new session, if there may be one; else `Refused`."""
+        inbox = topics.inbox(token)
+        if inbox in self._by_inbox:
+            raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
+        if self.is_short_of_memory:
+            raise Refused(Code.FULL, "the broker is short of memory")
+        if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
+            raise Refused(Code.FULL, f"a connection has {SESSIONS_PER_ROUTE_MAX} sessions at most")
+        return inbox, self._user(hello.nick, keys.owner(hello.owner))
 
     def _user(self, nick: str, owner: bytes) -> User:
         """Return the user that a nick and an owner make, old or new. Raises `Refused`."""
@@ -183,6 +193,7 @@ class Sessions:
         if not self._origins[session.origin]:
             del self._origins[session.origin]
         self._graces.cancel(session.inbox)
+        self._pokes.cancel(session.inbox)
         self._leave_user(session)
         if session.inbox_count:
             self._unclaimed[session.inbox] = session.inbox_count
@@ -241,6 +252,7 @@ class Sessions:
             session.inbox_count += 1
             self._unproven.pop(inbox, None)
             self._graces.cancel(inbox)
+            self._pokes.cancel(inbox)
             return
         self._unclaimed[inbox] = self._unclaimed.get(inbox, 0) + 1
         self._pokes.set(inbox, now_s + POKE_S)
@@ -270,7 +282,7 @@ class Sessions:
         return [self._by_inbox[inbox] for inbox in self._graces.due(now_s)]
 
     def strangers(self, now_s: float) -> list[bytes]:
-        """Return the inboxes that are open, but whose session nobody knows."""
+        """Return the inboxes to ask who is there: no session has them, or theirs was never seen."""
         return list(self._pokes.due(now_s))
 
     def next_deadline_s(self) -> float:

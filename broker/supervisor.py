@@ -128,7 +128,7 @@ class Supervisor:
             )
             try:
                 for child in self._children.values():
-                    child.start(msgspec.json.encode(self._orders), self._lock)
+                    self._start_first(child)
                 for child in self._children.values():
                     self._await_report(child)
             except PortTaken:
@@ -142,6 +142,15 @@ class Supervisor:
                     self._listen_to(child)
                     child.tell_note()
                 return
+
+    def _start_first(self, child: Child) -> None:
+        try:
+            child.start(msgspec.json.encode(self._orders), self._lock)
+        except OSError as error:
+            raise StartFailed(
+                f"cannot start {child.name}: {error.strerror}; close other programs, or raise the "
+                "limits of processes (ulimit -u), open files (ulimit -n) or memory"
+            ) from error
 
     def _await_report(self, child: Child) -> None:
         """Wait until the child serves; raise `StartFailed`."""
@@ -274,9 +283,7 @@ class Supervisor:
         child.reap()
         if time.monotonic() - child.started_s > HEALTHY_S:
             child.deaths_count = 0
-        delay_s = BACK_OFF_S[min(child.deaths_count, len(BACK_OFF_S) - 1)]
-        child.deaths_count += 1
-        child.restart_at_s = time.monotonic() + delay_s
+        delay_s = self._plan_restart(child)
         logger.error(
             "%s %s; again in %.2f s",
             child.name,
@@ -285,9 +292,27 @@ class Supervisor:
             extra=logs.fields(process=child.name, status=status, restarts=child.restarts_count),
         )
 
+    def _plan_restart(self, child: Child) -> float:
+        """Return in how many seconds it is."""
+        delay_s = BACK_OFF_S[min(child.deaths_count, len(BACK_OFF_S) - 1)]
+        child.deaths_count += 1
+        child.restart_at_s = time.monotonic() + delay_s
+        return delay_s
+
     def _restart(self, child: Child) -> None:
         orders = msgspec.structs.replace(self._orders, restarts=child.restarts_count + 1)
-        child.start(msgspec.json.encode(orders), self._lock)
+        try:
+            child.start(msgspec.json.encode(orders), self._lock)
+        except OSError as error:  # What killed it may leave no process or descriptor for a while.
+            delay_s = self._plan_restart(child)
+            logger.error(  # noqa: TRY400 - the message is the cause
+                "%s cannot be started (%s); again in %.2f s",
+                child.name,
+                error.strerror,
+                delay_s,
+                extra=logs.fields(process=child.name, restarts=child.restarts_count),
+            )
+            return
         self._listen_to(child)
 
     def _watch_silence(self, now_s: float) -> None:

@@ -100,6 +100,10 @@ class Tray:
         self.effects: list[Effect] = []
         self.events: list[Event] = []
 
+    def subscribe_anew(self, topic: bytes) -> None:
+        """Show the broker a subscription that it may have forgotten: it sees none twice."""
+        self.effects += [Unsubscribe(topic), Subscribe(topic)]
+
     def take(self) -> list[Effect]:
         """Return all effects since the last time; the events become one of them, the last."""
         effects = self.effects

@@ -362,6 +362,7 @@ class Session:
                 # explains that end, and does not change it.
                 self._say("offline", "the broker has closed")
         elif item.code == Code.NO_SESSION and self.phase is Phase.ONLINE:
+            self._tray.subscribe_anew(self._inbox)
             self._greet(now)
 
     def _on_error(self, error: wire.Error, now: float) -> None:

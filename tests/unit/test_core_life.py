@@ -233,6 +233,51 @@ def test_a_stranger_is_told_to_say_hello(bench: Bench) -> None:
     assert [] == bench.published
 
 
+def full_of_unproven(bench: Bench) -> list[Peer]:
+    """Fill a broker with sessions of one connection each that only said HELLO, but for ann's."""
+    bench.rules = RULES._replace(clients_max=6)
+    bench.start()
+    bench.peer("ann")
+    peers = [Peer(bench, f"n{index}") for index in range(5)]
+    for peer in peers:
+        if peer is not peers[0]:
+            peer.route = peers[1].route  # As many as a connection may have.
+        peer.ask(peer.hello(), wire.Welcome)
+    return peers
+
+
+@pytest.mark.parametrize(
+    ("nick", "is_crowded", "is_short", "code"),
+    [
+        ("a b", False, False, Code.NICK_INVALID),
+        ("Ann", False, False, Code.NICK_TAKEN),
+        ("new", True, False, Code.FULL),
+        ("new", False, True, Code.FULL),
+    ],
+)
+def test_nobody_gives_way_to_who_is_refused_anyway(
+    bench: Bench,
+    nick: str,
+    is_crowded: bool,  # noqa: FBT001 - a parameter of the test
+    is_short: bool,  # noqa: FBT001 - a parameter of the test
+    code: Code,
+) -> None:
+    """A bad or taken nick, a connection with its sessions, no memory: all stay who are there."""
+    peers = full_of_unproven(bench)
+    before = list(bench.core.sessions)
+    bench.core.sessions.is_short_of_memory = is_short
+    new = Peer(bench, nick)
+    if is_crowded:
+        new.route = peers[1].route
+    assert code == new.refused(new.hello(nick=nick)).code
+    assert before == list(bench.core.sessions)
+    assert [] == bench.forgotten
+    bench.core.sessions.is_short_of_memory = False
+    other = Peer(bench, "other")
+    other.ask(other.hello(), wire.Welcome)
+    assert [peers[0].token] == [each.token for each in before if each not in bench.core.sessions]
+
+
 def test_a_closing_broker_tells_everybody_and_takes_nothing(bench: Bench) -> None:
     """Each inbox hears it; commands are refused, what was sent before is kept, GREET answers."""
     ann, bob = bench.peer("ann", "r"), bench.peer("bob")

@@ -20,7 +20,7 @@ import zmq
 
 import tests
 from broker.bouncer import DESCRIPTORS_MAX, LISTENER
-from broker.door import EVENTS_MAX, Door
+from broker.door import BOUNCER_AGAIN_S, CALM_S, EVENTS_MAX, Door
 from tests.waiting import DEADLINE_S
 
 ROOT = Path(tests.__file__).parent.parent
@@ -37,9 +37,9 @@ bouncer.main()
 class Events:
     """What libzmq tells of a listener: so many failures to accept."""
 
-    def __init__(self, failures_count: int) -> None:
+    def __init__(self, failures_count: int, error: int = errno.EMFILE) -> None:
         event = zmq.EVENT_ACCEPT_FAILED.to_bytes(2, sys.byteorder)
-        message = [event + errno.EMFILE.to_bytes(4, sys.byteorder), b"tcp://127.0.0.1:1"]
+        message = [event + error.to_bytes(4, sys.byteorder), b"tcp://127.0.0.1:1"]
         self.waiting = deque([message] * failures_count)
 
     def recv_multipart(self, _flags: int) -> list[bytes]:
@@ -65,6 +65,36 @@ def test_so_many_events_are_read_at_once() -> None:
         assert 2 == bounced.call_count
         door.look(0.0)
         assert 2 == bounced.call_count
+
+
+@pytest.mark.parametrize("reason", [errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE])
+def test_a_bouncer_that_cannot_be_started_is_told_and_tried_again(
+    reason: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The chat goes on for those who are in; and nobody asks for a process at every event."""
+    spawn = Mock(side_effect=OSError(reason, os.strerror(reason)))
+    monkeypatch.setattr(os, "posix_spawn", spawn)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        door = Door(context, router, "tcp://127.0.0.1:0", logging.getLogger("door"))
+        door.close()
+        door._listener = 0
+        for now_s in (0.0, BOUNCER_AGAIN_S / 2):
+            door.events = Events(1, errno.ENFILE)  # type: ignore[assignment]
+            door.look(now_s)
+        assert 1 == spawn.call_count
+        assert [os.strerror(reason) in line for line in caplog.messages] == [True]
+        door.events = Events(1)  # type: ignore[assignment]
+        door.look(BOUNCER_AGAIN_S)
+        assert 2 == spawn.call_count
+        assert BOUNCER_AGAIN_S + CALM_S == door.deadline_s
+        caplog.clear()
+        door.look(door.deadline_s)
+        assert ["let in again" in line for line in caplog.messages] == [True]
+        spawn.side_effect = None
+        spawn.return_value = 1
+        door.events = Events(1)  # type: ignore[assignment]
+        door.look(60.0)
+        assert 1 == door._bouncer
 
 
 @pytest.fixture

@@ -210,8 +210,11 @@ def test_one_answer_that_never_comes_leads_to_a_resume_too() -> None:
 
 
 def test_a_notice_without_session_resumes_once() -> None:
+    """With its inbox opened anew: the broker may have forgotten that it was open."""
     driver = in_room()
+    driver.drain_others()
     driver.publish(wire.Notice("no_session"), INBOX)
+    assert driver.drain_others() == [effects.Unsubscribe(INBOX), effects.Subscribe(INBOX)]
     greet = driver.last(wire.Greet)
     driver.publish(wire.Notice("no_session"), INBOX)
     assert driver.sent == []

@@ -64,6 +64,10 @@ class House:
         assert not is_resumed
         return session
 
+    def giving_way(self, token: bytes) -> list[Session]:
+        """Return who would give way to a newcomer with a nick of its own."""
+        return self.sessions.giving_way(b"r" + token, token, Hello(1, "new", b"new" * 6, 1, 1))
+
     def takes(self, nick: str, owner: str) -> bool:
         """Tell whether somebody may come by this nick; if so, go again at once."""
         try:
@@ -272,6 +276,8 @@ def test_nicks_are_unique_among_owners_whatever_happens(moves: list[tuple[str, i
 def test_a_session_without_an_inbox_has_the_grace_period_alone(house: House) -> None:
     """HELLO first and no subscription after it: gone after the grace, not before."""
     ann, _ = house.hello("ann", now_s=1.0)
+    assert 1.0 + POKE_S == house.sessions.next_deadline_s()
+    assert [ann.inbox] == house.sessions.strangers(1.0 + POKE_S)  # If there is one all the same.
     assert 1.0 + GRACE_S == house.sessions.next_deadline_s()
     assert [] == house.sessions.expired(GRACE_S)
     assert [ann] == house.sessions.expired(1.0 + GRACE_S)
@@ -417,19 +423,19 @@ def test_who_only_said_hello_gives_way_to_newcomers() -> None:
     old, _ = house.hello("old")
     young, _ = house.hello("young")
     token = house.token()
-    assert [] == house.sessions.giving_way(token)  # There is a place.
+    assert [] == house.giving_way(token)  # There is a place.
     ann = house.enter("ann")
-    assert [old] == house.sessions.giving_way(token)
-    assert [] == house.sessions.giving_way(ann.token)  # It has its place.
+    assert [old] == house.giving_way(token)
+    assert [] == house.giving_way(ann.token)  # It has its place.
     house.sessions.inbox_opened(old.inbox, 0.0)
-    assert [young] == house.sessions.giving_way(token)
+    assert [young] == house.giving_way(token)
     house.sessions.end(young)
-    assert [] == house.sessions.giving_way(token)  # Who has gone can't give way.
+    assert [] == house.giving_way(token)  # Who has gone can't give way.
     young, _ = house.hello("young")
     house.sessions.inbox_closed(old.inbox, 0.0)  # There was a client, and perhaps will be again.
-    assert [young] == house.sessions.giving_way(token)
+    assert [young] == house.giving_way(token)
     house.sessions.inbox_opened(young.inbox, 0.0)
-    assert [] == house.sessions.giving_way(token)
+    assert [] == house.giving_way(token)
     assert Code.FULL == code_of(lambda: house.hello("new"))
 
 
