@@ -34,6 +34,9 @@ from broker.records import (
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024  # A record never spans two files; a larger one has its own.
 # Space taken ahead: a commit that need not make the file longer waits a third less for the disk.
 AHEAD_BYTES = 8 * 1024 * 1024
+# Of it so much is left behind the last record, also on a disk that is full for everybody else: a
+# start gives it back to the index, which must be told of the last records.
+SPARE_BYTES = 2 * 1024 * 1024
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
 FIRST = 1 << OFFSET_BITS  # The position of the very first record.
@@ -190,13 +193,14 @@ class SegmentWriter:
         return start
 
     def _make_space(self, size_bytes: int) -> None:
-        if size_bytes <= self._space:
+        wanted_bytes = size_bytes + SPARE_BYTES
+        if wanted_bytes <= self._space:
             return
-        for space in (size_bytes + AHEAD_BYTES, size_bytes):
+        for space in (size_bytes + AHEAD_BYTES, wanted_bytes):
             try:
                 os.posix_fallocate(self._file, self._space, space - self._space)
             except OSError:
-                if space == size_bytes:
+                if space == wanted_bytes:
                     raise  # Not even this record has room.
             else:
                 self._space = space

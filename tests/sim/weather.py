@@ -34,6 +34,7 @@ PLENTY = Rate(10_000, 10_000)
 LIMITS: dict[str, tuple[tuple[ModuleType, ...], tuple[int, ...]]] = {
     "SEGMENT_BYTES_MAX": ((broker.segments, broker.log_compaction), (1_024, 4_096, 1 << 26)),
     "AHEAD_BYTES": ((broker.segments,), (64, 2_048)),
+    "SPARE_BYTES": ((broker.segments,), (16,)),
     "SCAN_BYTES": ((broker.segments,), (64, 512, 65_536)),
     "WAITING_MAX": ((broker.log_index, broker.log_sqlite), (3, 16, 4_096)),
     "HISTORY_BYTES_MAX": ((broker.log_reader,), (100, 1_000, 1 << 20)),
@@ -145,7 +146,8 @@ def weather(seed: int, *, steps: int, has_unnoticed_losses: bool | None = None) 
         retain_days=chance.choice([0, 0, 0, 1]),
         grace_s=chance.choice([0.5, 2.0, 10.0]),
         weights=weights,
-        limits=limits if is_small else {"AHEAD_BYTES": 2_048},  # 8 MiB would only cost time.
+        # Megabytes of space would only cost time.
+        limits=limits if is_small else {"AHEAD_BYTES": 2_048, "SPARE_BYTES": 16},
     )
 
 
