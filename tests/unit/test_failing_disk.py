@@ -132,22 +132,28 @@ def test_a_start_whose_disk_fails_serves_nothing(
         after_crash(folder)
 
 
-def test_the_last_bytes_of_a_disk_are_used(
+def test_records_leave_the_index_some_space_on_a_full_disk(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Space is taken ahead where there is any; a record needs no more than its own."""
+    """Much is taken ahead where there is any, then little; a start needs what lies behind."""
     asked: list[int] = []
+    little_bytes = segments.SPARE_BYTES + 4_096
 
     def allocate(_file: int, _offset: int, size_bytes: int) -> None:
         asked.append(size_bytes)
-        if size_bytes >= segments.AHEAD_BYTES:
+        if size_bytes > little_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    store.open()
+    log = store.open()
     monkeypatch.setattr(os, "posix_fallocate", allocate)
     say(store, "a")
     say(store, "b")
-    assert [size >= segments.AHEAD_BYTES for size in asked] == [True, False] * 2
+    assert [size > little_bytes for size in asked] == [True, False] * 2
+    little_bytes = 0
+    with pytest.raises(LogFailed, match="No space left"):
+        say(store, "c")
+    writer = log._segments
+    assert writer._space - (writer.end & segments.OFFSET_MASK) >= segments.SPARE_BYTES
     assert ["a", "b"] == kept_texts(store.reader(), "r")
 
 
