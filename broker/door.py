@@ -15,6 +15,7 @@ import math
 import os
 import socket as sockets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
@@ -40,20 +41,25 @@ class Door:
         socket: zmq.Socket[bytes],
         endpoint: str,
         logger: logging.Logger,
+        accepted: Callable[[int], None] | None = None,
     ) -> None:
-        """Bind the socket. Raises `zmq.ZMQError`."""
+        """Bind the socket; `accepted` hears of each new descriptor. Raises `zmq.ZMQError`."""
         self._endpoint = endpoint
+        self._accepted = accepted
         self._logger = logger
         self._trouble = Trouble()
+        self._is_short = False  # Has one been refused for want of place since the last look?
         self._bouncer = 0  # Its process, while there is one.
         self._bounce_at_s = -math.inf  # Not before: the last one could not be started.
         self.deadline_s = math.inf  # When `look` has something to do though no event came.
         monitor = f"inproc://door-{id(self)}"
-        socket.monitor(monitor, zmq.EVENT_ACCEPT_FAILED)
+        events = zmq.EVENT_ACCEPT_FAILED | (zmq.EVENT_ACCEPTED if accepted else 0)
+        socket.monitor(monitor, events)
         self.events = context.socket(zmq.PAIR)
         self.events.setsockopt(zmq.LINGER, 0)
         # Without a bound: libzmq's own thread must never wait until we have read an event. There
-        # are as many as it tries in the moment until a bouncer is at work.
+        # are as many as connections are accepted in a turn of ours, or tried in the moment until a
+        # bouncer is at work.
         self.events.setsockopt(zmq.RCVHWM, 0)
         self.events.connect(monitor)
         socket.bind(endpoint)
@@ -61,7 +67,8 @@ class Door:
 
     def look(self, now_s: float) -> None:
         """Have those turned away who cannot be let in, and see whether that is over."""
-        is_short = self._is_short_of_place()
+        self.listen()
+        is_short, self._is_short = self._is_short, False
         if self._bouncer:
             self._reap(now_s)
         elif is_short and self._listener is not None:
@@ -72,16 +79,19 @@ class Door:
             self._trouble.succeeded()
             self._logger.warning("%s: new connections are let in again", self._endpoint)
 
-    def _is_short_of_place(self) -> bool:
-        """Read events; tell whether one is a failure for want of place."""
-        is_short = False
+    def listen(self) -> None:
+        """Read what happened to those who knocked."""
         with contextlib.suppress(zmq.Again):
             # A bound, because a listener that fails makes them faster than they are read.
             for _ in range(EVENTS_MAX):
-                frames = self.events.recv_multipart(zmq.NOBLOCK)
+                head, _ = self.events.recv_multipart(zmq.NOBLOCK)
                 # zmq_socket_monitor(3): event (16 bits) and value (32), in the host's order.
-                is_short |= int.from_bytes(frames[0][2:], sys.byteorder) in NO_PLACE
-        return is_short
+                event = int.from_bytes(head[:2], sys.byteorder)
+                value = int.from_bytes(head[2:], sys.byteorder)
+                if event == zmq.EVENT_ACCEPT_FAILED:
+                    self._is_short |= value in NO_PLACE
+                elif self._accepted is not None:
+                    self._accepted(value)
 
     def _bounce(self, listener: int, now_s: float) -> None:
         reason = f"{self._endpoint}: no open file is left (ulimit -n), so new connections are"

@@ -26,6 +26,7 @@ from broker.child import (
     report,
 )
 from broker.config import nicks_of
+from broker.connections import Connections, cutter
 from broker.core import Core, Facts, Rules
 from broker.door import Door
 from broker.house import House
@@ -59,6 +60,9 @@ DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
 # Answers that wait for one client; whatever is beyond is lost, and asked for again. A client
 # that joins all its rooms in one go must not lose any.
 REPLIES_WAITING_MAX = 2 * ROOMS_PER_SESSION_MAX
+# What the kernel takes of one peer's subscriptions ahead of us, and so what still comes of a flood
+# after it was cut off. Whoever joins a thousand rooms in one go waits a turn.
+SUBSCRIPTIONS_WAITING_BYTES = 64 * 1024
 # A client that leaves a PING unanswered for two intervals, or for so long, is taken for dead.
 HEARTBEAT_ANSWER_S_MAX = 10.0
 # Python looks for cycles after so many new objects that are still alive. There are none to find;
@@ -142,22 +146,29 @@ class Worker:
         self._xpub.setsockopt(zmq.XPUB_MANUAL, 1)
         self._xpub.setsockopt(zmq.XPUB_NODROP, 1)  # To hear of a full queue: see _publish.
         self._xpub.setsockopt(zmq.SNDHWM, settings.publish_queue)
+        self._xpub.setsockopt(zmq.RCVBUF, SUBSCRIPTIONS_WAITING_BYTES)
         answer_s = min(2 * settings.heartbeat, HEARTBEAT_ANSWER_S_MAX)
         self._xpub.setsockopt(zmq.HEARTBEAT_IVL, int(settings.heartbeat * 1_000))
         self._xpub.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(answer_s * 1_000))
-        for socket, port in ((self._router, orders.commands_port), (self._xpub, orders.rooms_port)):
+        self._connections = Connections(cutter(orders.rooms_port))
+        for socket, port, accepted in (
+            (self._router, orders.commands_port, None),
+            (self._xpub, orders.rooms_port, self._connections.accepted),
+        ):
             endpoint = Address(orders.address, port).url()
             try:
-                self._doors.append(Door(self._context, socket, endpoint, self._logger))
+                door = Door(self._context, socket, endpoint, self._logger, accepted)
+                self._doors.append(door)
             except zmq.ZMQError as error:
                 is_taken = error.errno == zmq.EADDRINUSE
                 report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
                 raise SystemExit(1) from error
+        self._connections.listen = self._doors[-1].listen
 
     def _serve(self) -> None:
         core, log, tally = self._core, self._log, self._tally
         house = House(core, log, tally, self._doors)
-        subscriptions = Subscriptions(self._xpub, core)
+        subscriptions = Subscriptions(self._xpub, core, self._connections)
         poller = zmq.Poller()
         for source in (ORDERS_FILE, self._xpub, self._router, *house.sources):
             poller.register(source, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
@@ -167,7 +178,7 @@ class Worker:
             ready = dict(poller.poll(max(0, int((deadline_s - time.monotonic()) * 1_000) + 1)))
             core.clock(time.time_ns() // 1_000_000, time.monotonic())
             house.watch_memory(time.monotonic())
-            if self._xpub in ready:
+            if self._xpub in ready or self._doors[-1].events in ready:
                 subscriptions.drain()
             if self._router in ready:
                 self._drain_commands()

@@ -56,9 +56,10 @@ def discard_rest(socket: zmq.Socket[bytes], frame: zmq.Frame) -> None:
 
     Nobody else's message comes before its end, and a peer may send thousands in one packet.
     """
-    receive = socket.recv
-    while frame.more:
-        frame = receive(zmq.NOBLOCK, copy=False)
+    receive, flags = socket.recv, int(zmq.NOBLOCK)  # An int is taken sooner than its enum.
+    more = frame.more
+    while more:
+        more = receive(flags, copy=False).more
 
 
 def send_message(router: zmq.Socket[bytes], route: bytes, frames: list[bytes]) -> None:

@@ -6,10 +6,11 @@ import contextlib
 
 import zmq
 
+from broker.connections import Connections, descriptor_of
 from broker.core import Core
 from broker.sockets import discard_rest
 
-SUBSCRIPTIONS_MAX = 2_000  # Then it is time to commit: what is said waits meanwhile.
+SUBSCRIPTIONS_MAX = 500  # Then it is time to commit: what is said waits meanwhile.
 REFUSED_SUBSCRIPTIONS_MAX = 200  # A flood of wrong ones: what is said must not wait for more.
 
 
@@ -22,37 +23,44 @@ class Subscriptions:
     xpub.cpp, xrecv). Until then nobody is admitted; a client asks again when no beacon comes.
     """
 
-    def __init__(self, xpub: zmq.Socket[bytes], core: Core) -> None:
+    def __init__(self, xpub: zmq.Socket[bytes], core: Core, connections: Connections) -> None:
         self._xpub = xpub
         self._core = core
+        self._connections = connections
         self._is_paired = True  # The frame heard last belongs to the pipe that libzmq takes.
 
     def drain(self) -> None:
         """Take what has arrived, a bounded number of frames."""
-        xpub, core = self._xpub, self._core
+        xpub, core, connections = self._xpub, self._core, self._connections
         refused_max = core.refusals["bad_subscription"] + REFUSED_SUBSCRIPTIONS_MAX
         try:
             for _ in range(SUBSCRIPTIONS_MAX):
                 if core.refusals["bad_subscription"] >= refused_max:
                     break
                 heard = xpub.recv(zmq.NOBLOCK, copy=False)
-                frame = heard.bytes
+                frame, descriptor = heard.bytes, descriptor_of(heard)
                 if heard.more or frame[:1] not in (b"\0", b"\1"):
                     discard_rest(xpub, heard)
                     core.refusals["bad_subscription"] += 1
+                    connections.was_wrong(descriptor)
                     self._is_paired = False
                 elif frame[0]:
+                    if not connections.may_subscribe(descriptor, frame[1:]):
+                        core.refusals["bad_subscription"] += 1
+                        continue  # It was cut off, and had said this before.
                     greetings = core.subscribed(frame[1:])
                     if greetings is not None and self._is_paired:
                         xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
                         for greeting in greetings:
                             self._tell_last(greeting)
                 else:
+                    connections.unsubscribed(descriptor, frame[1:])
                     if self._is_paired:
                         xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
                     core.unsubscribed(frame[1:])
         except zmq.Again:
             self._is_paired = True
+            connections.all_heard()
 
     def _tell_last(self, publication: bytes) -> None:
         """Publish to the pipe just heard alone, so that a newcomer costs nobody else anything.

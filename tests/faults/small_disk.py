@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.needs import need, need_program, need_root
+from tests.needs import need, need_program, need_root
 from tests.waiting import DEADLINE_S, eventually
 
 BALLAST_NAME = "ballast"

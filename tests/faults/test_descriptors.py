@@ -15,8 +15,8 @@ import pytest
 from client.api import Client, connect
 from common.errors import Code, HubbubError, Refused
 from tests.broker_process import BrokerProcess
-from tests.faults.needs import need_program
 from tests.faults.talkers import Talkers
+from tests.needs import need_program
 from tests.waiting import DEADLINE_S, eventually
 
 DESCRIPTORS = 128

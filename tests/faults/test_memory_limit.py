@@ -16,8 +16,8 @@ from client.api import ask_status, connect
 from common import wire
 from common.errors import Code, Refused
 from tests.broker_process import BrokerProcess
-from tests.faults.needs import need_program
 from tests.faults.talkers import Talkers
+from tests.needs import need_program
 from tests.raw_peer import RawPeer
 from tests.waiting import DEADLINE_S, eventually
 

@@ -8,6 +8,7 @@ plain sockets: so it is fast, and can break what libzmq would not let it break.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -29,11 +30,11 @@ from tests.waiting import DEADLINE_S, eventually
 SESSIONS: Final = 4  # That the fuzzer speaks for.
 CHUNK_MESSAGES: Final = 64  # Said in one go; then it waits until the broker has answered.
 BARRIER_S: Final = 2.0  # An answer may be lost, and is asked for again after so long.
-HISTORY_BARRIER_S: Final = 0.05  # Pages beyond a few are not kept for who does not read them.
+HISTORY_BARRIER_S: Final = 0.005  # Pages beyond a few are not kept for who does not read them.
 BUSY: Final = 10  # The attacker's niceness: on a LAN it would have cores of its own.
 READ_BYTES: Final = 1 << 18
 GARBAGE_BYTES: Final = 4_096
-HUGE_FRAMES: Final = 20_000
+HUGE_FRAMES: Final = (100, 2_000, 20_000)  # In one message: nothing in libzmq bounds it.
 CONNECTION_MESSAGES: Final = 64  # Through each of the connections of a flood.
 OPEN_CONNECTIONS: Final = 400  # That a garbage attack holds open at once.
 
@@ -156,31 +157,38 @@ class Attacker:
 
     def subscriptions(self) -> int:
         """Send generated messages to the rooms endpoint."""
-        with self._link(0, b"DEALER") as dealer, self._link(1, b"SUB") as link:
+        with self._link(0, b"DEALER") as dealer:
             tokens, tickets = self._enter(dealer)
             frames = Frames(self._orders.seed, tokens, tickets)
-            return self._in_chunks(
-                link, frames.subscription, self._rooms_barrier, chunks_per_barrier=1_000
-            )
+            return self._until_cut_off(b"SUB", frames.subscription)
 
     def _in_chunks(
         self,
         link: Link,
         draw: Callable[[], Message],
         barrier: Callable[[Link], None],
-        *,
-        chunks_per_barrier: int = 1,
-        before: int = 0,
     ) -> int:
-        """Send messages, some at a time; `before` were sent already, through other links."""
+        """Send messages, some at a time, and wait until they were heard."""
         sent = 0
-        while before + sent < self._orders.count:
-            for _ in range(chunks_per_barrier):
-                messages = min(CHUNK_MESSAGES, self._orders.count - before - sent)
-                link.say(b"".join(zmtp.message(*draw()) for _ in range(messages)))
-                sent += messages
-                self._pace(before + sent)
+        while sent < self._orders.count:
+            link.say(b"".join(zmtp.message(*draw()) for _ in range(CHUNK_MESSAGES)))
+            sent += CHUNK_MESSAGES
+            self._pace(sent)
             barrier(link)
+        return sent
+
+    def _until_cut_off(self, kind: bytes, draw: Callable[[], Message]) -> int:
+        """Say things on the rooms endpoint, through another connection when one is ended."""
+        sent = 0
+        while sent < self._orders.count:
+            # Some of what was sent before it was noticed is lost; it counts as sent all the same.
+            with contextlib.suppress(OSError), self._link(1, kind) as link:
+                while sent < self._orders.count:
+                    link.say(b"".join(zmtp.message(*draw()) for _ in range(CHUNK_MESSAGES)))
+                    sent += CHUNK_MESSAGES
+                    self._pace(sent)
+        with self._link(1, kind) as link:
+            self._rooms_barrier(link)
         return sent
 
     # --- connections that are no peers ----------------------------------------
@@ -227,7 +235,7 @@ class Attacker:
                 if kind == 0:
                     link.say(zmtp.message(bytes(limits.COMMAND_BYTES_MAX + 1), b""))
                 elif kind == 1:
-                    link.say(zmtp.message(*[b"x"] * HUGE_FRAMES))
+                    link.say(zmtp.message(*[b"x"] * chance.choice(HUGE_FRAMES)))
                 elif kind == 2:
                     link.say(zmtp.head(1 << 40) + bytes(1 << 16))
                 else:
@@ -239,21 +247,17 @@ class Attacker:
     def subscribe_flood(self) -> int:
         """Subscribe to ever new topics: other people's rooms, and inboxes of nobody."""
         chance = self._random
-        with self._link(1, b"SUB") as link:
 
-            def topic() -> Message:
-                if chance.random() < 0.5:
-                    return [b"\1" + topics.inbox(chance.randbytes(16))]
-                return [b"\1calm\0" + chance.randbytes(16)]
+        def topic() -> Message:
+            if chance.random() < 0.5:
+                return [b"\1" + topics.inbox(chance.randbytes(16))]
+            return [b"\1calm\0" + chance.randbytes(16)]
 
-            return self._in_chunks(link, topic, self._rooms_barrier, chunks_per_barrier=1_000)
+        return self._until_cut_off(b"SUB", topic)
 
     def data_flood(self) -> int:
         """Say things on the rooms endpoint, where one only listens."""
-        with self._link(1, b"XSUB") as link:
-            return self._in_chunks(
-                link, lambda: [b"hello" * 20], self._rooms_barrier, chunks_per_barrier=1_000
-            )
+        return self._until_cut_off(b"XSUB", lambda: [b"hello" * 20])
 
     def hello_flood(self) -> int:
         """Say HELLO with ever new tokens, and never open an inbox."""
@@ -282,7 +286,7 @@ class Attacker:
         """Join ever new rooms, and leave the older ones: the rooms are empty at once."""
         with self._link(0, b"DEALER") as link:
             token, *_ = self._enter(link)[0]
-            numbers = iter(range(self._orders.count))
+            numbers = itertools.count()
             joined: list[str] = []
 
             def move() -> Message:

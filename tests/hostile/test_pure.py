@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator
+from unittest.mock import Mock
 
 import pytest
 import zmq
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker import keys
+from broker.connections import Connections
 from broker.history import answer
 from broker.sessions import SESSIONS_PER_ROUTE_MAX, Rate
 from broker.subscriptions import Subscriptions
@@ -90,7 +92,7 @@ def test_generated_subscriptions_open_nothing(
     xpub, ann, mallory = rooms
     bench = Bench()
     joined = bench.peer("ann").join("calm")
-    subscriptions = Subscriptions(xpub, bench.core)
+    subscriptions = Subscriptions(xpub, bench.core, Connections(Mock()))
     ann.send(b"\1" + joined.subscription)
     subscriptions.drain()
     frames = Frames(seed, [b"t" * 16], {})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,19 +24,12 @@ from broker import config
 from common import wire
 from tests import saying
 from tests.broker_process import ROOT, BrokerProcess
+from tests.needs import need_program
 from tests.raw_peer import RawPeer
 from tests.waiting import DEADLINE_S, eventually
 
 UNIT = ROOT / "contrib" / "hubbub-broker.service"
 EXPOSURE_MAX = 15  # Tenths, as systemd counts; 0 is a service that can do nothing at all.
-
-
-def require(program: str) -> None:
-    """Skip the test where a program is not installed."""
-    if shutil.which(program) is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{program} is not installed, and in CI nothing is skipped")
-        pytest.skip(f"{program} is not installed")
 
 
 # --- its words --------------------------------------------------------------
@@ -117,7 +109,7 @@ def unit(tmp_path: Path) -> Path:
 
 def analyze(*words: str) -> subprocess.CompletedProcess[str]:
     """Run systemd-analyze."""
-    require("systemd-analyze")
+    need_program("systemd-analyze")
     return subprocess.run(
         ["systemd-analyze", "--no-pager", *words],
         capture_output=True,
@@ -182,7 +174,7 @@ def allowed_calls() -> set[str]:
 
 def traced(folder: Path) -> str:
     """Run a broker through its life, and return all system calls of all its processes."""
-    require("strace")
+    need_program("strace")
     trace = folder / "trace"
     command = [
         *("strace", "-f", "-qq", "-o", str(trace), sys.executable, "-m", "broker"),

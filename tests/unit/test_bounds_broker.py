@@ -19,6 +19,7 @@ from broker import live, log_compaction, log_reader, ports, segments, supervisor
 from broker.child import Orders
 from broker.child_process import Child
 from broker.config import load
+from broker.connections import Connections
 from broker.core import Core, Effects
 from broker.live import (
     HEARTBEAT_ANSWER_S_MAX,
@@ -96,7 +97,7 @@ def test_a_turn_takes_so_many_subscriptions(sockets: Sockets) -> None:
     core: Any = create_autospec(Core, instance=True)
     core.subscribed.return_value = []
     core.refusals = Counter()
-    subscriptions = Subscriptions(xpub, core)
+    subscriptions = Subscriptions(xpub, core, Connections(Mock()))
     for index in range(SUBSCRIPTIONS_MAX + 1):
         peer.send(b"\1topic%d" % index)
     subscriptions.drain()
@@ -115,7 +116,7 @@ def test_a_turn_refuses_so_many_subscriptions(sockets: Sockets) -> None:
     xpub.bind("inproc://rooms")
     peer.connect("inproc://rooms")
     core = Bench().core
-    subscriptions = Subscriptions(xpub, core)
+    subscriptions = Subscriptions(xpub, core, Connections(Mock()))
     for index in range(REFUSED_SUBSCRIPTIONS_MAX + 1):
         peer.send(b"\1topic%d" % index)
     subscriptions.drain()

@@ -25,6 +25,7 @@ OF_BROKER = "tests/unit/test_bounds_broker.py"
 OF_CLIENT = "tests/unit/test_bounds_client.py"
 CLIENT_SOCKETS = "tests/unit/test_client_sockets.py"
 COMMANDS = "tests/unit/test_core_commands.py"
+CONNECTIONS = "tests/unit/test_connections.py"
 DOOR = "tests/unit/test_door.py"
 DRAINS = "tests/unit/test_drains.py"
 EXPORTER = "tests/unit/test_exporter.py"
@@ -214,6 +215,11 @@ MET = {
             OF_BROKER,
             "test_a_message_of_many_frames_is_read_to_its_end_and_mostly_dropped",
         ),
+    },
+    "broker/connections.py": {
+        "LEFTOVERS_MAX": (CONNECTIONS, "test_what_was_said_before_has_an_end"),
+        "TOPICS_PER_CONNECTION_MAX": (CONNECTIONS, "test_so_many_topics_and_not_one_more"),
+        "WRONG_FRAMES_MAX": (CONNECTIONS, "test_so_many_wrong_frames_and_not_one_more"),
     },
     "broker/subscriptions.py": {
         "REFUSED_SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_refuses_so_many_subscriptions"),

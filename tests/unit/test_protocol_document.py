@@ -201,8 +201,8 @@ def test_the_settings_defaults_are_those_of_the_code() -> None:
 
 def test_the_brokers_own_times_and_sizes_are_those_of_the_code() -> None:
     modules = (
-        broker.core, broker.history, broker.live, broker.log_sqlite, broker.presence, broker.rooms,
-        broker.sessions, broker.sockets, broker.subscriptions,
+        broker.connections, broker.core, broker.history, broker.live, broker.log_sqlite,
+        broker.presence, broker.rooms, broker.sessions, broker.sockets, broker.subscriptions,
     )  # fmt: skip
     known = {name: value for module in modules for name, value in vars(module).items()}
     for name, value, _ in table_with("name", "value", "what it is"):

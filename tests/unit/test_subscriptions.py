@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from unittest.mock import create_autospec
+from unittest.mock import Mock, create_autospec
 
 import pytest
 import zmq
 
+from broker.connections import Connections
 from broker.core import Core
 from broker.subscriptions import Subscriptions
 
@@ -54,7 +55,7 @@ def test_data_from_a_peer_opens_no_room_to_another(
 ) -> None:
     """A spy whose own subscription is refused does not get the one that came before it."""
     xpub, mallory, anna, spy = sockets
-    subscriptions = Subscriptions(xpub, admitting_core())
+    subscriptions = Subscriptions(xpub, admitting_core(), Connections(Mock()))
     mallory.send_multipart(data)
     anna.send(b"\1" + ROOM)
     spy.send(b"\1" + OTHER)
@@ -71,7 +72,7 @@ def test_data_from_a_peer_opens_no_room_to_another(
 def test_data_from_a_peer_ends_nobodys_subscription(sockets: list[Socket]) -> None:
     """The end of one peer's subscription is not taken for another's."""
     xpub, mallory, bob, anna = sockets
-    subscriptions = Subscriptions(xpub, admitting_core())
+    subscriptions = Subscriptions(xpub, admitting_core(), Connections(Mock()))
     for member in (anna, bob):
         member.send(b"\1" + ROOM)
     subscriptions.drain()
@@ -86,7 +87,7 @@ def test_data_from_a_peer_ends_nobodys_subscription(sockets: list[Socket]) -> No
 def test_a_newcomer_is_greeted_alone_and_all_hear_what_follows(sockets: list[Socket]) -> None:
     """The head goes to the one who has just subscribed; publishing is as before right after."""
     xpub, bob, anna, stranger = sockets
-    subscriptions = Subscriptions(xpub, admitting_core())
+    subscriptions = Subscriptions(xpub, admitting_core(), Connections(Mock()))
     for member in (bob, anna):
         member.send(b"\1" + ROOM)
         subscriptions.drain()
