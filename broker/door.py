@@ -43,7 +43,10 @@ class Door:
         logger: logging.Logger,
         accepted: Callable[[int], None] | None = None,
     ) -> None:
-        """Bind the socket; `accepted` hears of each new descriptor. Raises `zmq.ZMQError`."""
+        """Bind the socket. Raises `zmq.ZMQError`.
+
+        accepted: hears of each new descriptor, whenever its owner calls `listen`.
+        """
         self._endpoint = endpoint
         self._accepted = accepted
         self._logger = logger
@@ -67,7 +70,8 @@ class Door:
 
     def look(self, now_s: float) -> None:
         """Have those turned away who cannot be let in, and see whether that is over."""
-        self.listen()
+        if self._accepted is None:
+            self.listen()
         is_short, self._is_short = self._is_short, False
         if self._bouncer:
             self._reap(now_s)

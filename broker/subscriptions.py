@@ -8,6 +8,7 @@ import zmq
 
 from broker.connections import Connections, descriptor_of
 from broker.core import Core
+from broker.figures import BAD_SUBSCRIPTION as BAD
 from broker.sockets import discard_rest
 
 SUBSCRIPTIONS_MAX = 500  # Then it is time to commit: what is said waits meanwhile.
@@ -31,36 +32,41 @@ class Subscriptions:
 
     def drain(self) -> None:
         """Take what has arrived, a bounded number of frames."""
-        xpub, core, connections = self._xpub, self._core, self._connections
-        refused_max = core.refusals["bad_subscription"] + REFUSED_SUBSCRIPTIONS_MAX
+        refusals = self._core.refusals
+        refused_max = refusals[BAD] + REFUSED_SUBSCRIPTIONS_MAX
         try:
             for _ in range(SUBSCRIPTIONS_MAX):
-                if core.refusals["bad_subscription"] >= refused_max:
+                if refusals[BAD] >= refused_max:
                     break
-                heard = xpub.recv(zmq.NOBLOCK, copy=False)
-                frame, descriptor = heard.bytes, descriptor_of(heard)
-                if heard.more or frame[:1] not in (b"\0", b"\1"):
-                    discard_rest(xpub, heard)
-                    core.refusals["bad_subscription"] += 1
-                    connections.was_wrong(descriptor)
-                    self._is_paired = False
-                elif frame[0]:
-                    if not connections.may_subscribe(descriptor, frame[1:]):
-                        core.refusals["bad_subscription"] += 1
-                        continue  # It was cut off, and had said this before.
-                    greetings = core.subscribed(frame[1:])
-                    if greetings is not None and self._is_paired:
-                        xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
-                        for greeting in greetings:
-                            self._tell_last(greeting)
-                else:
-                    connections.unsubscribed(descriptor, frame[1:])
-                    if self._is_paired:
-                        xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
-                    core.unsubscribed(frame[1:])
+                self._hear()
         except zmq.Again:
             self._is_paired = True
-            connections.all_heard()
+            self._connections.all_heard()
+        else:
+            self._connections.listen()
+
+    def _hear(self) -> None:
+        """Take one frame. Raises `zmq.Again`."""
+        heard = self._xpub.recv(zmq.NOBLOCK, copy=False)
+        frame, descriptor = heard.bytes, descriptor_of(heard)
+        if heard.more or frame[:1] not in (b"\0", b"\1"):
+            discard_rest(self._xpub, heard)
+            self._core.refusals[BAD] += 1
+            self._connections.was_wrong(descriptor)
+            self._is_paired = False
+        elif not frame[0]:
+            self._connections.unsubscribed(descriptor, frame[1:])
+            if self._is_paired:
+                self._xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
+            self._core.unsubscribed(frame[1:])
+        elif self._connections.may_subscribe(descriptor, frame[1:]):
+            greetings = self._core.subscribed(frame[1:])
+            if greetings is not None and self._is_paired:
+                self._xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
+                for greeting in greetings:
+                    self._tell_last(greeting)
+        else:  # It was cut off, and had said this before.
+            self._core.refusals[BAD] += 1
 
     def _tell_last(self, publication: bytes) -> None:
         """Publish to the pipe just heard alone, so that a newcomer costs nobody else anything.

@@ -141,6 +141,15 @@ def test_a_full_list_of_rooms_keeps_nobody_from_the_others(tmp_path: Path) -> No
             anna.await_texts("hello")
 
 
+def is_closed_after(link: Link, frames: list[bytes]) -> bool:
+    """Say something; tell whether the broker has closed the connection."""
+    try:
+        link.say(b"".join(map(zmtp.message, frames)))
+    except ConnectionError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     ("kind", "frame", "bound"),
     [(b"SUB", b"\1topic%d", TOPICS_PER_CONNECTION_MAX), (b"XSUB", b"data", WRONG_FRAMES_MAX)],
@@ -155,9 +164,8 @@ def test_who_asks_too_much_of_the_rooms_is_cut_off_and_nobody_else(
         for number in range(1, 4):
             asked = [frame % index if b"%" in frame else frame for index in range(bound + 1)]
             with contextlib.closing(Link(broker.port + 1, kind)) as link:
-                link.say(b"".join(map(zmtp.message, asked)))
-                with pytest.raises(ConnectionError):
-                    link.heard(DEADLINE_S)
+                # The first may be taken for what another said who had this descriptor before.
+                eventually(lambda: is_closed_after(link, asked), "the end of the connection")  # noqa: B023
             with RawPeer(broker.port) as bob:
                 bob.hello(f"bob-{kind.decode()}-{number}")
                 bob.join("lobby")
