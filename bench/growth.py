@@ -14,8 +14,8 @@ import numpy as np
 
 from bench.results import Moment
 from bench.units import humanise
-from broker.log_compaction import SPARSE_PART
-from broker.segments import SEGMENT_BYTES_MAX
+from broker.log.compaction import SPARSE_PART
+from broker.log.segments import SEGMENT_BYTES_MAX
 
 POINTS_MIN: Final = 3
 POINTS_MAX: Final = 1_000  # Half a million pairs; of a longer course every n-th is taken.

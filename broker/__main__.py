@@ -1,6 +1,6 @@
 """`hubbub-broker`, also `python -m broker`: serve until q, Ctrl+C or SIGTERM.
 
-With a sub-command (`broker.maintenance`) it looks after a log instead.
+With a sub-command (`broker.maintenance.commands`) it looks after a log instead.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from broker import config, maintenance, supervisor
+from broker import config, supervisor
 from broker.logs import JSON, TEXT
+from broker.maintenance import commands as maintenance
 from common.errors import HubbubError
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from broker import logs
 from broker.config import Settings
-from broker.figures import Figures
+from broker.metrics.figures import Figures
 
 ORDERS_FILE = 0  # Standard input. Readable again after the orders: it has ended.
 # Standard output, past Python's buffer: what is left there fails at the exit.

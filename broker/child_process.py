@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from broker.figures import Figures, added
-from broker.health import DOWN, SERVING, STARTING, Part
-from broker.notify import VARIABLES
+from broker.host.notify import VARIABLES
+from broker.metrics.figures import Figures, added
+from broker.metrics.health import DOWN, SERVING, STARTING, Part
 
 HEARD_BYTES = 64 * 1024
 

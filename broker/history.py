@@ -35,13 +35,13 @@ from broker.child import (
     raise_descriptor_limit,
     report,
 )
-from broker.door import Door
-from broker.figures import Figures, added
-from broker.log import LogFailed, Reader
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import FILE_NAME
-from broker.memory import CALM_S, Keeper
-from broker.sockets import bound_socket, receive_message
+from broker.host.door import Door
+from broker.host.memory import CALM_S, Keeper
+from broker.host.sockets import bound_socket, receive_message
+from broker.log.interface import LogFailed, Reader
+from broker.log.reader import SqliteReader
+from broker.log.writer import FILE_NAME
+from broker.metrics.figures import Figures, added
 from common import wire
 from common.endpoints import Address
 from common.errors import Code, Refused
@@ -68,7 +68,7 @@ Socket = zmq.Socket[bytes]
 def answer(reader: Reader, frames: list[bytes], tally: Counter[str] | None = None) -> list[bytes]:
     """Return the answer to one request; never raises for what a client sent.
 
-    tally: where it is counted, as `broker.figures` names it.
+    tally: where it is counted, as `broker.metrics.figures` names it.
     """
     tally = Counter() if tally is None else tally
     request_id = 0

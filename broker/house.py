@@ -11,15 +11,15 @@ from collections.abc import Container, Sequence
 
 import zmq
 
+from broker.chat.core import Core
 from broker.child import TELL_EVERY_S, Teller
-from broker.core import Core
-from broker.door import Door
-from broker.headroom import LOOK_EVERY_S, Headroom
-from broker.log import Log, LogFailed
+from broker.host.door import Door
+from broker.host.headroom import LOOK_EVERY_S, Headroom
+from broker.host.trouble import Trouble
+from broker.log.interface import Log, LogFailed
+from broker.log.retention_clock import RetentionClock
 from broker.logs import fields
-from broker.retention_clock import RetentionClock
-from broker.tally import Tally
-from broker.trouble import Trouble
+from broker.metrics.tally import Tally
 
 TRIM_EVERY_S = 1.0
 TRIM_ON_S = 0.1  # After a trim that found something: a busy room grows faster than one drops.

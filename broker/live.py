@@ -1,6 +1,6 @@
 """The live process: one worker thread owns ROUTER, XPUB and the log's write side.
 
-Drain, decide, commit, publish, acknowledge. Decisions are `broker.core`; here is only what
+Drain, decide, commit, publish, acknowledge. Decisions are `broker.chat.core`; here is only what
 touches sockets, the log and the clock. Run by the supervisor as `python -m broker.live`.
 """
 
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import zmq
 
+from broker.chat.core import Core, Facts, Rules
+from broker.chat.sessions import Rate
 from broker.child import (
     ORDERS_FILE,
     Orders,
@@ -27,17 +29,15 @@ from broker.child import (
 )
 from broker.config import nicks_of
 from broker.connections import Connections, cutter
-from broker.core import Core, Facts, Rules
-from broker.door import Door
+from broker.host.door import Door
+from broker.host.memory import CALM_S, Keeper
+from broker.host.sockets import bound_socket, receive_message, send_message
+from broker.host.trouble import Trouble
 from broker.house import House
-from broker.log import LogFailed, LogUnusable, Proposal
-from broker.log_sqlite import FILE_NAME, SqliteLog
-from broker.memory import CALM_S, Keeper
-from broker.sessions import Rate
-from broker.sockets import bound_socket, receive_message, send_message
+from broker.log.interface import LogFailed, LogUnusable, Proposal
+from broker.log.writer import FILE_NAME, SqliteLog
+from broker.metrics.tally import Tally
 from broker.subscriptions import Subscriptions
-from broker.tally import Tally
-from broker.trouble import Trouble
 from common.endpoints import Address
 from common.errors import HubbubError
 from common.limits import (

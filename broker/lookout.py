@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from broker.child_process import Child
 from broker.config import Settings
-from broker.figures import added
-from broker.health import Snapshot, what_fails, what_hangs
-from broker.notify import Notifier
+from broker.host.notify import Notifier
+from broker.metrics.figures import added
+from broker.metrics.health import Snapshot, what_fails, what_hangs
 
 if TYPE_CHECKING:
-    from broker.exporter import Exporter
+    from broker.metrics.exporter import Exporter
 
 logger = logging.getLogger("broker")
 
@@ -42,7 +42,7 @@ class Lookout:
         self._exporter: Exporter | None = None
         if settings.metrics:
             # Imported here: it takes a tenth of a second and some megabytes.
-            from broker.exporter import Exporter  # noqa: PLC0415
+            from broker.metrics.exporter import Exporter  # noqa: PLC0415
 
             port = max(0, settings.metrics)
             self._exporter = Exporter(port, Path(settings.data), settings.silence)

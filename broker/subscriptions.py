@@ -1,4 +1,4 @@
-"""XPUB's ear: who may hear which topic. Run by live's worker; decisions are `broker.core`."""
+"""XPUB's ear: who may hear which topic. Run by live's worker; decisions are `broker.chat.core`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 
 import zmq
 
+from broker.chat.core import Core
 from broker.connections import Connections, descriptor_of
-from broker.core import Core
-from broker.figures import BAD_SUBSCRIPTION as BAD
-from broker.sockets import discard_rest
+from broker.host.sockets import discard_rest
+from broker.metrics.figures import BAD_SUBSCRIPTION as BAD
 
 SUBSCRIPTIONS_MAX = 500  # Then it is time to commit: what is said waits meanwhile.
 REFUSED_SUBSCRIPTIONS_MAX = 200  # A flood of wrong ones: what is said must not wait for more.

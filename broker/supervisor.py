@@ -1,7 +1,7 @@
 """The supervisor: starts live and history, watches them, restarts them, ends them.
 
-One thread, one selector; who asks for metrics is answered by other threads (`broker.exporter`).
-It holds the data folder's lock, reads the console, takes the signals, and touches neither the
+One thread, one selector; other threads answer who asks for metrics (`broker.metrics.exporter`). It
+holds the data folder's lock, reads the console, takes the signals, and touches neither the
 chat's sockets nor, after the start, its log.
 """
 
@@ -24,13 +24,13 @@ from broker import logs
 from broker.child import Orders, Report
 from broker.child_process import Child
 from broker.config import Settings
-from broker.datadir import hold
-from broker.figures import Figures
-from broker.health import READY_SILENCE_S, SERVING, STARTING
-from broker.log_sqlite import fold, prepare
+from broker.host.ports import free_base_port, resolve
+from broker.host.processes import memory_bytes, states
+from broker.log.datadir import hold
+from broker.log.writer import fold, prepare
 from broker.lookout import Lookout, snapshot_of
-from broker.ports import free_base_port, resolve
-from broker.processes import memory_bytes, states
+from broker.metrics.figures import Figures
+from broker.metrics.health import READY_SILENCE_S, SERVING, STARTING
 from common.endpoints import Address
 from common.errors import HubbubError
 

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import FILE_NAME
+from broker.log.reader import SqliteReader
+from broker.log.writer import FILE_NAME
 from common import spans, wire
 from common.limits import HISTORY_ENTRIES_MAX
 from tests.broker_process import BrokerProcess

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from broker import history
-from broker.core import Core, Facts, Rules
-from broker.log import Committed, PageRead, RoomRecord, marks_of
-from broker.sessions import Rate
+from broker.chat.core import Core, Facts, Rules
+from broker.chat.sessions import Rate
+from broker.log.interface import Committed, PageRead, RoomRecord, marks_of
 from common import wire
 from common.wire import Mode
 
@@ -63,7 +63,7 @@ def commit(core: Core, head: int) -> list[Committed]:
 
 
 class Shelf:
-    """A log's read side (`broker.log.Reader`): one page, whatever the question."""
+    """A log's read side (`broker.log.interface.Reader`): one page, whatever the question."""
 
     def __init__(self, head: int, batches: list[bytes]) -> None:
         self.secret = SECRET

@@ -20,7 +20,7 @@ from bench.dialect import Unexpected
 from bench.servers.base import NotInstalled, Server
 from bench.servers.reach import converse
 from bench.target import Target
-from broker.ports import free_base_port
+from broker.host.ports import free_base_port
 
 HOST: Final = "127.0.0.1"
 ANSWER_S_MAX: Final = 30.0

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.text import Maker
-from broker.log import Proposal, Sent
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import SqliteLog, prepare
+from broker.log.interface import Proposal, Sent
+from broker.log.reader import SqliteReader
+from broker.log.writer import SqliteLog, prepare
 from common.limits import SENDS_IN_FLIGHT_MAX
 from common.wire import Kind, Mode, Post
 

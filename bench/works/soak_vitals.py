@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.servers.process import descendants
-from broker.log_sqlite import FILE_NAME
-from broker.segments import numbers, path_of
+from broker.log.segments import numbers, path_of
+from broker.log.writer import FILE_NAME
 
 PROCESSES: Final = ("supervisor", "live", "history")
 OF_PROCESSES: Final = ("memory_bytes", "descriptors", "threads")

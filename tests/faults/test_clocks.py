@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.progress import FILE_NAME
+from broker.log.progress import FILE_NAME
 from tests.broker_process import ROOT, BrokerProcess
 from tests.torture.__main__ import text_of
 from tests.torture.stage import Stage, read_files

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from broker.log_index import connect
-from broker.log_sqlite import FILE_NAME
-from broker.segments import path_of
+from broker.log.index import connect
+from broker.log.segments import path_of
+from broker.log.writer import FILE_NAME
 from tests.broker_process import BrokerProcess
 from tests.faults.injection import failing
 from tests.faults.talkers import Talkers

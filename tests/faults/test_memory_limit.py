@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from broker.headroom import MARGIN_BYTES
+from broker.host.headroom import MARGIN_BYTES
 from client.api import ask_status, connect
 from common import wire
 from common.errors import Code, Refused

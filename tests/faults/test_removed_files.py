@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.log_sqlite import FILE_NAME
-from broker.segments import path_of
+from broker.log.segments import path_of
+from broker.log.writer import FILE_NAME
 from tests.broker_process import BrokerProcess
 from tests.faults.talkers import Talkers
 from tests.waiting import eventually

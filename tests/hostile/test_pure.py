@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker import keys
+from broker.chat.sessions import SESSIONS_PER_ROUTE_MAX, Rate
 from broker.connections import Connections
 from broker.history import answer
-from broker.sessions import SESSIONS_PER_ROUTE_MAX, Rate
 from broker.subscriptions import Subscriptions
 from common import topics, wire
 from common.errors import Code, Malformed

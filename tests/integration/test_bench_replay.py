@@ -16,8 +16,8 @@ from bench.works import replay
 from bench.works.base import Replay
 from bench.works.filled_log import ROOM, Filler
 from bench.works.replay_peers import Tally as PageTally
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import FILE_NAME
+from broker.log.reader import SqliteReader
+from broker.log.writer import FILE_NAME
 from client.events import Entry, Event, Missing
 from common import spans, wire
 from tests.installed import started

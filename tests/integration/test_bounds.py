@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench import zmtp
+from broker.chat.sessions import SESSIONS_PER_ROUTE_MAX
 from broker.connections import TOPICS_PER_CONNECTION_MAX, WRONG_FRAMES_MAX
 from broker.history import REQUEST_BYTES_MAX
+from broker.host.sockets import HANDSHAKE_S
 from broker.live import SUBSCRIPTION_BYTES_MAX
-from broker.sessions import SESSIONS_PER_ROUTE_MAX
-from broker.sockets import HANDSHAKE_S
 from broker.supervisor import CONSOLE_LINE_MAX
 from client.api import connect
 from common import limits, wire

@@ -11,7 +11,7 @@ import msgspec
 
 from broker import config
 from broker.child import Orders
-from broker.ports import free_base_port
+from broker.host.ports import free_base_port
 from tests.broker_process import ROOT
 from tests.waiting import DEADLINE_S
 

@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from broker.log_sqlite import FILE_NAME
-from broker.segments import path_of
+from broker.log.segments import path_of
+from broker.log.writer import FILE_NAME
 from client.api import Client, Entry, Joined, Missing, Reset, connect
 from tests.broker_process import ROOT, BrokerProcess
 from tests.waiting import DEADLINE_S, eventually

@@ -11,8 +11,8 @@ import pytest
 
 from broker.child import Orders
 from broker.config import load
-from broker.log_sqlite import prepare
-from broker.ports import free_base_port
+from broker.host.ports import free_base_port
+from broker.log.writer import prepare
 from tests.broker_process import ROOT
 from tests.waiting import DEADLINE_S
 

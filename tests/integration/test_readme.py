@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.log_sqlite import FILE_NAME
-from broker.ports import free_base_port
+from broker.host.ports import free_base_port
+from broker.log.writer import FILE_NAME
 from client.api import Entry, Joined, Reset, connect
 from tests import markdown
 from tests.broker_process import BrokerProcess

@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from broker import history, log_index, log_sqlite
-from broker.core import Core, Effects, Facts, Rules
-from broker.log import LogFailed, LogUnusable, Proposal
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import SqliteLog, prepare
+from broker import history
+from broker.chat.core import Core, Effects, Facts, Rules
+from broker.log import index as log_index
+from broker.log import writer as log_writer
+from broker.log.interface import LogFailed, LogUnusable, Proposal
+from broker.log.reader import SqliteReader
+from broker.log.writer import SqliteLog, prepare
 from common import wire
 from common.errors import Code, Refused
 from tests.sim.checkers import Judge
@@ -42,7 +44,7 @@ class Broker:
         chance: random.Random,
         trace: Trace,
     ) -> None:
-        self.path = folder / log_sqlite.FILE_NAME
+        self.path = folder / log_writer.FILE_NAME
         self.core: Core | None = None
         self.reader: SqliteReader | None = None
         self.log: SqliteLog

@@ -14,18 +14,18 @@ from unittest import mock
 
 import msgspec
 
-import broker.log_index
-import broker.log_sqlite
-import broker.segments
-from broker import progress, records
-from broker.core import Core
-from broker.log import Committed, LogFailed, Proposal
-from broker.log_index import read_indexed
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import SqliteLog
-from broker.rooms import Rooms
-from broker.segments import HighWater, Record, SegmentReader, SegmentWriter
-from broker.sessions import Session, Sessions
+import broker.log.index
+import broker.log.segments
+import broker.log.writer
+from broker.chat.core import Core
+from broker.chat.rooms import Rooms
+from broker.chat.sessions import Session, Sessions
+from broker.log import progress, records
+from broker.log.index import read_indexed
+from broker.log.interface import Committed, LogFailed, Proposal
+from broker.log.reader import SqliteReader
+from broker.log.segments import HighWater, Record, SegmentReader, SegmentWriter
+from broker.log.writer import SqliteLog
 from client.events import Missing
 from client.outbox import Outbox
 from client.replica import LIVE, Replica, expand
@@ -253,14 +253,14 @@ BUGS: dict[str, Bug] = {
         SqliteLog, "_commit", _raise_high_water, 100
     ),
     "forget at the start what the index does not know": Bug(
-        broker.log_sqlite, "recover", _forget_tail, 10
+        broker.log.writer, "recover", _forget_tail, 10
     ),
     "remove a segment before the index does without it": Bug(
         Connection, "execute", _remove_early, 100, "cut_power", is_narrow=True
     ),
     "forget what was sent": Bug(SqliteLog, "recall", lambda _: lambda *_: {}, 40),
     "forget at a start what was sent": Bug(
-        broker.log_index, "add_marks", lambda _: lambda *_: None, 40
+        broker.log.index, "add_marks", lambda _: lambda *_: None, 40
     ),
     "take a SEND before the one that is missing": Bug(Core, "_send", _take_gap, 80, "lose_command"),
     "do not send again after a reconnect": Bug(Outbox, "resume", _nothing, 40),

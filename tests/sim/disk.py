@@ -6,7 +6,7 @@ and a new file once its folder was synced. A cut loses all that was not, or keep
 it. When a sync fails, the pages count as clean in some cases, as on Linux: a later sync does not
 write them. https://wiki.postgresql.org/wiki/Fsync_Errors
 
-`broker.segments` is handed this object in place of `os`, and `broker.log_index` one in place of
+`broker.log.segments` is handed this object in place of `os`, and `broker.log.index` one in place of
 `sqlite3`; nothing else of the product is changed.
 """
 
@@ -46,7 +46,7 @@ class File:
 
 
 class Disk:
-    """Stands for `os` in `broker.segments`, and for the power."""
+    """Stands for `os` in `broker.log.segments`, and for the power."""
 
     def __init__(self, folder: Path, chance: random.Random, trace: Trace) -> None:
         self.folder = folder

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 from typing import NamedTuple
 from unittest import mock
 
-import broker.log_index
-import broker.log_sqlite
-import broker.segments
+import broker.log.index
+import broker.log.segments
+import broker.log.writer
 from tests.sim.checkers import Violation
 from tests.sim.weather import Weather, small_limits
 from tests.sim.world import World
@@ -42,9 +42,9 @@ def world(
         database = SimpleNamespace(connect=made.disk.connect, Connection=sqlite3.Connection)
         with (
             small_limits(weather.limits),
-            mock.patch.object(broker.log_sqlite, "secrets", secrets),
-            mock.patch.object(broker.segments, "os", made.disk),
-            mock.patch.object(broker.log_index, "sqlite3", database),
+            mock.patch.object(broker.log.writer, "secrets", secrets),
+            mock.patch.object(broker.log.segments, "os", made.disk),
+            mock.patch.object(broker.log.index, "sqlite3", database),
         ):
             try:
                 made.begin()

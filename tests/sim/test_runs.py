@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.segments import SegmentWriter
+from broker.log.segments import SegmentWriter
 from tests.sim import hunt
 from tests.sim.run import home, run
 from tests.sim.weather import weather

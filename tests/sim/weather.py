@@ -14,42 +14,42 @@ from types import ModuleType
 from typing import NamedTuple
 from unittest import mock
 
-import broker.core
-import broker.log_compaction
-import broker.log_index
-import broker.log_reader
-import broker.log_senders
-import broker.log_sqlite
-import broker.rooms
-import broker.roster
-import broker.segments
+import broker.chat.core
+import broker.chat.rooms
+import broker.chat.roster
+import broker.log.compaction
+import broker.log.index
+import broker.log.reader
+import broker.log.segments
+import broker.log.senders
+import broker.log.writer
 import client.outbox
 import client.replica
 import client.requests
-from broker.sessions import Rate
+from broker.chat.sessions import Rate
 
 PLENTY = Rate(10_000, 10_000)
 
 # What each limit is called, where it is known by that name, and what it may be in a run.
 LIMITS: dict[str, tuple[tuple[ModuleType, ...], tuple[int, ...]]] = {
-    "SEGMENT_BYTES_MAX": ((broker.segments, broker.log_compaction), (1_024, 4_096, 1 << 26)),
-    "AHEAD_BYTES": ((broker.segments,), (64, 2_048)),
-    "SPARE_BYTES": ((broker.segments,), (16,)),
-    "SCAN_BYTES": ((broker.segments,), (64, 512, 65_536)),
-    "WAITING_MAX": ((broker.log_index, broker.log_sqlite), (3, 16, 4_096)),
-    "HISTORY_BYTES_MAX": ((broker.log_reader,), (100, 1_000, 1 << 20)),
-    "TRIM_BATCHES_MAX": ((broker.log_sqlite,), (2, 512)),
-    "TRIM_ROOMS_MAX": ((broker.log_sqlite,), (1, 64)),
-    "FOLD_SENDERS": ((broker.log_senders,), (1, 256)),
-    "MOVED_BYTES_MAX": ((broker.log_compaction,), (100, 1 << 20)),
-    "SEEN_BATCHES_MAX": ((broker.log_compaction,), (2, 4_096)),
-    "BATCH_ENTRIES_MAX": ((broker.rooms,), (3, 4_096)),
-    "PRESENCE_NAMES_MAX": ((broker.core, broker.roster), (2, 256, 256)),
+    "SEGMENT_BYTES_MAX": ((broker.log.segments, broker.log.compaction), (1_024, 4_096, 1 << 26)),
+    "AHEAD_BYTES": ((broker.log.segments,), (64, 2_048)),
+    "SPARE_BYTES": ((broker.log.segments,), (16,)),
+    "SCAN_BYTES": ((broker.log.segments,), (64, 512, 65_536)),
+    "WAITING_MAX": ((broker.log.index, broker.log.writer), (3, 16, 4_096)),
+    "HISTORY_BYTES_MAX": ((broker.log.reader,), (100, 1_000, 1 << 20)),
+    "TRIM_BATCHES_MAX": ((broker.log.writer,), (2, 512)),
+    "TRIM_ROOMS_MAX": ((broker.log.writer,), (1, 64)),
+    "FOLD_SENDERS": ((broker.log.senders,), (1, 256)),
+    "MOVED_BYTES_MAX": ((broker.log.compaction,), (100, 1 << 20)),
+    "SEEN_BATCHES_MAX": ((broker.log.compaction,), (2, 4_096)),
+    "BATCH_ENTRIES_MAX": ((broker.chat.rooms,), (3, 4_096)),
+    "PRESENCE_NAMES_MAX": ((broker.chat.core, broker.chat.roster), (2, 256, 256)),
     "HELD_BATCHES_MAX": ((client.replica,), (2, 64)),
     "HELD_ENTRIES_MAX": ((client.replica,), (5, 8_192)),
     "HISTORY_ENTRIES_MAX": ((client.replica,), (3, 4_096)),
     "SEND_TEXTS_MAX": ((client.outbox,), (2, 256)),
-    "SENDS_IN_FLIGHT_MAX": ((client.outbox, broker.log_senders), (2, 16, 16)),
+    "SENDS_IN_FLIGHT_MAX": ((client.outbox, broker.log.senders), (2, 16, 16)),
     "REQUESTS_IN_FLIGHT_MAX": ((client.requests,), (2, 256)),
 }
 

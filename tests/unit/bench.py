@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
-from broker.core import Core, Facts, Rules
-from broker.log import LogFailed
-from broker.sessions import Rate
+from broker.chat.core import Core, Facts, Rules
+from broker.chat.sessions import Rate
+from broker.log.interface import LogFailed
 from common import topics, wire
 from common.limits import KEY_BYTES
 from common.wire import Batch, Kind, Notice, Payload, Presence, Publication

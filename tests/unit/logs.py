@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from broker.log import (
+from broker.log.interface import (
     Committed,
     Log,
     LogFailed,
@@ -22,8 +22,8 @@ from broker.log import (
     Spot,
     marks_of,
 )
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import DAY_MS, SqliteLog, prepare
+from broker.log.reader import SqliteReader
+from broker.log.writer import DAY_MS, SqliteLog, prepare
 from common.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, SENDS_IN_FLIGHT_MAX
 from common.spans import last_seq
 from common.wire import Ack, Batch, Mode, Place, Post, decode_batch, encode

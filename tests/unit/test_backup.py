@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from broker import backup, checkup, export, log_compaction, segments
-from broker.checkup import check
-from broker.datadir import hold
-from broker.log_sqlite import FILE_NAME
-from broker.segments import HighWater, path_of
+from broker.log import compaction as log_compaction
+from broker.log import segments
+from broker.log.datadir import hold
+from broker.log.segments import HighWater, path_of
+from broker.log.writer import FILE_NAME
+from broker.maintenance import backup, checkup, export
+from broker.maintenance.checkup import check
 from common.wire import Kind, Post
 from tests.unit.logs import SqliteStore, kept_texts, mark, proposal, said
 from tests.unit.tools import SENDER, TEXTS, Said, flip, make_data

@@ -15,22 +15,26 @@ from unittest.mock import Mock, create_autospec
 import pytest
 import zmq
 
-from broker import live, log_compaction, log_reader, ports, segments, supervisor
+from broker import live, supervisor
+from broker.chat.core import Core, Effects
+from broker.chat.rooms import TOLD_MEMBER_S, TOLD_S_MAX, telling_s
 from broker.child import Orders
 from broker.child_process import Child
 from broker.config import load
 from broker.connections import Connections
-from broker.core import Core, Effects
+from broker.host import ports
+from broker.host.sockets import FRAMES_KEPT_MAX, HANDSHAKE_S, receive_message
 from broker.live import (
     HEARTBEAT_ANSWER_S_MAX,
     REPLIES_WAITING_MAX,
     SUBSCRIPTION_BYTES_MAX,
     Worker,
 )
-from broker.log import LogFailed
-from broker.log_sqlite import FILE_NAME
-from broker.rooms import TOLD_MEMBER_S, TOLD_S_MAX, telling_s
-from broker.sockets import FRAMES_KEPT_MAX, HANDSHAKE_S, receive_message
+from broker.log import compaction as log_compaction
+from broker.log import reader as log_reader
+from broker.log import segments
+from broker.log.interface import LogFailed
+from broker.log.writer import FILE_NAME
 from broker.subscriptions import REFUSED_SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_MAX, Subscriptions
 from broker.supervisor import PORT_TRIES_MAX, PortTaken, StartFailed, Supervisor
 from common import limits, wire

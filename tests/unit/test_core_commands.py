@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from broker.core import Rules
-from broker.sessions import Rate
+from broker.chat.core import Rules
+from broker.chat.sessions import Rate
 from common import wire
 from common.errors import Code
 from common.limits import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from broker.presence import PRESENCE_TICK_S, RETURN_S
-from broker.rooms import BEACON_JOIN_S, BEACON_QUIETS_S
-from broker.sessions import POKE_S
+from broker.chat.presence import PRESENCE_TICK_S, RETURN_S
+from broker.chat.rooms import BEACON_JOIN_S, BEACON_QUIETS_S
+from broker.chat.sessions import POKE_S
 from common import wire
 from common.errors import Code
 from common.limits import PRESENCE_NAMES_MAX

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from broker.log import LogFailed
-from broker.sessions import Rate
+from broker.chat.sessions import Rate
+from broker.log.interface import LogFailed
 from common import spans, wire
 from common.errors import Code
 from common.limits import SENDS_IN_FLIGHT_MAX

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from broker import log_compaction, log_index, log_sqlite, segments
 from broker.history import Once
-from broker.log import LogFailed, LogUnusable
-from broker.log_sqlite import FILE_NAME, prepare
-from broker.records import HEAD_BYTES
-from broker.segments import OFFSET_MASK, HighWater, SegmentReader, path_of
+from broker.log import compaction as log_compaction
+from broker.log import index as log_index
+from broker.log import segments
+from broker.log import writer as log_writer
+from broker.log.interface import LogFailed, LogUnusable
+from broker.log.records import HEAD_BYTES
+from broker.log.segments import OFFSET_MASK, HighWater, SegmentReader, path_of
+from broker.log.writer import FILE_NAME, prepare
 from common.spans import lost_count
 from common.wire import Mode, decode_batch
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
@@ -276,7 +279,7 @@ def test_a_log_that_somebody_else_holds_is_refused(
         connection.execute("PRAGMA busy_timeout = 0")
         return connection
 
-    monkeypatch.setattr(log_sqlite, "connect", impatient)
+    monkeypatch.setattr(log_writer, "connect", impatient)
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert "another program holds a lock on it" in refusal(tmp_path)
@@ -288,7 +291,7 @@ def test_a_lock_of_somebody_else_stops_nobody_for_long(
     store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Messages are kept and read as long as they may wait for the index; then they are refused."""
-    monkeypatch.setattr(log_sqlite, "WAITING_MAX", 3)
+    monkeypatch.setattr(log_writer, "WAITING_MAX", 3)
     log, reader = store.open(), store.reader()
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -299,7 +302,7 @@ def test_a_lock_of_somebody_else_stops_nobody_for_long(
         with pytest.raises(LogFailed, match="cannot be written: database is locked"):
             log.append([proposal("r", said("refused"))])
         assert TEXTS[:3] == kept_texts(reader, "r")
-        assert (log_sqlite.BUSY_MS,) == store.database.execute("PRAGMA busy_timeout").fetchone()
+        assert (log_writer.BUSY_MS,) == store.database.execute("PRAGMA busy_timeout").fetchone()
         other.execute("ROLLBACK")
     log.append([proposal("r", said("again"))])
     assert [*TEXTS[:3], "again"] == kept_texts(reader, "r")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from broker import datadir
-from broker.datadir import LOCK_NAME, DataUnusable, hold
+from broker.log import datadir
+from broker.log.datadir import LOCK_NAME, DataUnusable, hold
 
 Hold = Callable[[Path], int]
 

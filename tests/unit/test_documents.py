@@ -10,7 +10,8 @@ import pytest
 
 from bench import arguments as load_tests
 from bench.works.base import WORKS
-from broker import config, maintenance
+from broker import config
+from broker.maintenance import commands as maintenance
 from client import arguments, commands
 from common import limits
 from common.errors import MEANINGS

@@ -19,16 +19,16 @@ import pytest
 import zmq
 
 import tests
-from broker.bouncer import DESCRIPTORS_MAX, LISTENER
-from broker.door import BOUNCER_AGAIN_S, CALM_S, EVENTS_MAX, Door
+from broker.host.bouncer import DESCRIPTORS_MAX, LISTENER
+from broker.host.door import BOUNCER_AGAIN_S, CALM_S, EVENTS_MAX, Door
 from tests.waiting import DEADLINE_S
 
 ROOT = Path(tests.__file__).parent.parent
-# As `broker.door` runs it, but for longer than a second: so nothing here depends on time.
+# As `broker.host.door` runs it, but for longer than a second: so nothing here depends on time.
 BOUNCER = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from broker import bouncer
+from broker.host import bouncer
 bouncer.BOUNCE_S = 600.0
 bouncer.main()
 """

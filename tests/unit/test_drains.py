@@ -8,8 +8,8 @@ from unittest.mock import create_autospec
 import pytest
 import zmq
 
+from broker.chat.core import Core
 from broker.child import Orders
-from broker.core import Core
 from broker.live import (
     DRAIN_ANSWERS_BYTES_MAX,
     DRAIN_MESSAGES_MAX,

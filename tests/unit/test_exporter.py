@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker import exporter
-from broker.exporter import ANSWERS_MAX, REQUEST_S_MAX, Exporter
-from broker.figures import METRICS
-from broker.health import FREE_BYTES_MIN, SERVING, Part, Snapshot
+from broker.metrics import exporter
+from broker.metrics.exporter import ANSWERS_MAX, REQUEST_S_MAX, Exporter
+from broker.metrics.figures import METRICS
+from broker.metrics.health import FREE_BYTES_MIN, SERVING, Part, Snapshot
 from tests.waiting import DEADLINE_S, eventually
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from broker import segments
-from broker.log import LogFailed, LogUnusable
-from broker.log_index import connect
-from broker.log_sqlite import BUSY_MS, FILE_NAME
-from broker.records import Contents
-from broker.segments import (
+from broker.log import segments
+from broker.log.index import connect
+from broker.log.interface import LogFailed, LogUnusable
+from broker.log.records import Contents
+from broker.log.segments import (
     OFFSET_BITS,
     OFFSET_MASK,
     HighWater,
@@ -26,6 +25,7 @@ from broker.segments import (
     numbers,
     path_of,
 )
+from broker.log.writer import BUSY_MS, FILE_NAME
 from common.wire import encode
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said
 from tests.unit.test_segments import after_crash, crashed, small_segments, store

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.figures import (
+from broker.metrics.figures import (
     BY_NAME,
     HISTOGRAM,
     METRICS,

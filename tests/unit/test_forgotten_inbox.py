@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.sessions import INBOXES_SPARE, POKE_S
+from broker.chat.sessions import INBOXES_SPARE, POKE_S
 from client import effects
 from client.session import Phase, Session
 from common import topics, wire

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from broker import headroom
-from broker.headroom import LOOK_EVERY_S, MARGIN_BYTES, PATIENCE_S, Headroom
+from broker.host import headroom
+from broker.host.headroom import LOOK_EVERY_S, MARGIN_BYTES, PATIENCE_S, Headroom
 
 LIMIT_BYTES = 8 * MARGIN_BYTES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.health import (
+from broker.metrics.health import (
     DOWN,
     FREE_BYTES_MIN,
     READY_SILENCE_S,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from broker import keys
 from broker.history import PAUSE_S_MIN, TOLD_MAX, Once, Pace, answer
-from broker.log import Reader
+from broker.log.interface import Reader
 from common import limits, wire
 from common.errors import Code
 from common.wire import Mode, Page

@@ -15,7 +15,7 @@ BOUND = re.compile(r"[A-Z][A-Z_]*_(MAX|MIN|LOW)(: Final)?$|COMMAND_FRAMES$|TOKEN
 MODULES = (
     "common/limits.py",
     "client/limits.py",
-    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "broker").glob("*.py")),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "broker").rglob("*.py")),
 )
 
 BAD_INPUT = "tests/integration/test_bad_input.py"
@@ -30,7 +30,7 @@ DOOR = "tests/unit/test_door.py"
 DRAINS = "tests/unit/test_drains.py"
 EXPORTER = "tests/unit/test_exporter.py"
 HISTORY_ANSWER = "tests/unit/test_history_answer.py"
-LOG_SQLITE = "tests/unit/test_log_sqlite.py"
+LOG_WRITER = "tests/unit/test_log_writer.py"
 MAINTENANCE = "tests/unit/test_maintenance.py"
 NAMES = "tests/unit/test_names.py"
 NETWORK = "tests/faults/test_network.py"
@@ -118,13 +118,13 @@ MET = {
             "test_a_connection_that_does_not_come_about_is_given_up",
         ),
     },
-    "broker/backup.py": {
+    "broker/maintenance/backup.py": {
         "TRIES_MAX": ("tests/unit/test_backup.py", "test_a_copy_is_tried_so_often"),
     },
-    "broker/bouncer.py": {
+    "broker/host/bouncer.py": {
         "DESCRIPTORS_MAX": (DOOR, "test_the_bouncer_keeps_nothing_that_it_inherits"),
     },
-    "broker/checkup.py": {
+    "broker/maintenance/checkup.py": {
         "TRIES_MAX": (MAINTENANCE, "test_check_looks_so_often_when_retention_outruns_it"),
         "INTEGRITY_MAX": (MAINTENANCE, "test_check_tells_what_sqlite_finds_up_to_a_bound"),
         "PROBLEMS_MAX": (MAINTENANCE, "test_check_counts_the_problems_beyond_a_bound"),
@@ -135,12 +135,12 @@ MET = {
             "test_a_wrong_file_is_refused_in_a_sentence_that_names_it",
         ),
     },
-    "broker/door.py": {"EVENTS_MAX": (DOOR, "test_so_many_events_are_read_at_once")},
-    "broker/exporter.py": {
+    "broker/host/door.py": {"EVENTS_MAX": (DOOR, "test_so_many_events_are_read_at_once")},
+    "broker/metrics/exporter.py": {
         "ANSWERS_MAX": (EXPORTER, "test_so_many_are_answered_at_once"),
         "REQUEST_S_MAX": (EXPORTER, "test_those_who_say_nothing_are_hung_up_on"),
     },
-    "broker/health.py": {
+    "broker/metrics/health.py": {
         "FREE_BYTES_MIN": ("tests/unit/test_health.py", "test_a_full_disk_is_not_ready"),
     },
     "broker/history.py": {
@@ -170,47 +170,47 @@ MET = {
         ),
         "FAREWELL_S_MAX": (OF_BROKER, "test_a_farewell_that_takes_too_long_is_cut_short"),
     },
-    "broker/log_compaction.py": {
+    "broker/log/compaction.py": {
         "MOVED_BYTES_MAX": (OF_BROKER, "test_a_step_of_the_compaction_moves_so_much"),
         "SEEN_BATCHES_MAX": (SEGMENTS, "test_a_few_old_lines_do_not_keep_a_segment"),
     },
-    "broker/log_index.py": {
-        "WAITING_MAX": (LOG_SQLITE, "test_an_index_that_cannot_be_written_stops_appends_in_time"),
+    "broker/log/index.py": {
+        "WAITING_MAX": (LOG_WRITER, "test_an_index_that_cannot_be_written_stops_appends_in_time"),
     },
-    "broker/log_reader.py": {
+    "broker/log/reader.py": {
         "READS_MAX": (OF_BROKER, "test_a_log_that_loses_segments_again_and_again_is_told"),
     },
-    "broker/log_sqlite.py": {
-        "TRIM_ROOMS_MAX": (LOG_SQLITE, "test_a_trim_takes_turns_and_small_bites"),
-        "TRIM_BATCHES_MAX": (LOG_SQLITE, "test_a_trim_takes_turns_and_small_bites"),
+    "broker/log/writer.py": {
+        "TRIM_ROOMS_MAX": (LOG_WRITER, "test_a_trim_takes_turns_and_small_bites"),
+        "TRIM_BATCHES_MAX": (LOG_WRITER, "test_a_trim_takes_turns_and_small_bites"),
     },
-    "broker/memory.py": {
+    "broker/host/memory.py": {
         "PAUSE_LOOKS_MAX": (
             "tests/unit/test_memory.py",
             "test_a_heap_in_use_is_walked_ever_more_rarely_and_given_back_when_it_is_free",
         ),
     },
-    "broker/ports.py": {"TRIES_MAX": (OF_BROKER, "test_the_search_for_free_ports_ends")},
-    "broker/presence.py": {
+    "broker/host/ports.py": {"TRIES_MAX": (OF_BROKER, "test_the_search_for_free_ports_ends")},
+    "broker/chat/presence.py": {
         "GONE_MAX": ("tests/unit/test_presence.py", "test_after_so_many_farewells_nobody_is_old"),
     },
-    "broker/retention_clock.py": {
+    "broker/log/retention_clock.py": {
         "STEP_MS_MAX": (
             "tests/unit/test_retention_clock.py",
             "test_a_step_that_is_larger_than_the_bound_is_a_jump",
         ),
     },
-    "broker/rooms.py": {
+    "broker/chat/rooms.py": {
         "TOLD_S_MAX": (OF_BROKER, "test_the_larger_a_room_the_rarer_it_is_told_up_to_a_bound"),
     },
-    "broker/segments.py": {
+    "broker/log/segments.py": {
         "SEGMENT_BYTES_MAX": (SEGMENTS, "test_a_full_segment_is_followed_by_another"),
         "OPEN_FILES_MAX": (SEGMENTS, "test_a_reader_that_looked_before_a_segment_went_looks_again"),
     },
-    "broker/sessions.py": {
+    "broker/chat/sessions.py": {
         "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
     },
-    "broker/sockets.py": {
+    "broker/host/sockets.py": {
         "FRAMES_KEPT_MAX": (
             OF_BROKER,
             "test_a_message_of_many_frames_is_read_to_its_end_and_mostly_dropped",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from broker.log_senders import FOLD_SENDERS
-from broker.log_sqlite import SqliteLog
+from broker.log.senders import FOLD_SENDERS
+from broker.log.writer import SqliteLog
 from common.limits import SENDS_IN_FLIGHT_MAX
 from tests.unit.logs import SqliteStore, mark, proposal, said, sent
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from broker import config
-from broker.health import DOWN, SERVING, Part, Snapshot
 from broker.lookout import Lookout
+from broker.metrics.health import DOWN, SERVING, Part, Snapshot
 
 SILENCE_S = 60.0
 

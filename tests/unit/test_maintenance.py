@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from broker import checkup, log_compaction, segments
-from broker.log_index import connect
-from broker.log_sqlite import FILE_NAME
-from broker.segments import HighWater, path_of
+from broker.log import compaction as log_compaction
+from broker.log import segments
+from broker.log.index import connect
+from broker.log.segments import HighWater, path_of
+from broker.log.writer import FILE_NAME
+from broker.maintenance import checkup
 from common.spans import lost_count
 from common.wire import Mode, decode_batch
 from tests.unit.logs import SqliteStore, kept_texts, mark, proposal, said

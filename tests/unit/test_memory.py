@@ -6,8 +6,8 @@ import ctypes
 
 import pytest
 
-from broker import memory
-from broker.memory import GROWTH_BYTES, PAUSE_LOOKS_MAX, Keeper
+from broker.host import memory
+from broker.host.memory import GROWTH_BYTES, PAUSE_LOOKS_MAX, Keeper
 
 
 class Process:

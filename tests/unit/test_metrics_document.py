@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from broker.exporter import Exporter
-from broker.figures import COUNTER, HISTOGRAM, METRICS
-from broker.health import FREE_BYTES_MIN, READY_SILENCE_S, silence_s_max
 from broker.live import DRAIN_MESSAGES_MAX
-from broker.tally import FAILING_S
+from broker.metrics.exporter import Exporter
+from broker.metrics.figures import COUNTER, HISTOGRAM, METRICS
+from broker.metrics.health import FREE_BYTES_MIN, READY_SILENCE_S, silence_s_max
+from broker.metrics.tally import FAILING_S
 from tests import markdown
 
 TEXT = markdown.read("docs/METRICS.md")

@@ -15,7 +15,7 @@ import pytest
 
 from broker import config
 from broker.child import Orders
-from broker.health import DOWN, STARTING
+from broker.metrics.health import DOWN, STARTING
 from broker.supervisor import BACK_OFF_S, StartFailed, Supervisor
 
 SHORTAGES = [errno.EAGAIN, errno.ENOMEM, errno.EMFILE]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.notify import Notifier
+from broker.host.notify import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from broker import ports
-from broker.ports import PORTS_COUNT, AddressUnusable, free_base_port, resolve
+from broker.host import ports
+from broker.host.ports import PORTS_COUNT, AddressUnusable, free_base_port, resolve
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from broker import presence
-from broker.presence import RETURN_S, Presence
-from broker.rooms import Room
-from broker.sessions import User
+from broker.chat import presence
+from broker.chat.presence import RETURN_S, Presence
+from broker.chat.rooms import Room
+from broker.chat.sessions import User
 from tests.unit.bench import Bench
 
 

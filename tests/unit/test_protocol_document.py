@@ -6,15 +6,15 @@ from typing import get_args
 import msgspec
 import pytest
 
+import broker.chat.core
+import broker.chat.presence
+import broker.chat.rooms
+import broker.chat.sessions
 import broker.config
-import broker.core
 import broker.history
+import broker.host.sockets
 import broker.live
-import broker.log_sqlite
-import broker.presence
-import broker.rooms
-import broker.sessions
-import broker.sockets
+import broker.log.writer
 import broker.subscriptions
 import common.limits
 from common import topics, wire
@@ -201,8 +201,9 @@ def test_the_settings_defaults_are_those_of_the_code() -> None:
 
 def test_the_brokers_own_times_and_sizes_are_those_of_the_code() -> None:
     modules = (
-        broker.connections, broker.core, broker.history, broker.live, broker.log_sqlite,
-        broker.presence, broker.rooms, broker.sessions, broker.sockets, broker.subscriptions,
+        broker.connections, broker.chat.core, broker.history, broker.live, broker.log.writer,
+        broker.chat.presence, broker.chat.rooms, broker.chat.sessions, broker.host.sockets,
+        broker.subscriptions,
     )  # fmt: skip
     known = {name: value for module in modules for name, value in vars(module).items()}
     for name, value, _ in table_with("name", "value", "what it is"):

@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ def offending(pattern: re.Pattern[str]) -> list[str]:
 def test_the_packages_are_this_repositorys(package: object) -> None:
     # Their names are ordinary words: an installed package could bear one of them.
     assert Path(str(vars(package)["__file__"])).parent.parent == ROOT
+
+
+def test_every_folder_of_the_program_is_installed() -> None:
+    # They are listed by hand, and what is run from a checkout does not miss one.
+    folders = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for package in ("broker", "client", "common")
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    told = tomllib.loads(committed()["pyproject.toml"])["tool"]["setuptools"]["packages"]
+    assert folders == set(told)
 
 
 def test_no_committed_file_names_a_package_registry() -> None:

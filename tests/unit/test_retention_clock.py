@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.retention_clock import DOUBT_S, STEP_MS_MAX, RetentionClock
+from broker.log.retention_clock import DOUBT_S, STEP_MS_MAX, RetentionClock
 
 NOW_MS = 1_700_000_000_000
 YEAR_MS = 366 * 86_400_000

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker import keys
-from broker.log import NOWHERE, Proposal, RoomRecord
-from broker.rooms import (
+from broker.chat.rooms import (
     BEACON_JOIN_S,
     BEACON_QUIETS_S,
     BEACON_SPREAD,
@@ -18,8 +17,9 @@ from broker.rooms import (
     Room,
     Rooms,
 )
-from broker.sessions import User
-from broker.texts import check_texts
+from broker.chat.sessions import User
+from broker.chat.texts import check_texts
+from broker.log.interface import NOWHERE, Proposal, RoomRecord
 from common import limits, topics, wire
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX

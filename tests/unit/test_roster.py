@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from broker.roster import Roster
-from broker.sessions import User
+from broker.chat.roster import Roster
+from broker.chat.sessions import User
 from common.limits import PRESENCE_NAMES_MAX
 from common.wire import Changes, Presence
 

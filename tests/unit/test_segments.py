@@ -12,11 +12,11 @@ from zlib import crc32
 
 import pytest
 
-from broker import log_compaction, segments
-from broker.log import LogFailed, LogUnusable, RoomRecord
-from broker.log_sqlite import FILE_NAME, SqliteLog, prepare
-from broker.records import BatchPlace, Contents
-from broker.segments import (
+from broker.log import compaction as log_compaction
+from broker.log import segments
+from broker.log.interface import LogFailed, LogUnusable, RoomRecord
+from broker.log.records import BatchPlace, Contents
+from broker.log.segments import (
     FIRST,
     OFFSET_BITS,
     OFFSET_MASK,
@@ -27,6 +27,7 @@ from broker.segments import (
     numbers,
     path_of,
 )
+from broker.log.writer import FILE_NAME, SqliteLog, prepare
 from common.wire import Mode, encode
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.sessions import (
+from broker.chat.sessions import (
     INBOXES_SPARE,
     MEMORY_WAIT_MS,
     POKE_S,

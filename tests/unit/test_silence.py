@@ -12,7 +12,7 @@ import pytest
 
 from broker import config, supervisor
 from broker.child_process import Child
-from broker.health import DOWN, SERVING, STARTING
+from broker.metrics.health import DOWN, SERVING, STARTING
 from broker.supervisor import PAUSED_S, START_S_MAX, Supervisor
 
 NOW_S = 10_000.0

@@ -12,10 +12,13 @@ from sqlite3 import Connection
 
 import pytest
 
-from broker import core, log_index, log_senders, progress, roster, segments
-from broker.log import marks_of
-from broker.log_sqlite import SqliteLog, prepare
-from broker.presence import PRESENCE_TICK_S
+from broker.chat import core, roster
+from broker.chat.presence import PRESENCE_TICK_S
+from broker.log import index as log_index
+from broker.log import progress, segments
+from broker.log import senders as log_senders
+from broker.log.interface import marks_of
+from broker.log.writer import SqliteLog, prepare
 from client.effects import Resolve
 from client.outbox import Line, Outbox
 from common import wire

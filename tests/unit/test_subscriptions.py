@@ -8,8 +8,8 @@ from unittest.mock import Mock, create_autospec
 import pytest
 import zmq
 
+from broker.chat.core import Core
 from broker.connections import Connections
-from broker.core import Core
 from broker.subscriptions import Subscriptions
 
 ENDPOINT = "inproc://rooms"

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from broker.child import Teller
-from broker.figures import BY_NAME, Figures
-from broker.log import Committed, Proposal
-from broker.tally import FAILING_S, Tally
+from broker.log.interface import Committed, Proposal
+from broker.metrics.figures import BY_NAME, Figures
+from broker.metrics.tally import FAILING_S, Tally
 from common import wire
 from tests.unit.bench import Bench
 

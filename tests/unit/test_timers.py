@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.timers import SWEEP_ABOVE, Timers
+from broker.chat.timers import SWEEP_ABOVE, Timers
 
 INFINITY = float("inf")
 keys = st.integers(0, 4)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.log import Proposal
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import SqliteLog, prepare
+from broker.log.interface import Proposal
+from broker.log.reader import SqliteReader
+from broker.log.writer import SqliteLog, prepare
 from common.wire import Mode, Post
 
 

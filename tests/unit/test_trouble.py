@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from broker.trouble import TOLD_EVERY_S, Trouble
+from broker.host.trouble import TOLD_EVERY_S, Trouble
 
 LOGGER = logging.getLogger("test")
 

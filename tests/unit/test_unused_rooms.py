@@ -1,6 +1,6 @@
 """Rooms that nobody is in and nobody ever said anything in are forgotten."""
 
-from broker.presence import PRESENCE_TICK_S
+from broker.chat.presence import PRESENCE_TICK_S
 from common import topics, wire
 from common.limits import ROOMS_PER_SESSION_MAX
 from tests.protocol_stage import START_MS, START_S, begin, reply_of

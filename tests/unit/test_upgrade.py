@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 import tests
-from broker import progress
-from broker.backup import backup
-from broker.checkup import check
-from broker.export import export
-from broker.log import RoomRecord
-from broker.log_sqlite import FILE_NAME, SCHEMA_VERSION
-from broker.salvage import salvage
-from broker.segments import path_of
+from broker.log import progress
+from broker.log.interface import RoomRecord
+from broker.log.segments import path_of
+from broker.log.writer import FILE_NAME, SCHEMA_VERSION
+from broker.maintenance.backup import backup
+from broker.maintenance.checkup import check
+from broker.maintenance.export import export
+from broker.maintenance.salvage import salvage
 from common.spans import lost_count
 from common.wire import Mode, decode_batch
 from tests.unit.logs import SqliteStore, entries_of, mark, proposal, said, sent

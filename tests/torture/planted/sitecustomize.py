@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from broker import log_sqlite, segments
-from broker.log import Marks
-from broker.log_senders import Senders
+from broker.log import segments
+from broker.log import writer as log_writer
+from broker.log.interface import Marks
+from broker.log.senders import Senders
 
 LATE_RECORDS = 20  # So many commits are acknowledged before any of them is written.
 
@@ -22,7 +23,7 @@ def acknowledge_first() -> None:
     write, show, write_index = (
         segments._write,
         segments.HighWater.set,
-        log_sqlite.SqliteLog._write_index,
+        log_writer.SqliteLog._write_index,
     )
 
     def write_late(file: int, data: bytes, offset: int) -> None:
@@ -40,13 +41,13 @@ def acknowledge_first() -> None:
         if len(late) > LATE_RECORDS or not late:
             catch_up(high_water)
 
-    def write_index_late(log: log_sqlite.SqliteLog) -> None:
+    def write_index_late(log: log_writer.SqliteLog) -> None:
         catch_up(log._high_water)  # Or readers would find places where nothing is yet.
         write_index(log)
 
     segments._write = write_late
     segments.HighWater.set = show_late  # type: ignore[assignment,method-assign]
-    log_sqlite.SqliteLog._write_index = write_index_late  # type: ignore[assignment,method-assign]
+    log_writer.SqliteLog._write_index = write_index_late  # type: ignore[assignment,method-assign]
 
 
 def forget_sends() -> None:

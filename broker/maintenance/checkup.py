@@ -15,13 +15,11 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from broker import progress
-from broker.datadir import is_held
-from broker.log import LogUnusable
-from broker.log_index import SEQ_BITS, SEQ_MASK, connect, read_identity, read_indexed
-from broker.log_senders import unreadable_count
-from broker.log_sqlite import FILE_NAME, SCHEMA_VERSION, schema_of
-from broker.segments import (
+from broker.log import progress
+from broker.log.datadir import is_held
+from broker.log.index import SEQ_BITS, SEQ_MASK, connect, read_identity, read_indexed
+from broker.log.interface import LogUnusable
+from broker.log.segments import (
     FIRST,
     OFFSET_BITS,
     OFFSET_MASK,
@@ -31,6 +29,8 @@ from broker.segments import (
     numbers,
     path_of,
 )
+from broker.log.senders import unreadable_count
+from broker.log.writer import FILE_NAME, SCHEMA_VERSION, schema_of
 from common.spans import last_seq, lost_count, texts_count
 from common.wire import DECODE_ERRORS, decode_batch
 

@@ -1,6 +1,6 @@
 """Segments: the files that commits are appended to, one record each, before anything else.
 
-A record (`broker.records`) is on the disk when `SegmentWriter.append` returns; what a crash cut
+A record (`broker.log.records`) is on the disk when `SegmentWriter.append` returns; what a crash cut
 short fails its CRC-32 and never counted. A place in the segments is a *position*: the segment's
 number in the upper bits, the offset in its file in the lower 40.
 
@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from broker.log import LogUnusable
-from broker.records import (
+from broker.log.interface import LogUnusable
+from broker.log.records import (
     HEAD_BYTES,
     MAGIC_BYTES,
     MAGICS,

@@ -1,7 +1,7 @@
 """Turns away who knocks while the broker has no descriptor left; a process of its own for a second.
 
-Run by `broker.door` as a script, with the listening socket as descriptor 3 and nothing else. It
-has descriptors where the broker has none, so it can accept, and close at once.
+Run by `broker.host.door` as a script, with the listening socket as descriptor 3 and nothing else.
+It has descriptors where the broker has none, so it can accept, and close at once.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Iterator
 from zlib import crc32
 
 from broker import keys
-from broker.log import NOWHERE, Proposal, RoomRecord, Spot
-from broker.roster import Roster
-from broker.timers import Timers
+from broker.chat.roster import Roster
+from broker.chat.timers import Timers
+from broker.log.interface import NOWHERE, Proposal, RoomRecord, Spot
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, KEY_BYTES, ROOM_CHARS_MAX
 from common.names import check_room

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import broker.log_sqlite
+import broker.log.writer
 import tests
-from broker.log import LogFailed, LogUnusable, RoomRecord
-from broker.log_sqlite import (
+from broker.log.interface import LogFailed, LogUnusable, RoomRecord
+from broker.log.segments import HighWater
+from broker.log.writer import (
     APPLICATION_ID,
     DAY_MS,
     FILE_NAME,
@@ -25,7 +26,6 @@ from broker.log_sqlite import (
     SqliteLog,
     prepare,
 )
-from broker.segments import HighWater
 from common.limits import SENDS_IN_FLIGHT_MAX
 from common.wire import Mode
 from tests.unit.logs import SqliteStore, kept_texts, mark, numbered, proposal, said, sent
@@ -323,7 +323,7 @@ def test_an_index_that_cannot_be_written_stops_appends_in_time(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits for the index is bounded; nothing is lost when it can be written again."""
-    monkeypatch.setattr(broker.log_sqlite, "WAITING_MAX", 3)
+    monkeypatch.setattr(broker.log.writer, "WAITING_MAX", 3)
     log = store.open()
     store.database.execute("PRAGMA query_only = 1")
     for number in range(1, 4):

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from broker.log import LogUnusable, Marks
-from broker.log_senders import add_marks
-from broker.records import UNCHECKED
-from broker.segments import (
+from broker.log.interface import LogUnusable, Marks
+from broker.log.records import UNCHECKED
+from broker.log.segments import (
     FIRST,
     OFFSET_BITS,
     OFFSET_MASK,
@@ -31,6 +30,7 @@ from broker.segments import (
     sync_folder,
     write_again,
 )
+from broker.log.senders import add_marks
 from common.wire import encode
 
 SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from broker import keys
-from broker.timers import Timers
+from broker.chat.timers import Timers
 from common import topics
 from common.errors import Code, Refused
 from common.names import check_nick, fold

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from broker.log import Committed, LogFailed, Proposal, RoomRecord, Sent
-from broker.presence import Presence
-from broker.rooms import Room, Rooms
-from broker.sessions import Rate, Session, Sessions
-from broker.texts import check_texts
+from broker.chat.presence import Presence
+from broker.chat.rooms import Room, Rooms
+from broker.chat.sessions import Rate, Session, Sessions
+from broker.chat.texts import check_texts
+from broker.log.interface import Committed, LogFailed, Proposal, RoomRecord, Sent
 from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (

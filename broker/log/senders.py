@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from broker.log import LogUnusable, Marks
+from broker.log.interface import LogUnusable, Marks
 from common.limits import SENDS_IN_FLIGHT_MAX
 from common.wire import Ack, Place, encode
 

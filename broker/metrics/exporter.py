@@ -1,10 +1,10 @@
 """Tells Prometheus and whoever watches how the broker does: HTTP on 127.0.0.1.
 
-/metrics has the figures of `broker.figures`, /livez whether anything hangs, /readyz whether the
-broker serves (`broker.health`): 200, or 503 with a line for each trouble. It has threads of its
-own in the supervisor, and answers from snapshots that never change: also while live is being
-restarted, and when the supervisor itself hangs. What is read from /proc and the data folder is
-read when somebody asks.
+/metrics has the figures of `broker.metrics.figures`, /livez whether anything hangs, /readyz whether
+the broker serves (`broker.metrics.health`): 200, or 503 with a line for each trouble. It has
+threads of its own in the supervisor, and answers from snapshots that never change: also while live
+is being restarted, and when the supervisor itself hangs. What is read from /proc and the data
+folder is read when somebody asks.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from broker import processes
-from broker.figures import COUNTER, HISTOGRAM, METRICS, SUM, Metric, cumulated, of_label
-from broker.health import SERVING, Snapshot, what_fails, what_hangs
-from broker.log_sqlite import FILE_NAME
+from broker.host import processes
+from broker.log.writer import FILE_NAME
+from broker.metrics.figures import COUNTER, HISTOGRAM, METRICS, SUM, Metric, cumulated, of_label
+from broker.metrics.health import SERVING, Snapshot, what_fails, what_hangs
 from common.limits import PROTOCOL_VERSION
 from common.version import VERSION
 

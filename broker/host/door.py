@@ -3,7 +3,7 @@
 A listener of libzmq that cannot accept tries again at once, and for ever: a core is gone until
 some connection ends (4.3.5, tcp_listener.cpp). It must not be closed either, for with it libzmq
 closes every connection that came through it (4.3.5, own.cpp). So somebody else takes those who
-knock from its queue: `broker.bouncer`, a process for a second, and again as long as it is needed.
+knock from its queue: `broker.host.bouncer`, a process for a second, and again as long as need be.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import zmq
 
-from broker.trouble import Trouble
+from broker.host.trouble import Trouble
 
 # Of accept(2): nothing is wrong with the one who knocks; this process or machine has no place.
 NO_PLACE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

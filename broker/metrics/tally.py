@@ -9,9 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from broker.core import Core
-from broker.figures import COUNTS, SUM, Figures, Histogram, labelled
-from broker.log import Committed
+from broker.chat.core import Core
+from broker.log.interface import Committed
+from broker.metrics.figures import COUNTS, SUM, Figures, Histogram, labelled
 
 FAILING_S = 30.0  # A commit that failed so long ago says nothing about the next one.
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from broker.datadir import is_held
-from broker.log import LogUnusable, Marks
-from broker.log_index import (
+from broker.log.datadir import is_held
+from broker.log.index import (
     SEQ_BITS,
     SEQ_MASK,
     Waiting,
@@ -23,10 +22,9 @@ from broker.log_index import (
     meta,
     set_meta,
 )
-from broker.log_senders import add_marks, is_readable
-from broker.log_sqlite import FILE_NAME, SCHEMA_VERSION, prepare, schema_of
-from broker.records import BatchPlace, Contents
-from broker.segments import (
+from broker.log.interface import LogUnusable, Marks
+from broker.log.records import BatchPlace, Contents
+from broker.log.segments import (
     FIRST,
     OFFSET_BITS,
     HighWater,
@@ -35,6 +33,8 @@ from broker.segments import (
     SegmentWriter,
     numbers,
 )
+from broker.log.senders import add_marks, is_readable
+from broker.log.writer import FILE_NAME, SCHEMA_VERSION, prepare, schema_of
 from common.errors import HubbubError
 from common.spans import last_seq, lost, lost_count
 from common.wire import DECODE_ERRORS, decode_batch, encode

@@ -17,13 +17,13 @@ from pathlib import Path
 import msgspec
 
 from broker import config
-from broker.backup import backup, restore
-from broker.checkup import Report, check
-from broker.export import export
-from broker.log import LogUnusable
-from broker.log_sqlite import FILE_NAME
-from broker.salvage import salvage
-from broker.segments import numbers
+from broker.log.interface import LogUnusable
+from broker.log.segments import numbers
+from broker.log.writer import FILE_NAME
+from broker.maintenance.backup import backup, restore
+from broker.maintenance.checkup import Report, check
+from broker.maintenance.export import export
+from broker.maintenance.salvage import salvage
 from common.errors import HubbubError, Refused
 from common.names import check_room
 

@@ -9,10 +9,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from broker.log import LogFailed, LogUnusable
-from broker.log_index import connect
-from broker.log_reader import SqliteReader
-from broker.log_sqlite import FILE_NAME, SCHEMA_VERSION, schema_of
+from broker.log.index import connect
+from broker.log.interface import LogFailed, LogUnusable
+from broker.log.reader import SqliteReader
+from broker.log.writer import FILE_NAME, SCHEMA_VERSION, schema_of
 from common.errors import HubbubError
 from common.limits import HISTORY_ENTRIES_MAX
 from common.spans import last_seq

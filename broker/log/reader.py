@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from broker.log import LogFailed, PageRead, RoomRecord
-from broker.log_index import (
+from broker.log.index import (
     SEQ_BITS,
     SEQ_MASK,
     connect,
@@ -22,8 +21,9 @@ from broker.log_index import (
     read_indexed,
     read_tail,
 )
-from broker.log_tail import Tail, TailBatch
-from broker.segments import Damaged, SegmentReader, place_text
+from broker.log.interface import LogFailed, PageRead, RoomRecord
+from broker.log.segments import Damaged, SegmentReader, place_text
+from broker.log.tail import Tail, TailBatch
 from common.limits import HISTORY_BYTES_MAX
 from common.spans import lost
 from common.wire import Mode, encode
@@ -60,7 +60,7 @@ class SqliteReader:
     """One read-only connection. Belongs to the thread that makes it."""
 
     def __init__(self, path: Path, tell: Callable[[str], None] = _tell_nobody) -> None:
-        """Open a log that `broker.log_sqlite.prepare` has made.
+        """Open a log that `broker.log.writer.prepare` has made.
 
         tell: hears of batches that are damaged, each time that one is asked for.
         """

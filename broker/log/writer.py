@@ -1,7 +1,7 @@
 """The embedded log's write side: segments that grow, and an index over them in SQLite.
 
-A commit is one record in a segment and one fsync (`broker.segments`); the index learns of it
-about once a second, or after so many batches (`broker.log_index`). Readers look into both. Opens,
+A commit is one record in a segment and one fsync (`broker.log.segments`); the index learns of it
+about once a second, or after so many batches (`broker.log.index`). Readers look into both. Opens,
 migrates, appends, trims. ADR 0002 and 0017.
 """
 
@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
 
-from broker import progress
 from broker.keys import SECRET_BYTES
-from broker.log import Committed, LogFailed, LogUnusable, Proposal, RoomRecord, marks_of
-from broker.log_compaction import Compaction
-from broker.log_index import (
+from broker.log import progress
+from broker.log.compaction import Compaction
+from broker.log.index import (
     SEQ_BITS,
     SEQ_MASK,
     WAITING_MAX,
@@ -32,9 +31,10 @@ from broker.log_index import (
     recover,
     set_meta,
 )
-from broker.log_senders import Senders
-from broker.records import BatchPlace, Contents
-from broker.segments import OFFSET_BITS, HighWater, Record, SegmentWriter, numbers
+from broker.log.interface import Committed, LogFailed, LogUnusable, Proposal, RoomRecord, marks_of
+from broker.log.records import BatchPlace, Contents
+from broker.log.segments import OFFSET_BITS, HighWater, Record, SegmentWriter, numbers
+from broker.log.senders import Senders
 from common.wire import Batch, encode
 
 FILE_NAME = "hubbub.db"

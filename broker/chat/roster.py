@@ -8,7 +8,7 @@ member was shown at a version, and all tellings after it, are who is there. PROT
 
 from __future__ import annotations
 
-from broker.sessions import User
+from broker.chat.sessions import User
 from common.limits import PRESENCE_NAMES_MAX
 from common.wire import Changes, Presence
 

@@ -6,8 +6,8 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
 
-from broker.records import UNCHECKED
-from broker.segments import FIRST, HighWater, SegmentReader
+from broker.log.records import UNCHECKED
+from broker.log.segments import FIRST, HighWater, SegmentReader
 
 
 class TailBatch(NamedTuple):

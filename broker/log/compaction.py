@@ -10,9 +10,9 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from broker.log_index import SEQ_BITS, change_live
-from broker.records import BatchPlace
-from broker.segments import (
+from broker.log.index import SEQ_BITS, change_live
+from broker.log.records import BatchPlace
+from broker.log.segments import (
     OFFSET_BITS,
     SEGMENT_BYTES_MAX,
     Damaged,

@@ -1,14 +1,14 @@
 """When rooms are told who came and went, and whose coming is no news. Pure.
 
-What changed in a room is its `broker.roster`'s. PROTOCOL.md, "Presence".
+What changed in a room is its `broker.chat.roster`'s. PROTOCOL.md, "Presence".
 """
 
 from __future__ import annotations
 
 import math
 
-from broker.rooms import Room, telling_s
-from broker.sessions import User
+from broker.chat.rooms import Room, telling_s
+from broker.chat.sessions import User
 
 PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
 RETURN_S = 60.0  # So long after its start the broker takes resumed members for old ones,

@@ -35,7 +35,7 @@ class Snapshot(NamedTuple):
 
     at_s: float  # On the steady clock.
     parts: tuple[Part, ...]
-    counted: Mapping[str, float]  # As in `broker.figures.Figures`, of all processes ever.
+    counted: Mapping[str, float]  # As in `broker.metrics.figures.Figures`, of all processes ever.
     now: Mapping[str, float]
     is_closing: bool = False
 

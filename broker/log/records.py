@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from broker.log import Marks
+from broker.log.interface import Marks
 
 UNCHECKED = -1  # The CRC of a body that an older version wrote.
 

@@ -8,13 +8,13 @@ import sqlite3
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from broker import progress
-from broker.checkup import Report, check
-from broker.datadir import hold
-from broker.log import LogUnusable
-from broker.log_index import connect, read_indexed
-from broker.log_sqlite import FILE_NAME, SCHEMA_VERSION, schema_of
-from broker.segments import OFFSET_BITS, OFFSET_MASK, HighWater, numbers, path_of
+from broker.log import progress
+from broker.log.datadir import hold
+from broker.log.index import connect, read_indexed
+from broker.log.interface import LogUnusable
+from broker.log.segments import OFFSET_BITS, OFFSET_MASK, HighWater, numbers, path_of
+from broker.log.writer import FILE_NAME, SCHEMA_VERSION, schema_of
+from broker.maintenance.checkup import Report, check
 from common.errors import HubbubError
 
 COPY_BYTES = 1024 * 1024
@@ -128,7 +128,7 @@ def restore(source: Path, folder: Path, *, is_forced: bool) -> tuple[Report, Pat
     is_forced: move a log that is there out of the way, into a folder beside it.
 
     The log gets a new epoch when the broker starts, so that clients start over: it has no note of
-    how far it had got (`broker.progress`). Raises `BackupFailed`, `DataUnusable`.
+    how far it had got (`broker.log.progress`). Raises `BackupFailed`, `DataUnusable`.
     """
     report = check(source)
     if report.is_running:

@@ -3,7 +3,7 @@
 Live and history count in plain integers, each in the one thread that it happens in, and tell
 them to the supervisor about once a second; it adds up what ended processes had counted, so that
 no counter goes back. `METRICS` is the only place that knows the names: docs/METRICS.md is
-compared with it, and `broker/exporter.py` shows what is in it.
+compared with it, and `broker/metrics/exporter.py` shows what is in it.
 
 A number is told under a metric's name, or under `name:label`. A histogram is told as one number a
 bucket, `name:0` and so on, and `name:sum`.

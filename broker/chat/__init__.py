@@ -1,0 +1,1 @@
+"""What is decided about sessions, rooms and presence: pure, commands in and effects out."""

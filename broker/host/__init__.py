@@ -1,0 +1,1 @@
+"""What the machine gives and refuses: sockets, descriptors, memory, processes."""

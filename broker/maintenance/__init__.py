@@ -1,0 +1,1 @@
+"""What `hubbub-broker check`, `backup`, `restore`, `export` and `salvage` do."""
