@@ -16,13 +16,13 @@ import zmq
 
 from common.limits import ROOMS_PER_SESSION_MAX
 
-# Of a client: all its rooms and its inbox, and as many that it has just left, should it be heard
-# only later that it did.
-TOPICS_PER_CONNECTION_MAX = 2 * (ROOMS_PER_SESSION_MAX + 1)
+# Of a client: all its rooms and its inbox, and some that it was refused.
+TOPICS_PER_CONNECTION_MAX = ROOMS_PER_SESSION_MAX + 64
 WRONG_FRAMES_MAX = 64  # A SUB sends none at all.
 # Frames of an ended connection that may still wait to be heard: what is in a pipe, and what the
 # kernel held.
 LEFTOVERS_MAX = 10_000
+READ_BYTES = 64 * 1024
 NOBODY = -1  # No descriptor: within the process, or a connection that is gone.
 
 
@@ -138,6 +138,9 @@ def cutter(port: int) -> Callable[[int], None]:
             try:
                 if found.getsockname()[1] == port:
                     found.shutdown(sockets.SHUT_RDWR)
+                    # What the kernel still holds is nobody's to hear; after that no more comes in.
+                    while found.recv(READ_BYTES, sockets.MSG_DONTWAIT):
+                        pass
             finally:
                 found.detach()
 

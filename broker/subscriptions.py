@@ -11,7 +11,7 @@ from broker.connections import Connections, descriptor_of
 from broker.host.sockets import discard_rest
 from broker.metrics.figures import BAD_SUBSCRIPTION as BAD
 
-SUBSCRIPTIONS_MAX = 500  # Then it is time to commit: what is said waits meanwhile.
+SUBSCRIPTIONS_MAX = 200  # Then it is time to commit: what is said waits meanwhile.
 REFUSED_SUBSCRIPTIONS_MAX = 200  # A flood of wrong ones: what is said must not wait for more.
 
 
