@@ -39,8 +39,10 @@ class Compaction:
         self._stuck: set[int] = set()  # Files in which not every record can be found stay.
 
     def step(self, growing: int) -> None:
-        """Do a bounded piece of work; `growing` is the segment that is still written.
+        """Do a bounded piece of work on the segments before `growing`: that one is still written.
 
+        A segment that was begun, but has no record yet, is not the one that grows: should the
+        process end now the next one goes on in the one before it, and needs its file.
         Raises `sqlite3.Error`, `OSError`.
         """
         sparse = self._db.execute(

@@ -143,7 +143,7 @@ class SegmentWriter:
         """Go on at a position: whatever lies behind it was never committed. Raises `OSError`."""
         self._folder = folder
         self._sync: Callable[[int], None] = os.fdatasync
-        self._before = end
+        self.records_end = end  # Of the last record; a segment may have been begun after it.
         self._open(end)
         self._spare: list[int] = []
         self._take_spare()
@@ -173,7 +173,7 @@ class SegmentWriter:
         size_bytes = HEAD_BYTES + len(contents) + bodies_bytes
         if (self.end & OFFSET_MASK) + size_bytes > SEGMENT_BYTES_MAX and self.end & OFFSET_MASK:
             self._rotate()
-        head = pack_head(self.end, self._before, contents, bodies_bytes)
+        head = pack_head(self.end, self.records_end, contents, bodies_bytes)
         # Joined once: of a megabyte each copy counts.
         record = b"".join((head, contents, *bodies))
         offset = self.end & OFFSET_MASK
@@ -189,7 +189,7 @@ class SegmentWriter:
             raise
         start = self.end + HEAD_BYTES + len(contents)
         self.end += len(record)
-        self._before = self.end
+        self.records_end = self.end
         return start
 
     def _make_space(self, size_bytes: int) -> None:

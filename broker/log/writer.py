@@ -27,6 +27,7 @@ from broker.log.index import (
     change_live,
     connect,
     read_identity,
+    read_indexed,
     read_tail,
     recover,
     set_meta,
@@ -329,7 +330,7 @@ class SqliteLog:
         if not self._waiting.rows:
             return
         self._db.execute("BEGIN IMMEDIATE")
-        self._waiting.write(self._db, self._segments.end)
+        self._waiting.write(self._db, self._segments.records_end)
         self._senders.write()
         self._db.execute("COMMIT")
         self._waiting.clear()
@@ -369,7 +370,7 @@ class SqliteLog:
             self._write_index()
             self._senders.fold()
             self._forget_senders(now_ms)
-            self._compaction.step(self._segments.segment)
+            self._compaction.step(read_indexed(self._db) >> OFFSET_BITS)
             cuts = self._cuts(oldest_ms)
             if cuts:
                 self._drop(cuts)

@@ -258,7 +258,7 @@ class Disk:
         wal.unlink(missing_ok=True)
         if kept_bytes > WAL_HEAD_BYTES:
             wal.write_bytes(wal_bytes[:kept_bytes])
-        self._wal_synced_bytes = 0
+        self.wal_synced()  # What outlived one cut outlives the next.
         committed = self.folder / "committed"
         if committed.exists():
             # Never synced: what was last set, or nothing, or space that was taken and not written.
