@@ -221,28 +221,38 @@ class Judge:
         witnesses = [*self.eras, self.witness]
         for view in stay.views:
             entries = [item for item in view if isinstance(item, tuple)]
-            while witnesses and not _is_of(entries, witnesses[0].rooms.get(stay.room, {})):
+            wrong = ""
+            # What was there before a backup is in the log that was replaced and in the one that
+            # replaced it, and each has dropped what it has dropped: either may have been heard.
+            while witnesses:
+                if _is_of(entries, witnesses[0].rooms.get(stay.room, {})):
+                    found = self._wrong_order(stay, view, witnesses[0])
+                    if not found:
+                        break
+                    wrong = wrong or found
                 witnesses.pop(0)
             if not witnesses:
-                wrong = _first_wrong(entries, self.witness.rooms.get(stay.room, {}))
-                self.blame(f"{stay} hears what no log has: {wrong}")
-            self._order(stay, view, witnesses[0])
+                stranger = _first_wrong(entries, self.witness.rooms.get(stay.room, {}))
+                self.blame(wrong or f"{stay} hears what no log has: {stranger}")
 
-    def _order(self, stay: Stay, view: list[tuple[int, Told] | int], witness: Witness) -> None:
+    def _wrong_order(
+        self, stay: Stay, view: list[tuple[int, Told] | int], witness: Witness
+    ) -> str | None:
         cursor = missing = 0
         for item in view:
             if isinstance(item, int):
                 missing += item
                 if item < 1:
-                    self.blame(f"{stay} hears that {item} are missing")
+                    return f"{stay} hears that {item} are missing"
                 continue
             seq = item[0]
             if cursor and seq != cursor + missing + 1:
-                self.blame(f"{stay} hears {seq} after {cursor} and {missing} missing")
+                return f"{stay} hears {seq} after {cursor} and {missing} missing"
             gone = witness.trimmed.get(stay.room, 0)
             if missing and (seq - 1 > gone or missing >= seq):
-                self.blame(f"{stay} hears {missing} before {seq} are missing; {gone} are")
+                return f"{stay} hears {missing} before {seq} are missing; {gone} are"
             cursor, missing = seq, 0
+        return None
 
     def complete(self, stay: Stay, *, is_probed: bool) -> None:
         """Check that somebody who is there at the end has heard all.
