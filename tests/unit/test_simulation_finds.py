@@ -6,6 +6,7 @@ A seed means something else as soon as the simulation changes; these do not. `ma
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import Connection
@@ -14,18 +15,19 @@ import pytest
 
 from broker.chat import core, roster
 from broker.chat.presence import PRESENCE_TICK_S
+from broker.log import compaction as log_compaction
 from broker.log import index as log_index
 from broker.log import progress, segments
 from broker.log import senders as log_senders
-from broker.log.interface import marks_of
-from broker.log.writer import SqliteLog, prepare
+from broker.log.interface import LogFailed, marks_of
+from broker.log.writer import DAY_MS, SqliteLog, prepare
 from client.effects import Resolve
 from client.outbox import Line, Outbox
 from common import wire
 from common.limits import SENDS_IN_FLIGHT_MAX
 from common.wire import Kind, Presence
 from tests.unit.bench import Bench
-from tests.unit.logs import SqliteStore, proposal, said, sent
+from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
 from tests.unit.session_driver import in_room
 
 ANN, BOB = b"a" * 16, b"b" * 16
@@ -146,3 +148,45 @@ def test_a_start_makes_the_segments_durable_before_the_index_knows_them(
     monkeypatch.setattr(log_index.Waiting, "write", write)
     prepare(killed)
     assert ["segment", "index"] == order
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteStore]:
+    """Return a log whose disk was full when a segment was begun: that one has no record yet."""
+    for module in (segments, log_compaction):
+        monkeypatch.setattr(module, "SEGMENT_BYTES_MAX", 1)
+    (tmp_path / "log").mkdir()
+    with closing(SqliteStore(tmp_path / "log")) as store:
+        log = store.open(retain_days=1)
+        log.append([proposal("r", said("one", ts=1))])
+        store.fill()
+        with pytest.raises(LogFailed):
+            log.append([proposal("r", said("refused", ts=2))])
+        assert [1, 2] == segments.numbers(tmp_path / "log")
+        yield store
+
+
+def texts_after_a_kill(tmp_path: Path) -> list[str]:
+    """Return what is read of the log when live ends now, and another one begins."""
+    shutil.copytree(tmp_path / "log", tmp_path / "killed")
+    with closing(SqliteStore(tmp_path / "killed")) as store:
+        store.open().append([proposal("r", said("last", ts=9))])
+        return kept_texts(store.reader(), "r")
+
+
+def test_the_index_knows_the_last_record_and_no_segment_without_one(
+    begun: SqliteStore, tmp_path: Path
+) -> None:
+    """The next record seemed to follow nothing: no start after a kill (seed 4068)."""
+    begun.opened.trim(3)  # Tells the index.
+    begun.free()
+    begun.opened.append([proposal("r", said("two", ts=4))])
+    assert ["one", "two", "last"] == texts_after_a_kill(tmp_path)
+
+
+def test_a_segment_stays_until_another_one_has_a_record(begun: SqliteStore, tmp_path: Path) -> None:
+    """All of it was past retention, and the file gone: no start after a kill (seed 13447)."""
+    for _ in range(3):
+        begun.opened.trim(30 * DAY_MS)
+    assert [1, 2] == segments.numbers(tmp_path / "log")
+    assert ["last"] == texts_after_a_kill(tmp_path)
