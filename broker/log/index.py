@@ -204,8 +204,7 @@ def _remove_later(folder: Path, reader: SegmentReader, end: int) -> None:
     """
     later = [segment for segment in numbers(folder) if segment > end >> OFFSET_BITS]
     for segment in later:
-        begin = segment << OFFSET_BITS
-        if reader.whole_record(begin) or reader.next_record(begin) is not None:
+        if reader.has_record(segment):
             raise Damaged.at(path_of(folder, segment), 0, "lacks what was before")
     for segment in later:
         path_of(folder, segment).unlink()

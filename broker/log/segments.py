@@ -245,21 +245,23 @@ class SegmentWriter:
 
         Raises `OSError`; then this one goes on.
         """
-        full, space, end = self._file, self._space, self.end
+        full, end = self._file, self.end
+        # What a failed write left behind the last record is harmless in the last segment only: when
+        # another one follows it looks like a record that was broken later.
+        os.ftruncate(full, end & OFFSET_MASK)
+        self._space = end & OFFSET_MASK
+        os.fsync(full)
         self._release_spare()
         try:
             self._open(self.segment + 1 << OFFSET_BITS)
         except OSError:
             if self._file != full:
                 os.close(self._file)
-                # One that follows would make a record that a crash cuts short look damaged.
                 with contextlib.suppress(OSError):
                     path_of(self._folder, self.segment).unlink()
-            self._file, self._space, self.end = full, space, end
+            self._file, self._space, self.end = full, end & OFFSET_MASK, end
             self._take_spare()
             raise
-        with contextlib.suppress(OSError):
-            os.ftruncate(full, end & OFFSET_MASK)
         os.close(full)
         self._take_spare()
 
@@ -371,13 +373,20 @@ class SegmentReader:
                 yield record
                 continue
             segment = position >> OFFSET_BITS
-            is_last = not path_of(self._folder, segment + 1).exists()
+            is_last = not self.has_record(segment + 1)
             is_broken = not is_last and self.read(position, MAGIC_BYTES) in MAGICS
             if is_broken or self.next_record(position) is not None:
                 raise self._damaged(position)
             if is_last:
                 return
             position = segment + 1 << OFFSET_BITS
+
+    def has_record(self, segment: int) -> bool:
+        """Tell whether there is such a segment, and in it a record that counted."""
+        begin = segment << OFFSET_BITS
+        return path_of(self._folder, segment).exists() and (
+            self.whole_record(begin) is not None or self.next_record(begin) is not None
+        )
 
     def _damaged(self, position: int, what: str = "is damaged at") -> Damaged:
         path = path_of(self._folder, position >> OFFSET_BITS)

@@ -5,11 +5,14 @@ A seed means something else as soon as the simulation changes; these do not. `ma
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import Connection
+from unittest.mock import Mock
 
 import pytest
 
@@ -190,3 +193,31 @@ def test_a_segment_stays_until_another_one_has_a_record(begun: SqliteStore, tmp_
         begun.opened.trim(30 * DAY_MS)
     assert [1, 2] == segments.numbers(tmp_path / "log")
     assert ["last"] == texts_after_a_kill(tmp_path)
+
+
+def test_what_a_failed_write_left_is_cut_off_before_a_segment_follows(
+    begun: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or no segment follows: the rest of a record looked damaged then (seed 720)."""
+    begun.free()
+    begun.opened.append([proposal("r", said("two", ts=4))])
+    with segments.path_of(tmp_path / "log", 2).open("ab") as file:
+        file.write(b"HUBS and more of a record")
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "ftruncate", Mock(side_effect=OSError(errno.EDQUOT, "quota")))
+        with pytest.raises(LogFailed):
+            begun.opened.append([proposal("r", said("refused", ts=5))])
+        assert [1, 2] == segments.numbers(tmp_path / "log")
+    begun.opened.append([proposal("r", said("three", ts=6))])
+    assert ["one", "two", "three", "last"] == texts_after_a_kill(tmp_path)
+
+
+def test_a_segment_without_a_record_damages_nothing_before_it(
+    begun: SqliteStore, tmp_path: Path
+) -> None:
+    """It could not be removed either, and then came a crash in the midst of a record (seed 720)."""
+    with segments.path_of(tmp_path / "log", 1).open("ab") as file:
+        file.write(b"HUBS and more of a record")
+    assert [1, 2] == segments.numbers(tmp_path / "log")
+    begun.opened.trim(3)
+    assert ["one", "last"] == texts_after_a_kill(tmp_path)
