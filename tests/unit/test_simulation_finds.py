@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import Connection
-from unittest.mock import Mock
 
 import pytest
 
@@ -203,8 +202,15 @@ def test_what_a_failed_write_left_is_cut_off_before_a_segment_follows(
     begun.opened.append([proposal("r", said("two", ts=4))])
     with segments.path_of(tmp_path / "log", 2).open("ab") as file:
         file.write(b"HUBS and more of a record")
+    full, right = begun.opened._segments._file, os.ftruncate
+
+    def ftruncate(file: int, size_bytes: int) -> None:
+        if file == full:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        right(file, size_bytes)
+
     with monkeypatch.context() as failing:
-        failing.setattr(os, "ftruncate", Mock(side_effect=OSError(errno.EDQUOT, "quota")))
+        failing.setattr(os, "ftruncate", ftruncate)
         with pytest.raises(LogFailed):
             begun.opened.append([proposal("r", said("refused", ts=5))])
         assert [1, 2] == segments.numbers(tmp_path / "log")
