@@ -151,13 +151,13 @@ class Worker:
         self._xpub.setsockopt(zmq.HEARTBEAT_IVL, int(settings.heartbeat * 1_000))
         self._xpub.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(answer_s * 1_000))
         self._connections = Connections(cutter(orders.rooms_port))
-        for socket, port, accepted in (
+        for socket, port, changed in (
             (self._router, orders.commands_port, None),
-            (self._xpub, orders.rooms_port, self._connections.accepted),
+            (self._xpub, orders.rooms_port, self._connections.changed),
         ):
             endpoint = Address(orders.address, port).url()
             try:
-                door = Door(self._context, socket, endpoint, self._logger, accepted)
+                door = Door(self._context, socket, endpoint, self._logger, changed)
                 self._doors.append(door)
             except zmq.ZMQError as error:
                 is_taken = error.errno == zmq.EADDRINUSE

@@ -12,7 +12,6 @@ from broker.host.sockets import discard_rest
 from broker.metrics.figures import BAD_SUBSCRIPTION as BAD
 
 SUBSCRIPTIONS_MAX = 200  # Then it is time to commit: what is said waits meanwhile.
-REFUSED_SUBSCRIPTIONS_MAX = 200  # A flood of wrong ones: what is said must not wait for more.
 
 
 class Subscriptions:
@@ -32,12 +31,8 @@ class Subscriptions:
 
     def drain(self) -> None:
         """Take what has arrived, a bounded number of frames."""
-        refusals = self._core.refusals
-        refused_max = refusals[BAD] + REFUSED_SUBSCRIPTIONS_MAX
         try:
             for _ in range(SUBSCRIPTIONS_MAX):
-                if refusals[BAD] >= refused_max:
-                    break
                 self._hear()
         except zmq.Again:
             self._is_paired = True
@@ -49,6 +44,7 @@ class Subscriptions:
         """Take one frame. Raises `zmq.Again`."""
         heard = self._xpub.recv(zmq.NOBLOCK, copy=False)
         frame, descriptor = heard.bytes, descriptor_of(heard)
+        may_ask = self._connections.may_ask(descriptor)
         if heard.more or frame[:1] not in (b"\0", b"\1"):
             discard_rest(self._xpub, heard)
             self._core.refusals[BAD] += 1
@@ -59,14 +55,19 @@ class Subscriptions:
             if self._is_paired:
                 self._xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
             self._core.unsubscribed(frame[1:])
-        elif self._connections.may_subscribe(descriptor, frame[1:]):
-            greetings = self._core.subscribed(frame[1:])
-            if greetings is not None and self._is_paired:
-                self._xpub.setsockopt(zmq.SUBSCRIBE, frame[1:])  # For the pipe just heard.
-                for greeting in greetings:
-                    self._tell_last(greeting)
+        elif may_ask:
+            self._subscribe(descriptor, frame[1:])
         else:  # It was cut off, and had said this before.
             self._core.refusals[BAD] += 1
+
+    def _subscribe(self, descriptor: int, topic: bytes) -> None:
+        greetings = self._core.subscribed(topic)
+        if not greetings:  # An inbox, or refused.
+            self._connections.is_strange(descriptor, topic)
+        if greetings is not None and self._is_paired:
+            self._xpub.setsockopt(zmq.SUBSCRIBE, topic)  # For the pipe just heard.
+            for greeting in greetings:
+                self._tell_last(greeting)
 
     def _tell_last(self, publication: bytes) -> None:
         """Publish to the pipe just heard alone, so that a newcomer costs nobody else anything.

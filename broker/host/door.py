@@ -41,14 +41,15 @@ class Door:
         socket: zmq.Socket[bytes],
         endpoint: str,
         logger: logging.Logger,
-        accepted: Callable[[int], None] | None = None,
+        changed: Callable[[int], None] | None = None,
     ) -> None:
         """Bind the socket. Raises `zmq.ZMQError`.
 
-        accepted: hears of each new descriptor, whenever its owner calls `listen`.
+        changed: hears of each descriptor that is another connection's now, or nobody's, whenever
+        its owner calls `listen`.
         """
         self._endpoint = endpoint
-        self._accepted = accepted
+        self._changed = changed
         self._logger = logger
         self._trouble = Trouble()
         self._is_short = False  # Has one been refused for want of place since the last look?
@@ -56,13 +57,15 @@ class Door:
         self._bounce_at_s = -math.inf  # Not before: the last one could not be started.
         self.deadline_s = math.inf  # When `look` has something to do though no event came.
         monitor = f"inproc://door-{id(self)}"
-        events = zmq.EVENT_ACCEPT_FAILED | (zmq.EVENT_ACCEPTED if accepted else 0)
+        events = zmq.EVENT_ACCEPT_FAILED
+        if changed is not None:
+            events |= zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
         socket.monitor(monitor, events)
         self.events = context.socket(zmq.PAIR)
         self.events.setsockopt(zmq.LINGER, 0)
         # Without a bound: libzmq's own thread must never wait until we have read an event. There
-        # are as many as connections are accepted in a turn of ours, or tried in the moment until a
-        # bouncer is at work.
+        # are as many as connections come and go in a turn of ours, or are tried in the moment until
+        # a bouncer is at work.
         self.events.setsockopt(zmq.RCVHWM, 0)
         self.events.connect(monitor)
         socket.bind(endpoint)
@@ -70,7 +73,7 @@ class Door:
 
     def look(self, now_s: float) -> None:
         """Have those turned away who cannot be let in, and see whether that is over."""
-        if self._accepted is None:
+        if self._changed is None:
             self.listen()
         is_short, self._is_short = self._is_short, False
         if self._bouncer:
@@ -94,8 +97,8 @@ class Door:
                 value = int.from_bytes(head[2:], sys.byteorder)
                 if event == zmq.EVENT_ACCEPT_FAILED:
                     self._is_short |= value in NO_PLACE
-                elif self._accepted is not None:
-                    self._accepted(value)
+                elif self._changed is not None:
+                    self._changed(value)
 
     def _bounce(self, listener: int, now_s: float) -> None:
         reason = f"{self._endpoint}: no open file is left (ulimit -n), so new connections are"

@@ -33,6 +33,8 @@ def attacks(frames: int) -> list[Attack]:
         Attack("garbage", 600, 50),
         Attack("huge", 60, 4),
         Attack("subscribe-flood", frames // 10, 10_000),
+        Attack("toggle-flood", frames // 2, 0),
+        Attack("long-topics", 300, 30),
         Attack("data-flood", frames // 5, 20_000),
         Attack("hello-flood", frames // 20, 2_000),
         Attack("room-flood", frames // 20, 2_000),

@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from bench import zmtp
+from broker.connections import STRANGE_BYTES_MAX
 from common import limits, topics, wire
 from tests.hostile.frames import Frames, Message
 from tests.waiting import DEADLINE_S, eventually
@@ -35,6 +36,9 @@ BUSY: Final = 10  # The attacker's niceness: on a LAN it would have cores of its
 READ_BYTES: Final = 1 << 18
 GARBAGE_BYTES: Final = 4_096
 HUGE_FRAMES: Final = (100, 2_000, 20_000)  # In one message: nothing in libzmq bounds it.
+# Just below what gets a connection cut off.
+LONG_BYTES: Final = 280
+LONG_TOPICS: Final = STRANGE_BYTES_MAX // (LONG_BYTES + len(b"calm\0"))
 CONNECTION_MESSAGES: Final = 64  # Through each of the connections of a flood.
 OPEN_CONNECTIONS: Final = 400  # That a garbage attack holds open at once.
 
@@ -127,6 +131,8 @@ class Attacker:
             "history": self.history,
             "garbage": self.garbage,
             "subscribe-flood": self.subscribe_flood,
+            "toggle-flood": self.toggle_flood,
+            "long-topics": self.long_topics,
             "data-flood": self.data_flood,
             "huge": self.huge,
             "hello-flood": self.hello_flood,
@@ -254,6 +260,28 @@ class Attacker:
             return [b"\1calm\0" + chance.randbytes(16)]
 
         return self._until_cut_off(b"SUB", topic)
+
+    def toggle_flood(self) -> int:
+        """Subscribe to one topic and leave it, ever again: nothing of it adds up but the frames."""
+        verbs = itertools.cycle((b"\1", b"\0"))
+        return self._until_cut_off(b"SUB", lambda: [next(verbs) + b"lobby\0" + bytes(16)])
+
+    def long_topics(self) -> int:
+        """Hold many connections with topics as long and as many as may be, and end them at once."""
+        chance = self._random
+        held = []
+        for index in range(self._orders.count):
+            link = Link(self._orders.port + 1, b"SUB")
+            held.append(link)
+            with contextlib.suppress(OSError):
+                asked = (b"\1calm\0" + chance.randbytes(LONG_BYTES) for _ in range(LONG_TOPICS))
+                link.say(b"".join(map(zmtp.message, asked)))
+            self._pace(index + 1)
+        for link in held:
+            link.close()
+        with self._link(1, b"SUB") as link:
+            self._rooms_barrier(link)
+        return self._orders.count
 
     def data_flood(self) -> int:
         """Say things on the rooms endpoint, where one only listens."""

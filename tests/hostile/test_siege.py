@@ -22,6 +22,8 @@ ATTACKS = (
     Attack("garbage", 300),
     Attack("huge", 12),
     Attack("subscribe-flood", FRAMES),
+    Attack("toggle-flood", 10 * FRAMES),
+    Attack("long-topics", 60),
     Attack("data-flood", FRAMES),
     Attack("hello-flood", FRAMES // 2),
     Attack("room-flood", FRAMES),

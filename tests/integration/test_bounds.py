@@ -11,7 +11,7 @@ import pytest
 
 from bench import zmtp
 from broker.chat.sessions import SESSIONS_PER_ROUTE_MAX
-from broker.connections import TOPICS_PER_CONNECTION_MAX, WRONG_FRAMES_MAX
+from broker.connections import FRAMES_BURST_MAX, STRANGE_BYTES_MAX, WRONG_FRAMES_MAX
 from broker.history import REQUEST_BYTES_MAX
 from broker.host.sockets import HANDSHAKE_S
 from broker.live import SUBSCRIPTION_BYTES_MAX
@@ -152,14 +152,19 @@ def is_closed_after(link: Link, frames: list[bytes]) -> bool:
 
 @pytest.mark.parametrize(
     ("kind", "frame", "bound"),
-    [(b"SUB", b"\1topic%d", TOPICS_PER_CONNECTION_MAX), (b"XSUB", b"data", WRONG_FRAMES_MAX)],
+    [
+        (b"SUB", b"\1topic%064d", STRANGE_BYTES_MAX // 64),
+        (b"SUB", b"\1the same", FRAMES_BURST_MAX),
+        (b"XSUB", b"data", WRONG_FRAMES_MAX),
+    ],
+    ids=["topics", "frames", "no-subscriptions"],
 )
 def test_who_asks_too_much_of_the_rooms_is_cut_off_and_nobody_else(
     broker: BrokerProcess, kind: bytes, frame: bytes, bound: int
 ) -> None:
     """Whoever comes next, probably with the same descriptor, is served, and so are the others."""
     with RawPeer(broker.port) as ann:
-        ann.hello(f"ann-{kind.decode()}")
+        ann.hello(f"ann-{bound}")
         ann.join("lobby")
         for number in range(1, 4):
             asked = [frame % index if b"%" in frame else frame for index in range(bound + 1)]
@@ -167,7 +172,7 @@ def test_who_asks_too_much_of_the_rooms_is_cut_off_and_nobody_else(
                 # The first may be taken for what another said who had this descriptor before.
                 eventually(lambda: is_closed_after(link, asked), "the end of the connection")  # noqa: B023
             with RawPeer(broker.port) as bob:
-                bob.hello(f"bob-{kind.decode()}-{number}")
+                bob.hello(f"bob-{bound}-{number}")
                 bob.join("lobby")
                 ann.ask(saying.send(number, "lobby", [f"{number}"]), wire.Ack)
                 bob.await_texts(f"{number}")

@@ -290,7 +290,8 @@ class Disk:
         path.write_bytes(kept)
 
     def adopt(self) -> None:
-        """Take the folder's segments as they are now for durable: an operator put them there."""
+        """Take the folder as it is now for durable: an operator put it there."""
+        self.wal_synced()
         self.files = {
             path.name: File(path.read_bytes(), is_named=True)
             for path in sorted(self.folder.glob("*.segment"))

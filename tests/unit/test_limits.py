@@ -217,12 +217,15 @@ MET = {
         ),
     },
     "broker/connections.py": {
+        "FRAMES_BURST_MAX": (
+            CONNECTIONS,
+            "test_so_many_frames_at_once_and_then_so_many_a_second",
+        ),
         "LEFTOVERS_MAX": (CONNECTIONS, "test_what_was_said_before_has_an_end"),
-        "TOPICS_PER_CONNECTION_MAX": (CONNECTIONS, "test_so_many_topics_and_not_one_more"),
+        "STRANGE_BYTES_MAX": (CONNECTIONS, "test_so_many_bytes_of_strange_topics_and_not_one_more"),
         "WRONG_FRAMES_MAX": (CONNECTIONS, "test_so_many_wrong_frames_and_not_one_more"),
     },
     "broker/subscriptions.py": {
-        "REFUSED_SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_refuses_so_many_subscriptions"),
         "SUBSCRIPTIONS_MAX": (OF_BROKER, "test_a_turn_takes_so_many_subscriptions"),
     },
     "broker/supervisor.py": {
