@@ -19,8 +19,8 @@ import zmq
 from common.limits import ROOMS_PER_SESSION_MAX
 
 # Topics that a connection holds and that are no room's: its inbox, keys that are no longer valid.
-# In bytes, for so much the tree grows; honest ones have some thirty.
-STRANGE_BYTES_MAX = 16 * 1024
+# In bytes, for so much the tree grows; honest ones have ten to fifty.
+STRANGE_BYTES_MAX = 1024
 # Frames: all of a client's rooms several times over, and then as many a second as no client asks.
 FRAMES_BURST_MAX = 4 * ROOMS_PER_SESSION_MAX
 FRAMES_PER_S = 5_000
@@ -57,6 +57,12 @@ class Asked:
         self.wrong_count = 0
         self.is_cut = False
         self.judged_from = judged_from  # Counted in frames of all.
+
+    def count_frame(self, now_s: float) -> None:
+        """Take one from what is allowed, which grows with time."""
+        allowed = self.frames_allowed + (now_s - self.heard_at_s) * FRAMES_PER_S
+        self.frames_allowed = min(FRAMES_BURST_MAX, allowed) - 1
+        self.heard_at_s = now_s
 
     def is_too_much(self) -> bool:
         """Tell whether no honest client asks so much."""
@@ -108,10 +114,8 @@ class Connections:
         if asked.is_cut:
             self.listen()  # Is it still the same connection?
             asked = self._of(descriptor)
-        now_s = self._clock()
-        allowed = asked.frames_allowed + (now_s - asked.heard_at_s) * FRAMES_PER_S
-        asked.frames_allowed = min(FRAMES_BURST_MAX, allowed) - 1
-        asked.heard_at_s = now_s
+        if asked.judged_from <= self._frames_count:
+            asked.count_frame(self._clock())
         return not self._judge(descriptor, asked)
 
     def is_strange(self, descriptor: int, topic: bytes) -> None:

@@ -63,6 +63,8 @@ REPLIES_WAITING_MAX = 2 * ROOMS_PER_SESSION_MAX
 # What the kernel takes of one peer's subscriptions ahead of us, and so what still comes of a flood
 # after it was cut off. Whoever joins a thousand rooms in one go waits a turn.
 SUBSCRIPTIONS_WAITING_BYTES = 64 * 1024
+# Frames: libzmq takes all of a pipe in one go, and never ends while it is filled as fast.
+SUBSCRIPTIONS_WAITING = 50
 # A client that leaves a PING unanswered for two intervals, or for so long, is taken for dead.
 HEARTBEAT_ANSWER_S_MAX = 10.0
 # Python looks for cycles after so many new objects that are still alive. There are none to find;
@@ -147,6 +149,7 @@ class Worker:
         self._xpub.setsockopt(zmq.XPUB_NODROP, 1)  # To hear of a full queue: see _publish.
         self._xpub.setsockopt(zmq.SNDHWM, settings.publish_queue)
         self._xpub.setsockopt(zmq.RCVBUF, SUBSCRIPTIONS_WAITING_BYTES)
+        self._xpub.setsockopt(zmq.RCVHWM, SUBSCRIPTIONS_WAITING)
         answer_s = min(2 * settings.heartbeat, HEARTBEAT_ANSWER_S_MAX)
         self._xpub.setsockopt(zmq.HEARTBEAT_IVL, int(settings.heartbeat * 1_000))
         self._xpub.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(answer_s * 1_000))

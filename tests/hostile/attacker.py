@@ -7,6 +7,7 @@ plain sockets: so it is fast, and can break what libzmq would not let it break.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import json
@@ -39,6 +40,7 @@ HUGE_FRAMES: Final = (100, 2_000, 20_000)  # In one message: nothing in libzmq b
 # Just below what gets a connection cut off.
 LONG_BYTES: Final = 280
 LONG_TOPICS: Final = STRANGE_BYTES_MAX // (LONG_BYTES + len(b"calm\0"))
+LONG_CONNECTIONS: Final = 50  # At once.
 CONNECTION_MESSAGES: Final = 64  # Through each of the connections of a flood.
 OPEN_CONNECTIONS: Final = 400  # That a garbage attack holds open at once.
 
@@ -193,8 +195,7 @@ class Attacker:
                     link.say(b"".join(zmtp.message(*draw()) for _ in range(CHUNK_MESSAGES)))
                     sent += CHUNK_MESSAGES
                     self._pace(sent)
-        with self._link(1, kind) as link:
-            self._rooms_barrier(link)
+        self._await_rooms()
         return sent
 
     # --- connections that are no peers ----------------------------------------
@@ -267,20 +268,21 @@ class Attacker:
         return self._until_cut_off(b"SUB", lambda: [next(verbs) + b"lobby\0" + bytes(16)])
 
     def long_topics(self) -> int:
-        """Hold many connections with topics as long and as many as may be, and end them at once."""
+        """Hold connections with topics as long and as many as may be, and end them in turn."""
         chance = self._random
-        held = []
+        held = collections.deque[Link]()
         for index in range(self._orders.count):
-            link = Link(self._orders.port + 1, b"SUB")
-            held.append(link)
+            held.append(Link(self._orders.port + 1, b"SUB"))
             with contextlib.suppress(OSError):
                 asked = (b"\1calm\0" + chance.randbytes(LONG_BYTES) for _ in range(LONG_TOPICS))
-                link.say(b"".join(map(zmtp.message, asked)))
+                held[-1].say(b"".join(map(zmtp.message, asked)))
             self._pace(index + 1)
-        for link in held:
+            if len(held) > LONG_CONNECTIONS:
+                held.popleft().close()
+        for index, link in enumerate(held, self._orders.count + 1):
+            self._pace(index)
             link.close()
-        with self._link(1, b"SUB") as link:
-            self._rooms_barrier(link)
+        self._await_rooms()
         return self._orders.count
 
     def data_flood(self) -> int:
@@ -381,6 +383,17 @@ class Attacker:
         number = getattr(reply, "id", 0)
         assert isinstance(number, int)
         return number
+
+    def _await_rooms(self) -> None:
+        """Wait until a newcomer is heard; it may be taken for who had its descriptor before."""
+
+        def is_heard() -> bool:
+            with contextlib.suppress(ConnectionError), self._link(1, b"SUB") as link:
+                self._rooms_barrier(link)
+                return True
+            return False
+
+        eventually(is_heard, "a newcomer after the attack")
 
     def _rooms_barrier(self, link: Link) -> None:
         """Wait until the rooms endpoint has taken everything: it asks a strange inbox who it is.

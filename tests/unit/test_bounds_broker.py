@@ -28,6 +28,7 @@ from broker.live import (
     HEARTBEAT_ANSWER_S_MAX,
     REPLIES_WAITING_MAX,
     SUBSCRIPTION_BYTES_MAX,
+    SUBSCRIPTIONS_WAITING,
     SUBSCRIPTIONS_WAITING_BYTES,
     Worker,
 )
@@ -126,6 +127,7 @@ def test_a_heartbeat_is_awaited_two_intervals_or_so_long(
     assert int(answer_s * 1_000) == worker._xpub.getsockopt(zmq.HEARTBEAT_TIMEOUT)
     assert SUBSCRIPTION_BYTES_MAX == worker._xpub.getsockopt(zmq.MAXMSGSIZE)
     assert SUBSCRIPTIONS_WAITING_BYTES == worker._xpub.getsockopt(zmq.RCVBUF)
+    assert SUBSCRIPTIONS_WAITING == worker._xpub.getsockopt(zmq.RCVHWM)
     assert REPLIES_WAITING_MAX == worker._router.getsockopt(zmq.SNDHWM)
     for endpoint in (worker._xpub, worker._router):
         assert HANDSHAKE_S * 1_000 == endpoint.getsockopt(zmq.HANDSHAKE_IVL)
