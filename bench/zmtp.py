@@ -64,7 +64,8 @@ def pong() -> bytes:
 def opening(socket_type: bytes) -> bytes:
     """Return the greeting and READY of a socket of this type, such as `b"SUB"`.
 
-    Both may go at once, and what follows them too: libzmq reads on where the greeting ends.
+    Both may go at once. What follows them must wait for the other side's READY: libzmq closes some
+    connections whose first message comes with it.
     """
     name = b"Socket-Type"
     value = len(socket_type).to_bytes(4, "big") + socket_type

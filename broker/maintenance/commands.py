@@ -125,6 +125,14 @@ def _need_log(folder: Path) -> None:
         raise LogUnusable(message)
 
 
+def _need_two_folders(folder: Path, other: Path) -> None:
+    """Whoever moves or removes one of them must not lose the other with it."""
+    paths = (folder.resolve(), other.resolve())
+    if paths[0] == paths[1] or paths[0] in paths[1].parents or paths[1] in paths[0].parents:
+        message = f"{other} and {folder} must be two folders, neither of them inside the other"
+        raise HubbubError(message)
+
+
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -145,6 +153,7 @@ def _check(folder: Path, given: argparse.Namespace) -> int:
 
 
 def _backup(folder: Path, given: argparse.Namespace) -> int:
+    _need_two_folders(folder, given.target)
     report = backup(folder, given.target)
     for problem in report.problems:
         _complain(f"the copy, as the log, is damaged: {problem.line()}")
@@ -153,6 +162,7 @@ def _backup(folder: Path, given: argparse.Namespace) -> int:
 
 
 def _restore(folder: Path, given: argparse.Namespace) -> int:
+    _need_two_folders(folder, given.source)
     report, aside = restore(given.source, folder, is_forced=given.force)
     if aside is not None:
         _say(f"what was in {folder} is in {aside}")
@@ -169,8 +179,16 @@ def _export(folder: Path, given: argparse.Namespace) -> int:
 
     lines = export(folder, given.room, given.since, tell)
     if given.o is None:
-        _write(lines, sys.stdout.write)
-        sys.stdout.flush()
+        try:
+            _write(lines, sys.stdout.write)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What is still to be written would fail once more at the end of the program.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            message = f"standard output cannot be written: {error.strerror}"
+            raise HubbubError(message) from error
     else:
         partial = given.o.with_name(f"{given.o.name}.partial")
         try:
@@ -192,6 +210,7 @@ def _write(lines: Iterable[str], write: Callable[[str], object]) -> None:
 
 
 def _salvage(folder: Path, given: argparse.Namespace) -> int:
+    _need_two_folders(folder, given.target)
     salvaged = salvage(folder, given.target, _complain)
     for room, first, last in salvaged.lost:
         _say(f"missing: #{room}, entries {first} to {last}")

@@ -206,3 +206,24 @@ def test_a_lock_of_somebody_else_on_the_index_stops_no_chat(tmp_path: Path) -> N
     with closing(sqlite3.connect(data / FILE_NAME)) as db:
         (indexed,) = db.execute("SELECT sum(count) FROM batches").fetchone()
     assert 52 == indexed
+
+
+def test_an_export_to_a_full_standard_output_says_so(tmp_path: Path) -> None:
+    """In one line, as with a file."""
+    with BrokerProcess(tmp_path / "data") as broker, connect(broker.address, nick="ann") as ann:
+        ann.join(ROOM, history=0)
+        ann.send(ROOM, "hello")
+    words = ("export", "--data", str(tmp_path / "data"))
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-m", "broker", *words],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+    (line,) = done.stderr.splitlines()
+    assert "standard output cannot be written: No space left on device" in line
+    assert 1 == done.returncode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -415,3 +416,19 @@ def test_a_wrong_command_line(tool: Said, capsys: pytest.CaptureFixture[str]) ->
         tool.run("--help")
     assert 0 == left.value.code
     assert "check, backup, restore, export and salvage" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("words", [("backup",), ("restore", "--force"), ("salvage",)])
+@pytest.mark.parametrize("other", [".", "inside"])
+def test_a_copy_and_its_log_are_two_folders(
+    tool: Said, data: Path, words: tuple[str, ...], other: str
+) -> None:
+    """Inside the log it would be lost with it; and a log is not moved aside for itself."""
+    before = sorted(data.iterdir())
+    if other == "inside" and "restore" in words:
+        data = data / other
+        shutil.copytree(data.parent, data)
+        before, other = sorted(data.iterdir()), ".."
+    assert 1 == tool.run(*words, "--data", data, data / other)
+    assert "must be two folders" in tool.err[-1]
+    assert before == sorted(data.iterdir())
