@@ -51,9 +51,11 @@ class Roster:
 
     def apply(self, event: wire.Presence) -> tuple[Presence | None, bool]:
         """Take a presence event; return what is news, and whether WHO must be asked."""
-        if event.version <= self.version:
-            return None, False
         changes = event.changes
+        if event.version <= self.version:
+            # A beacon of our version: when it could hold names, and we have none, we missed them.
+            is_ours = event.version == self.version
+            return None, is_ours and self.nicks is None and changes is not None
         if changes is not None and event.prev != self.version:
             return None, True
         users_before, self.users = self.users, event.users

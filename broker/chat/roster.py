@@ -24,12 +24,14 @@ class Roster:
         "_sessions",
         "_since",
         "_strayed",
+        "_told_count",
         "_viewers",
         "version",
     )
 
     def __init__(self, version: int) -> None:
         self.version = version
+        self._told_count = 0  # Users, at this version.
         self._sessions: dict[User, int] = {}  # How many sessions of the user are in the room.
         # As `show` tells them; None when it must look. A crowd that comes asks one by one.
         self._nicks: list[str] | None = []
@@ -112,7 +114,8 @@ class Roster:
 
     def head(self, room: str) -> Presence:
         """Return what shows the version to a member who may have missed the last telling."""
-        is_small = len(self) <= PRESENCE_NAMES_MAX
+        # At this version: who came since may go again, and nobody hears of it.
+        is_small = self._told_count <= PRESENCE_NAMES_MAX
         nothing = Changes([], [], [], []) if is_small else None
         return Presence(room, self.version, self.version, len(self), nothing)
 
@@ -122,6 +125,7 @@ class Roster:
         if not any((changes.joined, changes.left, changes.renamed, changes.returned)):
             return None
         prev, self.version = self.version, self.version + 1
+        self._told_count = len(self)
         told_count = len(changes.joined) + len(changes.left) + len(changes.returned)
         is_small = max(len(self), told_count) <= PRESENCE_NAMES_MAX
         return Presence(room, prev, self.version, len(self), changes if is_small else None)

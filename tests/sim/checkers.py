@@ -211,7 +211,8 @@ class Judge:
                 if int(number) < numbers.get(sender, 0):
                     self.blame(f"{room}: {text} comes after a later text of {sender}")
                 numbers[sender] = int(number)
-                if spoken.ts < before_ms:
+                is_first = seq - 1 <= witness.trimmed.get(room, 0)  # Nothing is before it any more.
+                if spoken.ts < before_ms and not is_first:
                     self.blame(f"{room} {seq}: the time falls")
                 before_ms = spoken.ts
                 places[text] = (room, seq)

@@ -213,7 +213,8 @@ class Schedule:
     def _do_jump(self) -> None:
         """Put the wall clock forwards or backwards."""
         jump_ms = self.chance.choice([-DAY_MS, -3_600_000, -500, 500, 3_600_000, 2 * DAY_MS])
-        self.wall_ms = max(self.wall_ms + jump_ms, -10 * DAY_MS)
+        # Within a week: so long the log remembers what was acknowledged to whom.
+        self.wall_ms = min(max(self.wall_ms + jump_ms, -3 * DAY_MS), 3 * DAY_MS)
         self.trace.note("operator", f"puts the clock by {jump_ms} ms")
 
     # --- the network --------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest
 
 from broker.chat import core, roster
 from broker.chat.presence import PRESENCE_TICK_S
+from broker.chat.sessions import User
 from broker.log import compaction as log_compaction
 from broker.log import index as log_index
 from broker.log import progress, segments
@@ -25,14 +26,16 @@ from broker.log.interface import LogFailed, marks_of
 from broker.log.writer import DAY_MS, SqliteLog, prepare
 from client.effects import Resolve
 from client.outbox import Line, Outbox
+from client.roster import Roster as MemberRoster
 from common import wire
 from common.limits import SENDS_IN_FLIGHT_MAX
-from common.wire import Kind, Presence
+from common.wire import Changes, Kind, Presence
 from tests.unit.bench import Bench
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
 from tests.unit.session_driver import in_room
 
 ANN, BOB = b"a" * 16, b"b" * 16
+NOTHING = Changes([], [], [], [])
 
 
 def test_two_topics_in_a_row_are_two_posts() -> None:
@@ -150,6 +153,29 @@ def test_a_start_makes_the_segments_durable_before_the_index_knows_them(
     monkeypatch.setattr(log_index.Waiting, "write", write)
     prepare(killed)
     assert ["segment", "index"] == order
+
+
+def test_a_beacon_tells_names_as_its_version_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody came and went between two tellings; members had a count for ever (seed 46463)."""
+    monkeypatch.setattr(roster, "PRESENCE_NAMES_MAX", 1)
+    users = roster.Roster(1)
+    users.add(User("ann", ANN))
+    told = users.flush("r")
+    assert told is not None
+    assert told.changes is not None
+    users.add(User("ben", BOB))
+    assert Presence("r", told.version, told.version, 2, NOTHING) == users.head("r")
+
+
+def test_who_has_no_names_asks_when_the_room_has_some() -> None:
+    """It missed the telling of that very version, and had only a count since (seed 46463)."""
+    here = MemberRoster("r")
+    here.begin(7, 2, ["ann", "ben"])
+    assert (True, False) == (here.apply(Presence("r", 8, 8, 3, None))[0] is not None, False)
+    assert here.nicks is None
+    assert (None, True) == here.apply(Presence("r", 8, 8, 2, NOTHING))
+    here.replace(8, 2, ["ann", "ben"])
+    assert (None, False) == here.apply(Presence("r", 8, 8, 2, NOTHING))
 
 
 @pytest.fixture
