@@ -125,11 +125,11 @@ def _need_log(folder: Path) -> None:
         raise LogUnusable(message)
 
 
-def _need_two_folders(folder: Path, other: Path) -> None:
-    """Whoever moves or removes one of them must not lose the other with it."""
-    paths = (folder.resolve(), other.resolve())
-    if paths[0] == paths[1] or paths[0] in paths[1].parents or paths[1] in paths[0].parents:
-        message = f"{other} and {folder} must be two folders, neither of them inside the other"
+def _need_outside(folder: Path, other: Path) -> None:
+    """Whoever moves or removes a folder must not lose the other with it."""
+    inner, outer = other.resolve(), folder.resolve()
+    if outer == inner or outer in inner.parents:
+        message = f"{other} and {folder} must be two folders, and the one not inside the other"
         raise HubbubError(message)
 
 
@@ -153,7 +153,7 @@ def _check(folder: Path, given: argparse.Namespace) -> int:
 
 
 def _backup(folder: Path, given: argparse.Namespace) -> int:
-    _need_two_folders(folder, given.target)
+    _need_outside(folder, given.target)
     report = backup(folder, given.target)
     for problem in report.problems:
         _complain(f"the copy, as the log, is damaged: {problem.line()}")
@@ -162,7 +162,8 @@ def _backup(folder: Path, given: argparse.Namespace) -> int:
 
 
 def _restore(folder: Path, given: argparse.Namespace) -> int:
-    _need_two_folders(folder, given.source)
+    _need_outside(folder, given.source)
+    _need_outside(given.source, folder)
     report, aside = restore(given.source, folder, is_forced=given.force)
     if aside is not None:
         _say(f"what was in {folder} is in {aside}")
@@ -210,7 +211,7 @@ def _write(lines: Iterable[str], write: Callable[[str], object]) -> None:
 
 
 def _salvage(folder: Path, given: argparse.Namespace) -> int:
-    _need_two_folders(folder, given.target)
+    _need_outside(folder, given.target)
     salvaged = salvage(folder, given.target, _complain)
     for room, first, last in salvaged.lost:
         _say(f"missing: #{room}, entries {first} to {last}")
