@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
+from common import flags
 from common.endpoints import Address
 from common.endpoints import parse as parse_address
 from common.errors import Refused
 from common.limits import BASE_PORT, HISTORY_DEFAULT
-from common.names import check_nick, check_room
+from common.names import check_nick
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -88,14 +89,6 @@ def _nick(text: str) -> str:
         return check_nick(text)
     except Refused as error:
         message = f"{text!r} cannot be a nick: {error.detail}"
-        raise argparse.ArgumentTypeError(message) from error
-
-
-def _room(text: str) -> str:
-    try:
-        return check_room(text.removeprefix("#"))
-    except Refused as error:
-        message = f"{text!r} cannot be a room: {error.detail}"
         raise argparse.ArgumentTypeError(message) from error
 
 
@@ -179,7 +172,7 @@ def _add_rooms(parser: argparse.ArgumentParser, **options: object) -> None:
         "--room",
         dest="rooms",
         action="append",
-        type=_room,
+        type=flags.room,
         metavar="ROOM",
         **options,  # type: ignore[arg-type]
     )

@@ -24,8 +24,8 @@ from broker.maintenance.backup import backup, restore
 from broker.maintenance.checkup import Report, check
 from broker.maintenance.export import export
 from broker.maintenance.salvage import salvage
-from common.errors import HubbubError, Refused
-from common.names import check_room
+from common import flags
+from common.errors import HubbubError
 
 SUBCOMMANDS = {
     "check": "read all of a log and tell whether it is what was written",
@@ -58,15 +58,6 @@ def _since(text: str) -> int:
         raise argparse.ArgumentTypeError(message) from None
 
 
-def _room(text: str) -> str:
-    """Return a room's name as the log has it."""
-    try:
-        return check_room(text.removeprefix("#"))
-    except Refused as error:
-        message = f"{text!r} cannot be a room: {error.detail}"
-        raise argparse.ArgumentTypeError(message) from error
-
-
 def parser(name: str) -> argparse.ArgumentParser:
     """Return the parser of a sub-command."""
     made = argparse.ArgumentParser(
@@ -88,7 +79,7 @@ def parser(name: str) -> argparse.ArgumentParser:
             made.add_argument(
                 "--room",
                 metavar="R",
-                type=_room,
+                type=flags.room,
                 action="append",
                 default=[],
                 help="only this one; repeatable",
@@ -108,8 +99,8 @@ def main(argv: Sequence[str]) -> int:
     """
     name, *rest = argv
     given = parser(name).parse_args(rest)
-    flags = [] if given.data is None else ["--data", given.data]
-    folder = Path(config.load(flags).data)
+    words = [] if given.data is None else ["--data", given.data]
+    folder = Path(config.load(words).data)
     _need_log(given.source if name == "restore" else folder)
     os.umask(0o077)  # Copies are the operator's alone, as the log is.
     try:
