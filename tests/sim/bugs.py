@@ -83,7 +83,7 @@ def _publish_early(commit: Any) -> Any:  # noqa: ANN401
             room = core.rooms.get(each.room)
             assert room is not None
             batch = wire.Batch(each.room, self.log.epoch, room.head, room.head + 1, each.posts)
-            core._effects.publications.append(room.subscription + wire.encode(batch))
+            core._floor.effects.publications.append(room.subscription + wire.encode(batch))
         self.carry_out(core.take_effects())
         commit(self, core, proposals)
 
