@@ -112,7 +112,7 @@ def marks_of(proposals: Iterable[Proposal], firsts: Sequence[int]) -> dict[bytes
             kept = [
                 Place(firsts[index] + offset, ts)
                 if index >= 0
-                else Place(0, 0, REASONS[-1 - index], offset)
+                else Place(0, offset, REASONS[-1 - index])
                 for index, offset, ts in sent.spots
             ]
             sent.ack = encode(Ack(sent.number, kept))

@@ -19,6 +19,7 @@ import broker.log.segments
 import broker.log.writer
 from broker.chat.core import Core
 from broker.chat.rooms import Rooms
+from broker.chat.speech import Speech
 from broker.chat.sessions import Session, Sessions
 from broker.log import progress, records
 from broker.log.index import read_indexed
@@ -262,7 +263,9 @@ BUGS: dict[str, Bug] = {
     "forget at a start what was sent": Bug(
         broker.log.index, "add_marks", lambda _: lambda *_: None, 40
     ),
-    "take a SEND before the one that is missing": Bug(Core, "_send", _take_gap, 80, "lose_command"),
+    "take a SEND before the one that is missing": Bug(
+        Speech, "send", _take_gap, 80, "lose_command"
+    ),
     "do not send again after a reconnect": Bug(Outbox, "resume", _nothing, 40),
     "count the SENDs in flight, not their numbers": Bug(
         Outbox,
