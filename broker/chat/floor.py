@@ -21,6 +21,7 @@ from common.errors import Code, Refused
 from common.names import check_nick, is_closed
 from common.order import Role
 
+RELOAD = "reload"
 REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
 
 
@@ -42,6 +43,14 @@ class Effects(NamedTuple):
     publications: list[bytes]
     replies: list[tuple[bytes, list[bytes]]]  # The route, and the frames to send there.
     forgotten: list[bytes]  # Senders whose session ended.
+
+
+class Actor(NamedTuple):
+    """Whose order it is."""
+
+    owner: bytes  # The identity; empty for who sits at the broker's host.
+    nick: str
+    role: Role
 
 
 class Floor:
@@ -68,6 +77,8 @@ class Floor:
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
         self.refusals: Counter[str] = Counter()
+        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: RELOAD.
+        self.is_draining = False  # Nobody new is taken.
         self._later: list[Change] = []
 
     # --- what shall happen --------------------------------------------------
@@ -131,7 +142,7 @@ class Floor:
         return later
 
     def audit_entry(
-        self, actor: User, action: str, target: str, room: str, detail: str
+        self, actor: Actor, action: str, target: str, room: str, detail: str
     ) -> AuditEntry:
         """Return an entry of the audit log."""
         return AuditEntry(0, self.now_ms, actor.nick, actor.owner, action, target, room, detail)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from broker import keys
-from broker.chat.floor import Floor
+from broker.chat.floor import Actor, Floor
 from broker.chat.rights import SANCTIONS_PER_ROOM_MAX
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session, User
@@ -64,16 +64,11 @@ class Target(NamedTuple):
 class Given(NamedTuple):
     """An order that may be carried out."""
 
-    session: Session  # Whose order it is.
+    actor: Actor
     room: Room
     target: Target
     value: int
     reason: str
-
-    @property
-    def actor(self) -> User:
-        """Who gave it."""
-        return self.session.user
 
 
 class Orders:
@@ -118,29 +113,36 @@ class Orders:
         except ValueError:
             raise Refused(Code.BAD_PAYLOAD, f"there is no order {command.action!r}") from None
         room = floor.member_room(session, command.room)
-        role = floor.rights.role(room.name, session.user.owner)
-        if role < NEEDED[action] or (is_talk(room.name) and action is not Action.REPORT):
-            needed = NEEDED[action].name.lower()
-            raise Refused(Code.FORBIDDEN, f"only a room's {needed} may {action.value}")
+        user = session.user
+        actor = Actor(user.owner, user.nick, floor.rights.role(room.name, user.owner))
         floor.charge(session, ORDER_COST)
-        target = Target(b"", "")
-        if action in ABOUT_SOMEBODY:
-            target = self._target(room, command.nick)
-            self._check_rank(room, session.user, role, target, action)
-        self._do[action](Given(session, room, target, command.value, command.reason))
+        nick, value, reason = command.nick, command.value, command.reason
+        self.carry_out(actor, room, action, nick=nick, value=value, reason=reason)
         title = floor.rights.facts(room.name).title
         floor.reply(session.route, order.Done(command.id, room.name, title))
 
-    def _check_rank(
-        self, room: Room, actor: User, role: Role, target: Target, action: Action
+    def carry_out(
+        self, actor: Actor, room: Room, action: Action, *, nick: str, value: int, reason: str
     ) -> None:
+        """Carry out an order in a room; raise `Refused` when its giver may not, or it cannot be."""
+        is_closed_talk = is_talk(room.name) and action is not Action.REPORT
+        if actor.role < NEEDED[action] or is_closed_talk:
+            needed = NEEDED[action].name.lower()
+            raise Refused(Code.FORBIDDEN, f"only a room's {needed} may {action.value}")
+        target = Target(b"", "")
+        if action in ABOUT_SOMEBODY:
+            target = self._target(room, nick)
+            self._check_rank(room, actor, target, action)
+        self._do[action](Given(actor, room, target, value, reason))
+
+    def _check_rank(self, room: Room, actor: Actor, target: Target, action: Action) -> None:
         """Raise `Refused` for an order against oneself, or against who is no lower."""
         if action in LIFTING:
             return
         if target.identity == actor.owner:
             raise Refused(Code.FORBIDDEN, f"nobody can {action.value} themselves")
         is_against = action in (Action.KICK, Action.BAN, Action.MUTE)
-        if is_against and self._floor.rights.role(room.name, target.identity) >= role:
+        if is_against and self._floor.rights.role(room.name, target.identity) >= actor.role:
             raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
 
     def _target(self, room: Room, nick: str) -> Target:
@@ -236,7 +238,7 @@ class Orders:
         member = floor.rights.member(room.name, target.identity)
         if not is_closed(room.name) or member is None:
             raise Refused(Code.NO_SUCH_NICK, f"{target.nick} has no place in this room")
-        if member.role >= floor.rights.role(room.name, given.actor.owner):
+        if member.role >= given.actor.role:
             raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
         floor.keep([Drop(member)], self._audit(given, "uninvite"))
         self._send_out(given, "uninvited")
@@ -257,7 +259,7 @@ class Orders:
         floor.keep(changes, self._audit(given, "ban"))
         self._send_out(given, "banned")
         self._change_keys(room)
-        self._announce(given, f"banned {target.nick}{_time_text(given.value)}")
+        self._announce(given, f"banned {target.nick}{time_text(given.value)}")
 
     def _unban(self, given: Given) -> None:
         self._lift(given, BAN, "unban")
@@ -267,7 +269,7 @@ class Orders:
         self._floor.keep([Put(self._sanction(given, MUTE))], self._audit(given, "mute"))
         self._floor.hear_out_all(given.room)
         self._tell(given, "muted")
-        self._announce(given, f"muted {given.target.nick}{_time_text(given.value)}")
+        self._announce(given, f"muted {given.target.nick}{time_text(given.value)}")
 
     def _unmute(self, given: Given) -> None:
         self._lift(given, MUTE, "unmute")
@@ -419,7 +421,7 @@ class Orders:
 
     def _audit(self, given: Given, action: str, detail: str = "") -> AuditEntry:
         room = self._floor.rights.facts(given.room.name).title or given.room.name
-        detail = detail or " ".join(filter(None, (_time_text(given.value), given.reason)))
+        detail = detail or " ".join(filter(None, (time_text(given.value), given.reason)))
         return self._floor.audit_entry(given.actor, action, given.target.nick, room, detail.strip())
 
     def _log(self, write: Callable[[], None]) -> None:
@@ -430,5 +432,6 @@ class Orders:
             raise Refused(Code.LOG_FAILED) from error
 
 
-def _time_text(seconds: int) -> str:
+def time_text(seconds: int) -> str:
+    """Return how long an order holds, to go behind it; nothing for ever."""
     return f" for {seconds} s" if seconds else ""

@@ -19,8 +19,8 @@ import broker.log.segments
 import broker.log.writer
 from broker.chat.core import Core
 from broker.chat.rooms import Rooms
-from broker.chat.speech import Speech
 from broker.chat.sessions import Session, Sessions
+from broker.chat.speech import Speech
 from broker.log import progress, records
 from broker.log.index import read_indexed
 from broker.log.interface import Committed, LogFailed, Proposal
