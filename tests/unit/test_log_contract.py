@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.log.interface import NOWHERE, Log, LogFailed, Proposal, Reader, RoomRecord
+from broker.log.interface import (
+    NOWHERE,
+    Log,
+    LogFailed,
+    Proposal,
+    Reader,
+    RoomRecord,
+)
 from broker.log.writer import DAY_MS
 from common.errors import Code
 from common.limits import (
