@@ -16,7 +16,7 @@ from bench.works.base import WORKS, Fanout, Ingest, Latency, Options, OptionsErr
 from bench.works.scenarios import SCENARIOS
 from common.endpoints import Address
 
-SERVERS = ["hubbub", "nats", "redis_pubsub"]
+SERVERS = ["hubbub", "hubbub-curve", "nats", "redis_pubsub"]
 
 
 def parse(line: str) -> Plan:
@@ -85,6 +85,13 @@ def test_the_defaults_are_those_of_the_table() -> None:
     assert ("fanout", "hubbub", Fanout(), "") == run
     assert (None, ()) == (plan.broker, tuple(plan.verdicts))
     assert (None,) * 5 == plan.outputs
+
+
+@pytest.mark.parametrize("name", ["connect", "fanout", "rooms", "latency", "ingest"])
+def test_secure_names_the_server_that_encrypts(name: str) -> None:
+    for line in (f"{name} --secure", f"{name} --server hubbub-curve"):
+        assert {"hubbub-curve"} == {run.server for run in parse(line).runs}
+    assert {"hubbub"} == {run.server for run in parse(name).runs}
 
 
 def test_flags_set_parameters() -> None:
