@@ -28,6 +28,7 @@ class Code(enum.StrEnum):
     CLOSING = "closing"
     NICK_INVALID = "nick_invalid"
     NICK_TAKEN = "nick_taken"
+    NICK_RESERVED = "nick_reserved"
     ROOM_INVALID = "room_invalid"
     TOO_MANY_ROOMS = "too_many_rooms"
     NOT_MEMBER = "not_member"
@@ -58,6 +59,7 @@ MEANINGS: dict[str, Meaning] = {
     Code.CLOSING: Meaning("the broker is closing", False, 75),
     Code.NICK_INVALID: Meaning("this cannot be a nick", True, 77),
     Code.NICK_TAKEN: Meaning("somebody else has this nick", True, 77),
+    Code.NICK_RESERVED: Meaning("this nick is for operators", True, 77),
     Code.ROOM_INVALID: Meaning("this cannot be a room", True, 1),
     Code.TOO_MANY_ROOMS: Meaning("no further room can be joined", True, 75),
     Code.NOT_MEMBER: Meaning("join the room first", True, 77),

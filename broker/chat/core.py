@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from broker.chat.floods import Rate
 from broker.chat.presence import Presence
 from broker.chat.rooms import Room, Rooms
-from broker.chat.sessions import Rate, Session, Sessions
+from broker.chat.sessions import Session, Sessions
 from broker.chat.texts import check_texts
 from broker.log.interface import Committed, LogFailed, Proposal, RoomRecord, Sent
 from common import topics, wire

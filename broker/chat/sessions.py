@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import NamedTuple
 
 from broker import keys
+from broker.chat.floods import Bucket, Rate
+from broker.chat.lookalikes import Lookalikes, key_of
 from broker.chat.timers import Timers
 from common import topics
 from common.errors import Code, Refused
@@ -33,27 +34,31 @@ POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
 class User:
     """A nick in use, and the sessions that go by it. Compared by identity."""
 
-    __slots__ = ("key", "nick", "owner", "sessions")
+    __slots__ = ("folded", "key", "nick", "owner", "sessions")
 
     def __init__(self, nick: str, owner: bytes) -> None:
-        self.nick = nick
-        self.key = fold(nick)
         self.owner = owner
         self.sessions: set[Session] = set()
+        self.call(nick)
+
+    def call(self, nick: str) -> None:
+        """Give the user this nick."""
+        self.nick = nick
+        self.folded = fold(nick)
+        self.key = key_of(nick)  # The same for nicks that look alike.
 
 
 class Session:
     """One running client."""
 
     __slots__ = (
-        "allowance",
+        "bucket",
         "expected",
         "inbox",
         "inbox_count",
         "instance",
         "kept",
         "origin",
-        "rated_at",
         "rooms",
         "route",
         "sender",
@@ -73,16 +78,7 @@ class Session:
         self.expected = 1  # The number of the next SEND.
         self.inbox_count = 0  # Two for a moment when a reconnect overtakes the old connection.
         self.rooms: set[str] = set()
-        self.allowance = 0.0
-        self.rated_at = 0.0
-
-
-class Rate(NamedTuple):
-    """A token bucket: texts a second, and how many at once."""
-
-    per_s: float
-    burst: float
-    unlimited: frozenset[str] = frozenset()  # Folded nicks of those that it does not hold for.
+        self.bucket: Bucket
 
 
 class Sessions:
@@ -96,6 +92,7 @@ class Sessions:
         self._by_token: dict[bytes, Session] = {}
         self._by_inbox: dict[bytes, Session] = {}
         self._users: dict[str, User] = {}
+        self._lookalikes: Lookalikes[User] = Lookalikes()
         self._unclaimed: dict[bytes, int] = {}  # Inboxes that no session has, and how often.
         # Sessions whose inbox was never open, oldest first: perhaps there is no client behind.
         self._unproven: dict[bytes, Session] = {}
@@ -150,11 +147,11 @@ class Sessions:
         self._origins[route] += 1
         session.user = user
         session.expected = hello.number
-        session.allowance, session.rated_at = self._rate.burst, now_s
+        session.bucket = Bucket(self._rate, now_s)
         session.inbox_count = self._unclaimed.pop(inbox, 0)
         self._pokes.cancel(inbox)
         user.sessions.add(session)
-        self._users[user.key] = user
+        self._seat(user)
         if not session.inbox_count:
             self._unproven[inbox] = session
             self._graces.set(inbox, now_s + self._grace_s)
@@ -177,12 +174,19 @@ class Sessions:
     def _user(self, nick: str, owner: bytes) -> User:
         """Return the user that a nick and an owner make, old or new. Raises `Refused`."""
         nick = check_nick(nick)
-        user = self._users.get(fold(nick))
-        if user is None:
-            return User(nick, owner)
-        if user.owner != owner:
-            raise Refused(Code.NICK_TAKEN, f"somebody else is here as {user.nick}")
-        return user
+        for user in self._lookalikes.alike(nick):
+            if user.owner != owner:
+                raise Refused(Code.NICK_TAKEN, f"somebody else is here as {user.nick}")
+        return self._users.get(key_of(nick)) or User(nick, owner)
+
+    def _seat(self, user: User) -> None:
+        if self._users.get(user.key) is not user:
+            self._users[user.key] = user
+            self._lookalikes.add(user.nick, user)
+
+    def _unseat(self, user: User) -> None:
+        del self._users[user.key]
+        self._lookalikes.discard(user.nick, user)
 
     def end(self, session: Session) -> None:
         """Forget the session; its rooms are the caller's business."""
@@ -203,7 +207,7 @@ class Sessions:
         user = session.user
         user.sessions.discard(session)
         if not user.sessions and self._users.get(user.key) is user:
-            del self._users[user.key]
+            self._unseat(user)
 
     def rename(self, session: Session, nick: str) -> tuple[User, str]:
         """Give the session another nick; return the user and nick that it had before.
@@ -213,17 +217,15 @@ class Sessions:
         """
         before, nick_before = session.user, session.user.nick
         user = self._user(nick, before.owner)
-        if user.key == before.key:
-            before.nick = check_nick(nick)
-        elif len(before.sessions) == 1 and not user.sessions:
-            del self._users[before.key]
-            before.nick, before.key = user.nick, user.key
-            self._users[before.key] = before
+        if user is before or (len(before.sessions) == 1 and not user.sessions):
+            self._unseat(before)
+            before.call(check_nick(nick))
+            self._seat(before)
         else:
             self._leave_user(session)
             session.user = user
             user.sessions.add(session)
-            self._users[user.key] = user
+            self._seat(user)
         return before, nick_before
 
     def wait_ms(self, session: Session, count: int, now_s: float, *, alike: int = 1) -> int:
@@ -233,17 +235,12 @@ class Sessions:
         """
         if self.is_short_of_memory:
             return MEMORY_WAIT_MS
-        rate = self._rate
-        if session.user.key in rate.unlimited:
+        if session.user.folded in self._rate.unlimited:
             return 0
-        allowance = min(rate.burst, session.allowance + (now_s - session.rated_at) * rate.per_s)
-        session.rated_at = now_s
-        if allowance >= count:
-            session.allowance = allowance - count
-            return 0
-        session.allowance = allowance
-        wanted = max(count, min(rate.burst, count * alike))
-        return int((wanted - allowance) / rate.per_s * 1_000) + 1
+        wait_ms = session.bucket.wait_ms(self._rate, count, now_s, alike=alike)
+        if not wait_ms:
+            session.bucket.allowance -= count
+        return wait_ms
 
     def inbox_opened(self, inbox: bytes, now_s: float) -> None:
         """Note that somebody subscribed to this inbox."""
