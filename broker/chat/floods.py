@@ -53,19 +53,22 @@ class Bucket:
         self.allowance = rate.burst
         self.rated_at_s = now_s
 
-    def wait_ms(self, rate: Rate, count: float, now_s: float, *, alike: int = 1) -> int:
-        """Fill up; return 0 if there is enough for `count`, else how long to wait.
+    def fill(self, rate: Rate, now_s: float) -> float:
+        """Add what time has brought; return what there is now."""
+        self.allowance = min(rate.burst, self.allowance + (now_s - self.rated_at_s) * rate.per_s)
+        self.rated_at_s = now_s
+        return self.allowance
 
-        Nothing is taken: that is the caller's, once every bucket has enough. When the wait is over
-        there is enough for `alike` times as many, or the bucket is full.
+    def wait_ms(self, rate: Rate, count: float, *, alike: int = 1) -> int:
+        """Return how long to wait until there is enough for `count`; 0 if there is.
+
+        Filling before and taking after are the caller's. When the wait is over there is enough for
+        `alike` times as many, or the bucket is full.
         """
-        allowance = self.allowance + (now_s - self.rated_at_s) * rate.per_s
-        allowance = min(allowance, rate.burst)
-        self.allowance, self.rated_at_s = allowance, now_s
-        if allowance >= count:
+        if self.allowance >= count:
             return 0
         wanted = max(count, min(rate.burst, count * alike))
-        return int((wanted - allowance) / rate.per_s * 1_000) + 1
+        return int((wanted - self.allowance) / rate.per_s * 1_000) + 1
 
 
 class Move(enum.Enum):
@@ -172,26 +175,28 @@ class Floods:
         rate = self._rate
         if nick in rate.unlimited:
             return 0
-        wait_ms = bucket.wait_ms(rate, count, now_s, alike=alike)
-        of_key = of_address = None
-        if key:
-            of_key = self._keys.of(key, now_s).texts
-            wait_ms = max(
-                wait_ms, of_key.wait_ms(self._keys.rates.texts, count, now_s, alike=alike)
-            )
-        if address:
-            of_address = self._addresses.of(address, now_s).texts
-            wait_ms = max(
-                wait_ms, of_address.wait_ms(self._addresses.rates.texts, count, now_s, alike=alike)
-            )
-        if wait_ms:
-            return wait_ms
-        bucket.allowance -= count
+        # On the path of every SEND: one bucket, two lookups, and no more where there is enough.
+        keys, addresses = self._keys, self._addresses
+        of_key = keys.of(key, now_s).texts if key else None
+        of_address = addresses.of(address, now_s).texts if address else None
+        is_enough = bucket.fill(rate, now_s) >= count
+        if of_key is not None and of_key.fill(keys.rates.texts, now_s) < count:
+            is_enough = False
+        if of_address is not None and of_address.fill(addresses.rates.texts, now_s) < count:
+            is_enough = False
+        if is_enough:
+            bucket.allowance -= count
+            if of_key is not None:
+                of_key.allowance -= count
+            if of_address is not None:
+                of_address.allowance -= count
+            return 0
+        wait_ms = bucket.wait_ms(rate, count, alike=alike)
         if of_key is not None:
-            of_key.allowance -= count
+            wait_ms = max(wait_ms, of_key.wait_ms(keys.rates.texts, count, alike=alike))
         if of_address is not None:
-            of_address.allowance -= count
-        return 0
+            wait_ms = max(wait_ms, of_address.wait_ms(addresses.rates.texts, count, alike=alike))
+        return wait_ms
 
     def moves_wait_ms(
         self,
@@ -217,7 +222,9 @@ class Floods:
                 wanted.append((account.nicks, KEY_NICKS))
         if address:
             wanted.append((self._addresses.of(address, now_s).moves, ADDRESS_MOVES))
-        wait_ms = max((bucket.wait_ms(rate, 1, now_s) for bucket, rate in wanted), default=0)
+        for bucket, rate in wanted:
+            bucket.fill(rate, now_s)
+        wait_ms = max((bucket.wait_ms(rate, 1) for bucket, rate in wanted), default=0)
         if not wait_ms:
             for bucket, _ in wanted:
                 bucket.allowance -= 1

@@ -237,10 +237,11 @@ class Sessions:
             return MEMORY_WAIT_MS
         if session.user.folded in self._rate.unlimited:
             return 0
-        wait_ms = session.bucket.wait_ms(self._rate, count, now_s, alike=alike)
-        if not wait_ms:
-            session.bucket.allowance -= count
-        return wait_ms
+        bucket = session.bucket
+        if bucket.fill(self._rate, now_s) >= count:
+            bucket.allowance -= count
+            return 0
+        return bucket.wait_ms(self._rate, count, alike=alike)
 
     def inbox_opened(self, inbox: bytes, now_s: float) -> None:
         """Note that somebody subscribed to this inbox."""

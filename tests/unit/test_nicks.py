@@ -287,8 +287,8 @@ def test_the_store_and_a_restart_agree_with_the_register(
             register = again
         owned = {each: who for who in (ANN, BOB) for each in register.nicks_of(who)}
         assert len(register) == len(owned)
-        for each, owner in owned.items():
+        for mine, owner in owned.items():
             other = BOB if owner == ANN else ANN
-            assert Code.NICK_TAKEN == refusal(register, each, other, -DAY_MS).code
+            assert Code.NICK_TAKEN == refusal(register, mine, other, -DAY_MS).code
     store.write(register)
     assert {*store.rows} == {each for who in (ANN, BOB) for each in register.nicks_of(who)}
