@@ -120,6 +120,7 @@ class Worker:
                 secret=self._log.secret,
                 epoch=self._log.epoch,
                 recall=self._log.recall,
+                keeper=self._log,
                 now_ms=time.time_ns() // 1_000_000,
                 now_s=time.monotonic(),
             )

@@ -128,7 +128,7 @@ class Register:
 
     def touch(self, nick: str, identity: bytes, now_ms: int) -> None:
         """Note that the identity uses the nick still, if it owns it. `claim` does so itself."""
-        entry = self._entries.get(key_of(nick))
+        entry = self._exactly(nick)
         if entry is not None and entry.identity == identity:
             self._use(entry, now_ms)
 
@@ -189,7 +189,10 @@ class Register:
         self._changed.pop(record.nick, None)  # The store has it.
 
     def _exactly(self, nick: str) -> _Entry | None:
-        entry = self._entries.get(key_of(nick))
+        try:
+            entry = self._entries.get(key_of(nick))
+        except Refused:
+            return None  # Nobody can have such a nick.
         return entry if entry is not None and fold(entry.nick) == fold(nick) else None
 
     def _add(self, entry: _Entry) -> None:

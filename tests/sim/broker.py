@@ -20,6 +20,7 @@ from broker.log.reader import SqliteReader
 from broker.log.writer import SqliteLog, prepare
 from common import wire
 from common.errors import Code, Refused
+from tests.notebook import Notebook
 from tests.sim.checkers import Judge
 from tests.sim.disk import Disk, Killed
 from tests.sim.log_file import MAGIC
@@ -49,6 +50,7 @@ class Broker:
         self.reader: SqliteReader | None = None
         self.log: SqliteLog
         self.starts = 0
+        self.notebook = Notebook()
         self.refusals: Counter[str] = Counter()  # Of all cores before this one.
         self.is_prepared = False  # Did the supervisor look at the log since it was started?
         self._folder = folder
@@ -102,6 +104,7 @@ class Broker:
             secret=self.log.secret,
             epoch=self.log.epoch,
             recall=self.log.recall,
+            keeper=self.notebook,
             now_ms=now_ms,
             now_s=now_s,
         )

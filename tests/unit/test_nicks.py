@@ -63,7 +63,8 @@ def test_a_nick_belongs_to_the_first_who_took_it() -> None:
         refused = refusal(register, form, BOB)
         assert (Code.NICK_TAKEN, "IAN belongs to somebody else") == (refused.code, refused.detail)
     assert ANN == register.owner_of("ian")
-    assert register.owner_of("bob") is None
+    for nobody in ("bob", "a\u0640b", ""):  # The second can't be a nick at all.
+        assert register.owner_of(nobody) is None
     assert ("IAN",) == register.nicks_of(ANN)
     assert () == register.nicks_of(BOB)
 
