@@ -25,8 +25,8 @@ from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Session, Sessions
 from broker.chat.speech import Speech
 from broker.chat.talks import Talks
-from broker.log.interface import Committed, Proposal, RoomRecord
-from broker.log.rights_records import Change, Keeper, Put
+from broker.log.interface import Committed, Log, Proposal, RoomRecord
+from broker.log.rights_records import Change, Put
 from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
@@ -75,7 +75,7 @@ class Core:
         secret: bytes,
         epoch: int,
         recall: Callable[[bytes], Mapping[int, bytes]],
-        keeper: Keeper,
+        keeper: Log,
         now_ms: int,
         now_s: float,
     ) -> None:

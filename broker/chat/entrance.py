@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from broker import keys
 from broker.chat.floor import Floor
 from broker.chat.peer import Peer
-from broker.chat.rights import left_ms
+from broker.chat.rights import BAN, left_ms
 from broker.chat.sessions import Session
 from broker.log.interface import LogFailed, Sent
-from broker.log.rights_records import BAN, BROKER
+from broker.log.rights_records import EVERYWHERE
 from common import wire
 from common.errors import Code, Refused
 from common.names import fold
@@ -49,7 +49,7 @@ class Entrance:
         floor = self._floor
         if floor.is_draining and identity not in floor.rights.operators:
             raise Refused(Code.DRAINING)
-        ban = floor.rights.sanction(BROKER, BAN, identity, fold(nick), floor.now_ms)
+        ban = floor.rights.sanction(EVERYWHERE, BAN, identity, fold(nick), floor.now_ms)
         if ban is not None and identity not in floor.rights.operators:
             detail = f"you are banned here: {ban.reason}" if ban.reason else ""
             raise Refused(Code.BANNED, detail, left_ms(ban, floor.now_ms))

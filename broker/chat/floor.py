@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from broker.chat.floods import Rate
 from broker.chat.presence import Presence
-from broker.chat.rights import Rights, left_ms
+from broker.chat.rights import BAN, MUTE, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Session, Sessions, User
-from broker.log.interface import LogFailed
-from broker.log.rights_records import BAN, MUTE, AuditEntry, Change, Drop, Keeper
+from broker.log.interface import Log, LogFailed
+from broker.log.rights_records import AuditEntry, Change, Delete
 from common import wire
 from common.errors import Code, Refused
 from common.names import check_nick, is_closed
@@ -64,7 +64,7 @@ class Floor:
         rooms: Rooms,
         rights: Rights,
         *,
-        keeper: Keeper,
+        keeper: Log,
         now_ms: int,
         now_s: float,
     ) -> None:
@@ -194,7 +194,7 @@ class Floor:
     def drop_if_unused(self, room: Room) -> None:
         """Forget a room that nobody is in and nobody ever said anything in."""
         if self.rooms.drop_if_unused(room):
-            self.rights.apply([Drop(each) for each in tuple(self.rights.records_of(room.name))])
+            self.rights.apply([Delete(each) for each in tuple(self.rights.records_of(room.name))])
 
     def end(self, session: Session) -> None:
         """End a session."""

@@ -119,6 +119,15 @@ def test_nobody_comes_by_a_nick_that_looks_like_anothers(house: House) -> None:
     assert Code.NICK_TAKEN == code_of(lambda: house.sessions.rename(bob, "lan"))
 
 
+def test_a_person_is_found_by_the_nick_and_not_by_a_look_alike(house: House) -> None:
+    """What is meant for lan is not told to Ian, though nobody else can be lan now."""
+    ian = house.enter("Ian")
+    for form in ("Ian", "IAN", "\uff29an"):
+        assert ian.user is house.sessions.user(form)
+    for other in ("lan", "1an", "bob", "a\u0640b", ""):
+        assert house.sessions.user(other) is None
+
+
 def test_a_nick_that_looks_like_two_keeps_others_from_both(house: House) -> None:
     """Greek nu is an N and a v: taken, renamed and given back, both are."""
     greek = house.enter("\N{GREEK CAPITAL LETTER NU}ick", "g")
