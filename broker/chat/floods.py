@@ -15,6 +15,8 @@ import enum
 from collections import OrderedDict
 from typing import Generic, NamedTuple, TypeVar
 
+RETURN_S = 60.0  # So long after the broker's start those of before come back.
+
 
 class Rate(NamedTuple):
     """What flows into a bucket: so much a second, up to so much at once."""
@@ -131,10 +133,7 @@ class Floods:
     """What every key and address has left. The bucket of a session lies in the session."""
 
     def __init__(self, rate: Rate, *, returned_s: float) -> None:
-        """`rate` is what a session has; by `returned_s` all are back after the broker's start.
-
-        That is `RETURN_S` of `broker.chat.presence` after it.
-        """
+        """`rate` is what a session has; by `returned_s` all are back after the broker's start."""
         self._returned_s = returned_s
         self._rate = rate
         self._keys: _Accounts[bytes] = _Accounts(
