@@ -91,6 +91,14 @@ class RoomRecord(NamedTuple):
     ts: int = 0  # Of the newest post kept: no later one may seem older.
 
 
+class Redacted(NamedTuple):
+    """Whose text was removed."""
+
+    nick: str
+    ts: int
+    kind: int  # Of the post, `common.wire.Kind`: the room's topic may have been this text.
+
+
 class PageRead(NamedTuple):
     """Batches that cover the range asked for, oldest first."""
 
@@ -197,6 +205,13 @@ class Log(Protocol):
 
         Durable, and seen by every reader, when this returns. Raises `NotInLog`, and
         `LogFailed`; then nothing changes.
+        """
+
+    def redact(self, room: str, seq: int) -> Redacted:
+        """Remove a text for good, durably, and for every reader; its place and the rest stay.
+
+        In its place stands `common.spans.removed`; the room's topic is "" if it was this text.
+        Once more does no harm. Raises `NotInLog`, and `LogFailed`, which says what is left of it.
         """
 
     def close(self) -> None:

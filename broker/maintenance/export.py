@@ -15,7 +15,7 @@ from broker.log.reader import SqliteReader
 from broker.log.writer import FILE_NAME, SCHEMA_VERSION, schema_of
 from common.errors import HubbubError
 from common.limits import HISTORY_ENTRIES_MAX
-from common.spans import last_seq
+from common.spans import is_removed, last_seq
 from common.wire import Batch, Kind, Mode, decode_batch
 
 KIND_NAMES = {kind.value: kind.name.lower() for kind in Kind}
@@ -76,7 +76,9 @@ def _lines(room: str, batch: Batch, since_ms: int) -> Iterator[str]:
         for text in post.texts:
             if post.ts >= since_ms:
                 fields = {"room": room, "seq": seq, "ts": rfc3339(post.ts), "kind": kind}
-                yield json.dumps(fields | {"nick": post.nick, "text": text})
+                is_gone = is_removed(text)
+                said = {"nick": post.nick, "text": "" if is_gone else text}
+                yield json.dumps(fields | said | ({"removed": True} if is_gone else {}))
             seq += 1
 
 

@@ -13,7 +13,8 @@ import pytest
 from broker.log.interface import LogFailed, RoomRecord
 from broker.log.rights_records import AuditEntry, Delete, Member, NickRecord, Put, RoomFacts
 from broker.log.rights_store import AUDIT_MAX, SOON_MAX
-from broker.log.segments import numbers, path_of
+from broker.log.segments import FIRST, SegmentReader, numbers, path_of
+from broker.log.tail import Tail
 from broker.maintenance.backup import backup, restore
 from broker.maintenance.checkup import check
 from broker.maintenance.export import export
@@ -136,6 +137,32 @@ def test_no_reader_finds_a_renamed_room_under_its_old_name(
     log.append([proposal("plans", said("new")), proposal("+0", said("b"))])
     for reader in (fresh, knowing, store.reader()):
         assert (["new"], ["a", "b"]) == (kept_texts(reader, "plans"), kept_texts(reader, "+0"))
+
+
+def test_a_tail_that_began_before_both_names_has_the_newer_one(store: SqliteStore) -> None:
+    """A snapshot of the index may be older than what is read of the segments."""
+    log = store.open()
+    with closing(SegmentReader(store.path.parent)) as segments:
+        tail = Tail(store.path.parent, segments)
+        with closing(tail):
+            log.append([proposal("plans", said("a"))])
+            tail.catch_up(FIRST)
+            assert 1 == tail.room_id("plans")
+            log.rename_room("plans", "+0")
+            tail.catch_up(FIRST)
+            assert (None, 1) == (tail.room_id("plans"), tail.room_id("+0"))
+            assert {1: "+0"} == tail.new_names()
+
+
+def test_a_crash_keeps_a_name_that_is_the_last_record(store: SqliteStore, tmp_path: Path) -> None:
+    """Nothing was said since, and the index has not heard of it."""
+    log = store.open()
+    log.append([proposal("r", said("a"))])
+    refuse_index(log)
+    log.found_room("+0")
+    folder = crashed(store.path.parent, tmp_path / "crashed")
+    with closing(SqliteStore(folder)) as again:
+        assert ["r", "+0"] == [room.name for room in again.open().rooms()]
 
 
 def refuse_index(log: object) -> None:
