@@ -34,6 +34,7 @@ from tests.unit.test_upgrade import put, read
 __all__ = ["small_segments"]  # A fixture.
 
 SECRET = "the s\u00e9cret that slipped out"
+SEGMENT = "hubbub-00000001.segment"
 GONE = "\0" * len(SECRET.encode())
 
 
@@ -304,6 +305,10 @@ def test_a_disk_that_fails_is_told_and_tried_again(
         assert [GONE] == kept_texts(before, "r") == kept_texts(store.reader(), "r")
         assert [] == check(folder).problems
     assert [] == backup(folder, folder.parent / "copy").problems
+    damaged = crashed(folder, folder.parent / "damaged")
+    assert [SEGMENT] == files_with(damaged, SECRET)
+    assert (1, []) == salvage(damaged, folder.parent / "new", pytest.fail)
+    assert [] == files_with(folder.parent / "new", SECRET)
     log.trim(0)
     assert_gone(store, folder, [GONE])
     with closing(SqliteStore(folder.parent / "copy")) as copy:

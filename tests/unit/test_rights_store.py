@@ -13,11 +13,12 @@ import pytest
 from broker.log.interface import LogFailed, RoomRecord
 from broker.log.rights_records import AuditEntry, Delete, Member, NickRecord, Put, RoomFacts
 from broker.log.rights_store import AUDIT_MAX, SOON_MAX
-from broker.log.segments import FIRST, SegmentReader, numbers, path_of
+from broker.log.segments import FIRST, OFFSET_MASK, SegmentReader, numbers, path_of
 from broker.log.tail import Tail
 from broker.maintenance.backup import backup, restore
 from broker.maintenance.checkup import check
 from broker.maintenance.export import export
+from broker.maintenance.salvage import salvage
 from common.wire import Mode
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said
 from tests.unit.test_segments import crashed, small_segments
@@ -255,3 +256,77 @@ def test_tools_know_a_renamed_room_by_its_new_name(store: SqliteStore, tmp_path:
     lines = list(export(folder, ["+0"], 0, pytest.fail))
     assert 2 == len(lines)
     assert all('"room": "+0"' in line for line in lines)
+
+
+@pytest.mark.parametrize("is_index_behind", [True, False])
+def test_salvage_keeps_names_and_rights(
+    store: SqliteStore, tmp_path: Path, *, is_index_behind: bool
+) -> None:
+    """Batches that have an older name inside are not taken for another room's."""
+    log = store.open()
+    log.append([proposal("plans", said("a"))])
+    log.keep([Put(RoomFacts("plans", "+plans")), Put(NickRecord("ann", ANN, 1))], audit=[entry(1)])
+    log.raise_generation("plans")
+    if is_index_behind:
+        refuse_index(log)
+    log.rename_room("plans", "+0")
+    log.append([proposal("plans", said("new")), proposal("+0", said("b"))])
+    folder = crashed(store.path.parent, tmp_path / "crashed")
+    assert (3, []) == salvage(folder, tmp_path / "new", pytest.fail)
+    assert [] == check(tmp_path / "new").problems
+    with closing(SqliteStore(tmp_path / "new")) as again:
+        log = again.open()
+        assert [("+0", 1, 2), ("plans", 0, 1)] == [room[:2] + room[3:4] for room in log.rooms()]
+        assert ["a", "b"] == kept_texts(again.reader(), "+0")
+        assert ["new"] == kept_texts(again.reader(), "plans")
+        rights = log.load_rights()
+        assert [RoomFacts("+0", "+plans")] == rights.rooms
+        assert [NickRecord("ann", ANN, 1)] == rights.nicks
+        assert [1] == [each.ts_ms for each in log.audit(9)]
+
+
+def test_salvage_without_an_index_opens_no_closed_room(store: SqliteStore, tmp_path: Path) -> None:
+    """Its name is in a record; where that is gone, too, it stays closed under a new one."""
+    log = store.open()
+    log.append([proposal("plans", said("a"))])
+    first = log._segments.end & OFFSET_MASK
+    log.append([proposal("plans", said("b"))])
+    second = log._segments.end & OFFSET_MASK
+    log.rename_room("plans", "+0")
+    third = log._segments.end & OFFSET_MASK
+    log.append([proposal("plans", said("new")), proposal("@1", said("hello"))])
+    for is_name_lost in (False, True):
+        folder = crashed(store.path.parent, tmp_path / f"crashed{is_name_lost}")
+        for path in folder.glob("hubbub.db*"):
+            path.unlink()
+        if is_name_lost:  # The records that named the room.
+            data = path_of(folder, 1).read_bytes()
+            rest = data[first:second] + bytes(third - second) + data[third:]
+            path_of(folder, 1).write_bytes(bytes(first) + rest)
+        told: list[str] = []
+        salvage(folder, tmp_path / f"new{is_name_lost}", told.append)
+        with closing(SqliteStore(tmp_path / f"new{is_name_lost}")) as again:
+            rooms = again.open().rooms()
+            assert all(room.generation >= 1 << 30 for room in rooms)
+            closed = next(room.name for room in rooms if room.name.startswith("+"))
+            assert {closed, "@1", "plans"} == {room.name for room in rooms}
+            assert (closed == "+0") is not is_name_lost
+            assert is_name_lost is (f"a room that was #plans once is {closed} now" in told)
+            assert "b" in kept_texts(again.reader(), closed)
+            assert ["new"] == kept_texts(again.reader(), "plans")
+            assert ["hello"] == kept_texts(again.reader(), "@1")
+
+
+def test_salvage_says_what_rights_it_could_not_read(store: SqliteStore, tmp_path: Path) -> None:
+    """The other tables are kept."""
+    log = store.open()
+    log.append([proposal("r", said("a"))])
+    log.keep([Put(NickRecord("ann", ANN, 1)), Put(RoomFacts("r"))])
+    store.database.execute("DROP TABLE nicks")
+    log.trim(0)
+    folder = crashed(store.path.parent, tmp_path / "crashed")
+    told: list[str] = []
+    assert (1, []) == salvage(folder, tmp_path / "new", told.append)
+    assert ["what was kept as nicks cannot be read, and is given up: no such table: nicks"] == told
+    with closing(SqliteStore(tmp_path / "new")) as again:
+        assert [RoomFacts("r")] == again.open().load_rights().rooms
