@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from common.limits import KEY_BYTES
+from common.limits import CLOSED_LETTERS, KEY_BYTES
 
 SECRET_BYTES = 32
 
@@ -47,3 +47,10 @@ def sender(token: bytes, instance: int) -> bytes:
 def owner(secret: bytes) -> bytes:
     """Return the digest under which the broker remembers a person's secret."""
     return hashlib.blake2b(secret, digest_size=16, person=b"owner").digest()
+
+
+def closed_name(secret: bytes, sign: str, what: str, at_ms: int) -> str:
+    """Return the name of a closed room: what it is of decides it, and nobody can guess it."""
+    message = b"%d %s" % (at_ms, what.encode())
+    digest = hashlib.blake2b(message, digest_size=CLOSED_LETTERS // 2, key=secret, person=b"closed")
+    return sign + digest.hexdigest()

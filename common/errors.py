@@ -37,6 +37,17 @@ class Code(enum.StrEnum):
     SLOW_DOWN = "slow_down"
     LOG_FAILED = "log_failed"
     BAD_TICKET = "bad_ticket"
+    NOT_ALLOWED = "not_allowed"
+    NOT_INVITED = "not_invited"
+    NO_SUCH_NICK = "no_such_nick"
+    NICK_RESERVED = "nick_reserved"
+    FORBIDDEN = "forbidden"
+    BANNED = "banned"
+    MUTED = "muted"
+    SLOW_MODE = "slow_mode"
+    TOPIC_CLOSED = "topic_closed"
+    TOO_MANY = "too_many"
+    DRAINING = "draining"
 
 
 class Meaning(NamedTuple):
@@ -67,6 +78,17 @@ MEANINGS: dict[str, Meaning] = {
     Code.SLOW_DOWN: Meaning("too many messages at once", True, 75),
     Code.LOG_FAILED: Meaning("the broker could not write its log; nothing was kept", True, 75),
     Code.BAD_TICKET: Meaning("this ticket does not open the room's history", True, 77),
+    Code.NOT_ALLOWED: Meaning("your key is not on the broker's list", False, 77),
+    Code.NOT_INVITED: Meaning("there is no such room, or it is not open to you", True, 77),
+    Code.NO_SUCH_NICK: Meaning("nobody of that name is known here", True, 1),
+    Code.NICK_RESERVED: Meaning("this name is the operators' own", True, 77),
+    Code.FORBIDDEN: Meaning("your role in this room is not enough for that", True, 77),
+    Code.BANNED: Meaning("you are banned", True, 77),
+    Code.MUTED: Meaning("you are muted in this room", True, 77),
+    Code.SLOW_MODE: Meaning("this room is slow: wait before you say more", True, 75),
+    Code.TOPIC_CLOSED: Meaning("only others may set this room's topic", True, 77),
+    Code.TOO_MANY: Meaning("there are as many of them as can be", True, 75),
+    Code.DRAINING: Meaning("the broker is about to be stopped and takes nobody new", False, 75),
 }
 assert set(MEANINGS) == set(Code)
 UNKNOWN = Meaning("the broker refused, for a reason that this version does not know", True, 1)

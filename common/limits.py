@@ -19,6 +19,8 @@ NICK_CHARS_MAX = 32  # Fits a terminal line beside the text.
 ROOM_CHARS_MAX = 64
 NAME_MARKS_MAX = 2  # Combining marks in a row; more would paint over neighbouring lines.
 
+CLOSED_LETTERS = 24  # Of a closed room's name, half a byte each: nobody guesses one.
+
 # --- commands ---------------------------------------------------------------
 COMMAND_FRAMES = 2  # Head and payload.
 COMMAND_BYTES_MAX = 64 * 1024  # One frame of a command; libzmq drops peers that exceed it.
@@ -29,6 +31,8 @@ SEND_POSTS_MAX = 256  # of which each has one text at least.
 # From the lowest unacknowledged SEND of a session to its newest; the log remembers as many.
 SENDS_IN_FLIGHT_MAX = 16
 ROOMS_PER_SESSION_MAX = 1_024
+ACTION_CHARS_MAX = 32  # The name of an order or of an administrator's verb.
+REASON_CHARS_MAX = 300  # Why somebody was kicked, banned, muted or reported: a line.
 
 # --- rooms ------------------------------------------------------------------
 BATCH_BYTES_MAX = 256 * 1024  # Times the publish queue: the memory that a slow reader costs.

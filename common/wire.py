@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from common import limits
+from common import limits, order
 from common.errors import Code, Malformed, Refused, versions_text
+from common.fields import Id, Key, Limit, Nick, Number, Owner, Room, Texts
+from common.fields import Payload as Payload  # noqa: PLC0414 - whoever reads the wire has it there
 
 MAGIC: Final = b"HUB" + bytes([limits.PROTOCOL_VERSION])
 NO_TOKEN: Final = bytes(limits.TOKEN_BYTES)
@@ -34,6 +36,11 @@ class Command(enum.IntEnum):
     WHO = 8
     ROOMS = 9
     HISTORY = 10
+    ORDER = 11
+    TALK = 12
+    MINE = 13
+    READ = 14
+    ADMIN = 15
 
 
 class Reply(enum.IntEnum):
@@ -49,6 +56,10 @@ class Reply(enum.IntEnum):
     MEMBERS = 136
     ROOM_LIST = 137
     PAGE = 138
+    DONE = 139
+    MY_ROOMS = 140
+    INTRODUCTION = 141
+    TABLE = 142
     ERROR = 192
 
 
@@ -66,21 +77,6 @@ class Mode(enum.IntEnum):
     AFTER = 0  # Entries after a seq, oldest first.
     BEFORE = 1  # The last entries before a seq.
     SINCE = 2  # Entries from a time (milliseconds since 1970) on, oldest first.
-
-
-Id = Annotated[int, Meta(ge=0, le=limits.NUMBER_MAX)]
-Number = Annotated[int, Meta(ge=1, le=limits.NUMBER_MAX)]
-Nick = Annotated[str, Meta(min_length=1, max_length=4 * limits.NICK_CHARS_MAX)]
-Room = Annotated[str, Meta(min_length=1, max_length=4 * limits.ROOM_CHARS_MAX)]
-Text = Annotated[str, Meta(max_length=limits.TEXT_CHARS_MAX)]
-Texts = Annotated[list[Text], Meta(min_length=1, max_length=limits.SEND_TEXTS_MAX)]
-Owner = Annotated[bytes, Meta(min_length=limits.OWNER_BYTES_MIN, max_length=limits.OWNER_BYTES_MAX)]
-Key = Annotated[bytes, Meta(max_length=limits.KEY_BYTES)]
-Limit = Annotated[int, Meta(ge=1, le=limits.HISTORY_ENTRIES_MAX)]
-
-
-class Payload(Struct, array_like=True, gc=False):
-    """The base of every payload: an array of fields in their order. Nobody changes one."""
 
 
 # --- commands ---------------------------------------------------------------
@@ -235,6 +231,10 @@ class Joined(Payload):
     version: int
     users: int
     nicks: list[str] | None  # None above limits.PRESENCE_NAMES_MAX users.
+    title: str = ""  # What people call a closed room; empty for others.
+    role: int = 0  # One's own, `order.Role`.
+    slow_s: int = 0  # Between two texts of one person.
+    topic_by: int = 0  # The lowest role that may set the topic.
 
 
 class Parted(Payload):
@@ -248,7 +248,7 @@ class Place(Payload):
     """Where a post of a SEND was kept: its texts are in the log at first, first + 1, ..."""
 
     first: int  # 0 where the post was not kept: `code` says why.
-    ts: int  # Milliseconds since 1970, the broker's clock.
+    ts: int  # Milliseconds since 1970, the broker's clock; where it was not kept those to wait.
     code: str = ""
 
 
@@ -349,10 +349,15 @@ class Presence(Payload, tag=2):
 class Notice(Payload, tag=3):
     """A word from the broker to one session, on its inbox topic."""
 
-    code: str  # "closing" or "no_session"
+    code: str  # PROTOCOL.md, "NOTICE"
+    room: str = ""
+    title: str = ""  # Of the room, where it has one.
+    nick: str = ""  # Who did it, or whom it is about.
+    text: str = ""  # The reason, or what is announced.
+    value: int = 0
 
 
-Publication = Batch | Presence | Notice
+Publication = Batch | Presence | Notice | order.Removed
 
 COMMANDS: Final[dict[int, type[Payload]]] = {
     Command.GREET: Greet,
@@ -365,6 +370,11 @@ COMMANDS: Final[dict[int, type[Payload]]] = {
     Command.WHO: Who,
     Command.ROOMS: Rooms,
     Command.HISTORY: History,
+    Command.ORDER: order.Order,
+    Command.TALK: order.Talk,
+    Command.MINE: order.Mine,
+    Command.READ: order.Read,
+    Command.ADMIN: order.Admin,
 }
 REPLIES: Final[dict[int, type[Payload]]] = {
     Reply.GREETING: Greeting,
@@ -377,6 +387,10 @@ REPLIES: Final[dict[int, type[Payload]]] = {
     Reply.MEMBERS: Members,
     Reply.ROOM_LIST: RoomList,
     Reply.PAGE: Page,
+    Reply.DONE: order.Done,
+    Reply.MY_ROOMS: order.MyRooms,
+    Reply.INTRODUCTION: order.Introduction,
+    Reply.TABLE: order.Table,
     Reply.ERROR: Error,
 }
 assert set(COMMANDS) == set(Command)

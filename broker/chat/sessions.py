@@ -14,6 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from broker import keys
+from broker.chat.peer import PLAIN, Peer
 from broker.chat.timers import Timers
 from common import topics
 from common.errors import Code, Refused
@@ -52,27 +53,37 @@ class Session:
         "inbox_count",
         "instance",
         "kept",
+        "moved",
+        "nudged",
         "origin",
+        "peer",
         "rated_at",
         "rooms",
         "route",
         "sender",
+        "speaks",
         "token",
         "user",
     )
 
-    def __init__(self, token: bytes, route: bytes, instance: int, sender: bytes) -> None:
+    def __init__(
+        self, token: bytes, route: bytes, instance: int, sender: bytes, peer: Peer
+    ) -> None:
         self.token = token
         self.inbox = topics.inbox(token)
         self.origin = route  # Where it began.
         self.route = route  # Of its newest command: ROUTER draws another at each reconnect.
         self.instance = instance
         self.sender = sender
+        self.peer = peer  # Who began it; nobody else may speak for it.
         self.user: User
         self.kept: Mapping[int, bytes] = {}  # The log's living memory; only the log writes it.
         self.expected = 1  # The number of the next SEND.
         self.inbox_count = 0  # Two for a moment when a reconnect overtakes the old connection.
         self.rooms: set[str] = set()
+        self.speaks: set[str] = set()  # Those of them in which it may say what it likes.
+        self.moved: dict[str, str] = {}  # Rooms that got another name: old to new.
+        self.nudged: set[str] = set()  # Talks that it was told of, and is not in.
         self.allowance = 0.0
         self.rated_at = 0.0
 
@@ -96,6 +107,7 @@ class Sessions:
         self._by_token: dict[bytes, Session] = {}
         self._by_inbox: dict[bytes, Session] = {}
         self._users: dict[str, User] = {}
+        self._people: dict[bytes, set[User]] = {}  # By identity: nicks that each goes by.
         self._unclaimed: dict[bytes, int] = {}  # Inboxes that no session has, and how often.
         # Sessions whose inbox was never open, oldest first: perhaps there is no client behind.
         self._unproven: dict[bytes, Session] = {}
@@ -118,7 +130,9 @@ class Sessions:
         """Return the session with this token."""
         return self._by_token.get(token)
 
-    def giving_way(self, route: bytes, token: bytes, hello: Hello) -> list[Session]:
+    def giving_way(
+        self, route: bytes, token: bytes, hello: Hello, peer: Peer = PLAIN
+    ) -> list[Session]:
         """Return the session to end, if any, so that this newcomer has a place.
 
         Raises `Refused` for a newcomer whom a place would not help: nobody gives way for nothing.
@@ -129,23 +143,25 @@ class Sessions:
         """
         if len(self._by_token) < self.clients_max or token in self._by_token:
             return []
-        self._newcomer(route, token, hello)
+        self._newcomer(route, token, hello, peer)
         return list(islice(self._unproven.values(), 1))
 
-    def hello(self, route: bytes, token: bytes, hello: Hello, now_s: float) -> tuple[Session, bool]:
+    def hello(
+        self, route: bytes, token: bytes, hello: Hello, now_s: float, peer: Peer = PLAIN
+    ) -> tuple[Session, bool]:
         """Begin or resume a session; return it, and whether it was there. Raises `Refused`."""
         session = self._by_token.get(token)
         if session is not None:
-            if session.instance != hello.instance:
+            if session.instance != hello.instance or session.peer.key != peer.key:
                 raise Refused(Code.SESSION_TAKEN)
             session.route = route
             session.expected = max(session.expected, hello.number)
             return session, True
         if len(self._by_token) >= self.clients_max:
             raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
-        inbox, user = self._newcomer(route, token, hello)
+        inbox, user = self._newcomer(route, token, hello, peer)
         sender = keys.sender(token, hello.instance)
-        session = Session(token, route, hello.instance, sender)
+        session = Session(token, route, hello.instance, sender, peer)
         self._by_token[token] = self._by_inbox[inbox] = session
         self._origins[route] += 1
         session.user = user
@@ -154,7 +170,7 @@ class Sessions:
         session.inbox_count = self._unclaimed.pop(inbox, 0)
         self._pokes.cancel(inbox)
         user.sessions.add(session)
-        self._users[user.key] = user
+        self._add_user(user)
         if not session.inbox_count:
             self._unproven[inbox] = session
             self._graces.set(inbox, now_s + self._grace_s)
@@ -163,7 +179,7 @@ class Sessions:
             self._pokes.set(inbox, now_s + POKE_S)
         return session, False
 
-    def _newcomer(self, route: bytes, token: bytes, hello: Hello) -> tuple[bytes, User]:
+    def _newcomer(self, route: bytes, token: bytes, hello: Hello, peer: Peer) -> tuple[bytes, User]:
         """Return the inbox and the user of a new session, if there may be one; else `Refused`."""
         inbox = topics.inbox(token)
         if inbox in self._by_inbox:
@@ -172,7 +188,7 @@ class Sessions:
             raise Refused(Code.FULL, "the broker is short of memory")
         if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
             raise Refused(Code.FULL, f"a connection has {SESSIONS_PER_ROUTE_MAX} sessions at most")
-        return inbox, self._user(hello.nick, keys.owner(hello.owner))
+        return inbox, self._user(hello.nick, peer.key or keys.owner(hello.owner))
 
     def _user(self, nick: str, owner: bytes) -> User:
         """Return the user that a nick and an owner make, old or new. Raises `Refused`."""
@@ -204,6 +220,23 @@ class Sessions:
         user.sessions.discard(session)
         if not user.sessions and self._users.get(user.key) is user:
             del self._users[user.key]
+            people = self._people[user.owner]
+            people.discard(user)
+            if not people:
+                del self._people[user.owner]
+
+    def _add_user(self, user: User) -> None:
+        self._users[user.key] = user
+        self._people.setdefault(user.owner, set()).add(user)
+
+    def user(self, nick: str) -> User | None:
+        """Return who goes by a nick now, in any spelling."""
+        return self._users.get(fold(nick))
+
+    def of(self, identity: bytes) -> Iterator[Session]:
+        """Yield all sessions of a person."""
+        for user in tuple(self._people.get(identity, ())):
+            yield from tuple(user.sessions)
 
     def rename(self, session: Session, nick: str) -> tuple[User, str]:
         """Give the session another nick; return the user and nick that it had before.
@@ -223,7 +256,7 @@ class Sessions:
             self._leave_user(session)
             session.user = user
             user.sessions.add(session)
-            self._users[user.key] = user
+            self._add_user(user)
         return before, nick_before
 
     def wait_ms(self, session: Session, count: int, now_s: float, *, alike: int = 1) -> int:
@@ -245,18 +278,21 @@ class Sessions:
         wanted = max(count, min(rate.burst, count * alike))
         return int((wanted - allowance) / rate.per_s * 1_000) + 1
 
-    def inbox_opened(self, inbox: bytes, now_s: float) -> None:
-        """Note that somebody subscribed to this inbox."""
+    def inbox_opened(self, inbox: bytes, now_s: float, key: bytes = b"") -> bool:
+        """Note that somebody subscribed to this inbox; tell whether it is theirs to hear."""
         session = self._by_inbox.get(inbox)
         if session is not None:
+            if session.peer.key != key:
+                return False
             session.inbox_count += 1
             self._unproven.pop(inbox, None)
             self._graces.cancel(inbox)
             self._pokes.cancel(inbox)
-            return
+            return True
         self._unclaimed[inbox] = self._unclaimed.get(inbox, 0) + 1
         self._pokes.set(inbox, now_s + POKE_S)
         self._bound_unclaimed()
+        return True
 
     def _bound_unclaimed(self) -> None:
         if len(self._unclaimed) > self.clients_max + INBOXES_SPARE:

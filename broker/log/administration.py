@@ -56,8 +56,14 @@ class Administration(ABC):
 
     def load_rights(self) -> Rights:
         """Return all that `keep` and `keep_soon` were given; raise `LogFailed`."""
-        with self._durably() as db:
-            return read_rights(db)
+        try:
+            if len(self._soon):
+                self._write_index()
+            return read_rights(self._db)
+        except sqlite3.Error as error:
+            self._roll_back()
+            message = f"the log cannot be read: {error}"
+            raise LogFailed(message) from error
 
     def audit(self, limit: int, before_id: int | None = None) -> list[AuditEntry]:
         """Return the newest entries of the audit log, newest first; raise `LogFailed`.
@@ -163,13 +169,14 @@ class Administration(ABC):
             except (sqlite3.Error, OSError, LogUnusable) as error:
                 self._roll_back()
                 raise LogFailed(f"nothing was removed: {error}") from error
+            is_topic = bool(made.topic) and found.topic == made.topic
             if made.is_needed:
                 with self._durably() as db:
                     decide(db, made, found.id)
                     set_meta(db, "redactions", self._redactions + 1)
                 self._redactions += 1
                 self._has_waste = True
-                if found.topic == made.topic:
+                if is_topic:
                     found.topic = ""
         try:
             self._finish_redactions()
@@ -180,7 +187,7 @@ class Administration(ABC):
                 "is tried again about once a second, and by the next start"
             )
             raise LogFailed(message) from error
-        return made.said
+        return made.said._replace(is_topic=is_topic)
 
     def _finish_redactions(self) -> None:
         """Put in place what removals have decided, and clean up after them.

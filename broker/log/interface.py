@@ -44,8 +44,18 @@ Marks = dict[int, bytes]
 # A post of a SEND: its proposal, as an index into the append; how many of the proposal's entries
 # come before it; its time. One that cannot be kept has no proposal.
 Spot = tuple[int, int, int]
-NOWHERE: Spot = (-1, 0, 0)
-_NOT_MEMBER = Place(0, 0, Code.NOT_MEMBER)
+# Why a post cannot be kept; in its spot: the index here as -1, -2, ..., and milliseconds to wait.
+REASONS = (Code.NOT_MEMBER, Code.MUTED, Code.SLOW_MODE, Code.TOPIC_CLOSED)
+
+
+def nowhere(reason: Code, wait_ms: int = 0) -> Spot:
+    """Return the spot of a post that cannot be kept."""
+    return -1 - REASONS.index(reason), wait_ms, 0
+
+
+def reason_of(spot: Spot) -> tuple[Code, int] | None:
+    """Return why a post has no place, and the milliseconds to wait; None where it has one."""
+    return None if spot[0] >= 0 else (REASONS[-1 - spot[0]], spot[1])
 
 
 class Sent(Struct, gc=False):
@@ -95,8 +105,8 @@ class Redacted(NamedTuple):
     """Whose text was removed."""
 
     nick: str
-    ts: int
-    kind: int  # Of the post, `common.wire.Kind`: the room's topic may have been this text.
+    ts_ms: int
+    is_topic: bool = False  # The room's topic was this text, and is none now.
 
 
 class PageRead(NamedTuple):
@@ -117,7 +127,9 @@ def marks_of(proposals: Iterable[Proposal], firsts: Sequence[int]) -> dict[bytes
     for proposal in proposals:
         for sent in proposal.sends:
             kept = [
-                Place(firsts[index] + offset, ts) if index >= 0 else _NOT_MEMBER
+                Place(firsts[index] + offset, ts)
+                if index >= 0
+                else Place(0, offset, REASONS[-1 - index])
                 for index, offset, ts in sent.spots
             ]
             sent.ack = encode(Ack(sent.number, kept))

@@ -191,7 +191,7 @@ class Redactor:
             )
             raise LogFailed(message) from error
         topic = said.text if said.kind == Kind.TOPIC else ""
-        redacted = Redacted(said.nick, said.ts, said.kind)
+        redacted = Redacted(said.nick, said.ts)
         kept = said.body if row.body else b""
         return Plan(redacted, row.place, kept, crc32(said.body), pieces, topic, is_needed)
 

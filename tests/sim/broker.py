@@ -76,7 +76,7 @@ class Broker:
                 self._disk.owner = "history"
                 self.reader = SqliteReader(self.path)
                 self._trace.note("history", "starts")
-        except (OSError, sqlite3.Error, LogUnusable) as error:
+        except (OSError, sqlite3.Error, LogFailed, LogUnusable) as error:
             why = str(error).replace(str(self._folder), "DATA")  # It differs from run to run.
             self._trace.note("broker", f"does not start: {why}")
             if self._disk.failures["told"] == failures:
@@ -102,6 +102,7 @@ class Broker:
             secret=self.log.secret,
             epoch=self.log.epoch,
             recall=self.log.recall,
+            keeper=self.log,
             now_ms=now_ms,
             now_s=now_s,
         )

@@ -20,6 +20,7 @@ import broker.log.writer
 from broker.chat.core import Core
 from broker.chat.rooms import Rooms
 from broker.chat.sessions import Session, Sessions
+from broker.chat.speech import Speech
 from broker.log import progress, records
 from broker.log.index import read_indexed
 from broker.log.interface import Committed, LogFailed, Proposal
@@ -84,7 +85,7 @@ def _publish_early(commit: Any) -> Any:  # noqa: ANN401
             room = core.rooms.get(each.room)
             assert room is not None
             batch = wire.Batch(each.room, self.log.epoch, room.head, room.head + 1, each.posts)
-            core._effects.publications.append(room.subscription + wire.encode(batch))
+            core._floor.effects.publications.append(room.subscription + wire.encode(batch))
         self.carry_out(core.take_effects())
         commit(self, core, proposals)
 
@@ -265,7 +266,9 @@ BUGS: dict[str, Bug] = {
     "forget at a start what was sent": Bug(
         broker.log.index, "add_marks", lambda _: lambda *_: None, 40
     ),
-    "take a SEND before the one that is missing": Bug(Core, "_send", _take_gap, 80, "lose_command"),
+    "take a SEND before the one that is missing": Bug(
+        Speech, "send", _take_gap, 80, "lose_command"
+    ),
     "do not send again after a reconnect": Bug(Outbox, "resume", _nothing, 40),
     "count the SENDs in flight, not their numbers": Bug(
         Outbox,

@@ -353,11 +353,12 @@ class MemoryLog:
                 entries = [(post, i) for post in batch.posts for i in range(len(post.texts))]
                 post, at = entries[seq - row.first]
                 self._may_fail()
-                if post.kind == Kind.TOPIC and found.topic == post.texts[at]:
+                is_topic = post.kind == Kind.TOPIC and found.topic == post.texts[at]
+                if is_topic:
                     found.topic = ""
                 post.texts[at] = removed(post.texts[at])
                 found.rows[index] = row._replace(body=encode(batch))
-                return Redacted(post.nick, post.ts, post.kind)
+                return Redacted(post.nick, post.ts, is_topic)
         raise NotInLog(room)
 
     def _may_fail(self) -> None:

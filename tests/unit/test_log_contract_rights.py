@@ -178,13 +178,13 @@ class TestRemoving:
         log.append([proposal("r", said("a", "bö", "c", ts=5), said("d", ts=6, nick="bob"))])
         log.append([proposal("r", said("e", ts=7)), proposal("s", said("x"))])
         assert ["a", "bö", "c", "d", "e"] == whole(reader)
-        assert Redacted("ann", 5, 0) == log.redact("r", 2)
-        assert Redacted("bob", 6, 0) == log.redact("r", 4)
+        assert Redacted("ann", 5) == log.redact("r", 2)
+        assert Redacted("bob", 6) == log.redact("r", 4)
         for _ in range(2):
             texts = whole(reader)
             assert ["a", "\0\0\0", "c", "\0", "e"] == texts
             assert [1, 3] == [index for index, text in enumerate(texts) if is_removed(text)]
-            assert Redacted("ann", 5, 0) == log.redact("r", 2)
+            assert Redacted("ann", 5) == log.redact("r", 2)
             log, reader = store.open(), store.reader()
         assert ["x"] == whole(reader, "s")
         log.append([proposal("r", said("f", ts=8))])
@@ -195,12 +195,13 @@ class TestRemoving:
         log, reader = store.open(), store.reader()
         for topic in ("old", "new"):
             log.append([proposal("r", Post(5, "ann", Kind.TOPIC, [topic]), topic=topic)])
-        assert Redacted("ann", 5, Kind.TOPIC) == log.redact("r", 1)
+        assert Redacted("ann", 5) == log.redact("r", 1)
         assert ("new", "new") == (
             log.rooms()[0].topic,
             reader.read("r", Mode.AFTER, 0, 9).record[4],
         )
-        log.redact("r", 2)
+        assert Redacted("ann", 5, is_topic=True) == log.redact("r", 2)
+        assert Redacted("ann", 5) == log.redact("r", 2)
         for _ in range(2):
             assert ("", "") == (log.rooms()[0].topic, reader.read("r", Mode.AFTER, 0, 9).record[4])
             log, reader = store.open(), store.reader()

@@ -1,0 +1,16 @@
+"""Who sent a message, as far as the transport knows. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Peer(NamedTuple):
+    """The other end of a connection."""
+
+    key: bytes = b""  # Its CURVE public key, 32 bytes; empty on a plain endpoint.
+    address: str = ""  # Numeric; empty where that is not known.
+    is_admin: bool = False  # Came in through the Unix socket of the data folder.
+
+
+PLAIN = Peer()
