@@ -38,13 +38,14 @@ from broker.log.segments import (
 )
 from broker.log.senders import add_marks, is_readable
 from broker.log.writer import FILE_NAME, SCHEMA_VERSION, prepare, schema_of
+from broker.maintenance.export import CLOSED
 from common.errors import HubbubError
 from common.spans import last_seq, lost, lost_count
 from common.wire import DECODE_ERRORS, decode_batch, encode
 
 SCRATCH_NAME = "salvage.tmp"
 RECORD_BYTES = 1024 * 1024  # So much goes into one record of the new log.
-CLOSED, CLOSED_BYTES = ("+", "@"), 12  # Names of rooms that only their members may enter.
+CLOSED_BYTES = 12  # In the name of a closed room.
 GENERATION_SPAN = 1 << 30
 SCRATCH = """
 CREATE TABLE rooms (id INTEGER PRIMARY KEY, name TEXT, generation INTEGER, trimmed INTEGER,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from broker.log.segments import FIRST, OFFSET_MASK, SegmentReader, numbers, path
 from broker.log.tail import Tail
 from broker.maintenance.backup import backup, restore
 from broker.maintenance.checkup import check
+from broker.maintenance.commands import main
 from broker.maintenance.export import export
 from broker.maintenance.salvage import salvage
+from common.errors import HubbubError
 from common.wire import Mode
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said
 from tests.unit.test_segments import crashed, small_segments
@@ -253,9 +256,32 @@ def test_tools_know_a_renamed_room_by_its_new_name(store: SqliteStore, tmp_path:
     with closing(SqliteStore(tmp_path / "new")) as again:
         assert [RoomFacts("+0", "+plans", owner=ANN)] == again.open().load_rights().rooms
         assert ["a", "b"] == kept_texts(again.reader(), "+0")
-    lines = list(export(folder, ["+0"], 0, pytest.fail))
-    assert 2 == len(lines)
-    assert all('"room": "+0"' in line for line in lines)
+    for asked in ("+0", "+plans"):
+        lines = list(export(folder, [asked], 0, pytest.fail))
+        assert 2 == len(lines)
+        assert all('"room": "+0"' in line for line in lines)
+
+
+def test_an_export_has_closed_rooms_only_when_asked(
+    store: SqliteStore, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By name or title; else it says that there are some."""
+    log = store.open()
+    log.append(
+        [proposal("r", said("open")), proposal("+0", said("mine")), proposal("@1", said("x"))]
+    )
+    log.keep([Put(RoomFacts("+0", "+plans"))])
+    data = ["--data", str(folder)]
+    assert 0 == main(["export", *data])
+    told = capsys.readouterr()
+    assert ["open"] == [json.loads(line)["text"] for line in told.out.splitlines()]
+    assert "2 closed rooms were left out: --room NAME or TITLE exports one" in told.err
+    assert 0 == main(["export", *data, "--room", "+plans", "--room", "@1"])
+    told = capsys.readouterr()
+    assert ["mine", "x"] == [json.loads(line)["text"] for line in told.out.splitlines()]
+    assert "" == told.err
+    with pytest.raises(HubbubError, match=r"there is no room \+none"):
+        main(["export", *data, "--room", "+none"])
 
 
 @pytest.mark.parametrize("is_index_behind", [True, False])
