@@ -219,6 +219,9 @@ class Administration(ABC):
             self._roll_back()
             message = f"the log cannot be written: {error}"
             raise LogFailed(message) from error
+        except BaseException:  # A number that SQLite does not know, say: the next one begins anew.
+            self._roll_back()
+            raise
         finally:
             with contextlib.suppress(sqlite3.Error):  # Then commits take longer, no more.
                 db.execute("PRAGMA synchronous = NORMAL")

@@ -17,17 +17,20 @@ import pytest
 
 from broker.log import index as log_index
 from broker.log import segments
+from broker.log.datadir import hold
 from broker.log.interface import LogFailed
 from broker.log.reader import SqliteReader
 from broker.log.records import UNCHECKED
 from broker.log.redaction import check_bytes
 from broker.log.segments import OFFSET_MASK, path_of
-from broker.maintenance.backup import backup
+from broker.maintenance import backup as backup_module
+from broker.maintenance import checkup
+from broker.maintenance.backup import BackupFailed, backup
 from broker.maintenance.checkup import check
 from broker.maintenance.export import export
 from broker.maintenance.salvage import salvage
 from common.wire import Kind, Mode, Post
-from tests.unit.logs import SqliteStore, kept_texts, proposal, said
+from tests.unit.logs import SqliteStore, kept_texts, proposal, said, texts_of
 from tests.unit.test_segments import crashed, small_segments
 from tests.unit.test_upgrade import put, read
 
@@ -359,9 +362,68 @@ def test_a_file_that_was_read_before_the_index_is_read_again(
         return read_body(self, *given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SqliteReader, "_body", late)
-    assert 1 == len(reader.read("r", Mode.AFTER, 0, 9).batches)
-    assert [GONE] == kept_texts(reader, "r")
-    assert 2 <= len(calls)
+    (body,) = reader.read("r", Mode.AFTER, 0, 9).batches
+    assert [GONE] == texts_of(body)
+    assert 2 == len(calls)
+
+
+def test_what_sqlite_gives_up_is_overwritten(store: SqliteStore) -> None:
+    """Whatever SQLite was built with."""
+    store.open()
+    assert (1,) == store.database.execute("PRAGMA secure_delete").fetchone()
+
+
+def test_a_backup_made_meanwhile_is_of_one_moment(
+    store: SqliteStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its index must not tell of the text, and its segment of NULs, or the other way round."""
+    log = store.open()
+    log.append([proposal("r", said(*[SECRET] * 10))])
+    seqs = iter(range(1, 11))
+    copy_file = backup_module._copy_file
+    removals_max = 1
+
+    def copy(source: int, target: Path, limit: int | None) -> None:
+        seq = next(seqs)
+        if seq <= removals_max:
+            log.redact("r", seq)
+        copy_file(source, target, limit)
+
+    monkeypatch.setattr(backup_module, "_copy_file", copy)
+    assert [] == backup(folder, tmp_path / "copy").problems
+    with closing(SqliteStore(tmp_path / "copy")) as made:
+        made.open()
+        assert [GONE, *[SECRET] * 9] == kept_texts(made.reader(), "r")
+    removals_max = 10
+    with pytest.raises(BackupFailed, match="texts were removed again and again meanwhile"):
+        backup(folder, tmp_path / "another")
+    assert not (tmp_path / "another").exists()
+
+
+def test_a_check_meanwhile_looks_again(
+    store: SqliteStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was removed under its eyes is no damage."""
+    log = store.open()
+    log.append([proposal("r", said(SECRET, "b"))])
+    log.trim(0)
+    looks: list[int] = []
+    look = checkup._Checkup._look_at_rooms
+
+    def late(self: checkup._Checkup, db: sqlite3.Connection) -> None:
+        looks.append(1)
+        if len(looks) == 1:
+            log.redact("r", 1)
+        look(self, db)
+
+    monkeypatch.setattr(checkup._Checkup, "_look_at_rooms", late)
+    lock = hold(folder)
+    try:
+        report = check(folder)
+    finally:
+        os.close(lock)
+    assert (True, []) == (report.is_running, report.problems)
+    assert 2 == len(looks)
 
 
 def test_a_check_sum_has_the_size_of_the_one_before() -> None:

@@ -98,6 +98,15 @@ def test_what_is_kept_is_on_the_disk_before_anybody_is_told(store: SqliteStore) 
     assert "PRAGMA synchronous = FULL" not in statements
 
 
+def test_a_record_that_cannot_be_written_leaves_no_transaction_open(store: SqliteStore) -> None:
+    """It is the caller's mistake, and the next one is kept."""
+    log = store.open()
+    with pytest.raises(OverflowError):
+        log.keep([Put(NickRecord("ann", ANN, 1)), Put(NickRecord("bob", ANN, 2**63))])
+    log.keep([Put(NickRecord("eve", ANN, 1))])
+    assert ["eve"] == [each.nick for each in log.load_rights().nicks]
+
+
 def test_a_crash_keeps_what_was_kept(store: SqliteStore, tmp_path: Path) -> None:
     """And of what may wait what a trim or a stop has written."""
     log = store.open()
