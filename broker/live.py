@@ -18,7 +18,7 @@ from pathlib import Path
 import zmq
 
 from broker.chat.core import Core, Facts, Rules
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from broker.child import (
     ORDERS_FILE,
     Orders,
