@@ -53,6 +53,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     connection.execute("PRAGMA busy_timeout = 5000")
+    if not read_only:  # What was removed is not to be read in a free page; some builds need it.
+        connection.execute("PRAGMA secure_delete = ON")
     return connection
 
 
