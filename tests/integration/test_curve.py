@@ -337,10 +337,13 @@ def test_history_is_closed_to_a_key_that_was_struck_off(tmp_path: Path) -> None:
         assert isinstance(leaves.history(request)[0], wire.Page)
         listed(path, anna)
         broker.process.send_signal(signal.SIGHUP)
-        answer = eventually(
-            lambda: isinstance(found := leaves.history(request)[0], wire.Error) and found,
-            "history to be closed",
-        )
+
+        def refusal() -> wire.Error | None:
+            answer, _ = leaves.history(request)
+            return answer if isinstance(answer, wire.Error) else None
+
+        answer = eventually(refusal, "history to be closed")
+        assert answer is not None
         assert (5, Code.NOT_ALLOWED, False) == (answer.id, answer.code, answer.survives)
 
 

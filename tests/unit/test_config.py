@@ -56,7 +56,8 @@ def test_a_flag_without_a_value_beats_the_environment_beats_the_file(
     name: str, tmp_path: Path
 ) -> None:
     variable = f"HUBBUB_{name.upper()}"
-    on, off = [], []
+    on: list[str] = []
+    off: list[str] = []
     for words, truth in ((on, "true"), (off, "false")):
         folder = tmp_path / truth
         folder.mkdir()

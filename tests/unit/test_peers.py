@@ -17,9 +17,8 @@ KEYS = [bytes([index]) * 32 for index in range(4)]
 
 def frame_of(key: bytes, descriptor: int) -> zmq.Frame:
     known = {"User-Id": key.hex(), "Peer-Address": "10.0.0.1", zmq.SRCFD: descriptor}
-    frame = create_autospec(zmq.Frame, instance=True)
-    frame.get = known.get
-    return frame  # type: ignore[no-any-return] - a mock is of any type
+    frame: zmq.Frame = create_autospec(zmq.Frame, instance=True, get=known.get)
+    return frame
 
 
 def test_a_peer_is_known_from_its_first_frame_on() -> None:
