@@ -18,7 +18,7 @@ from pathlib import Path
 import zmq
 
 from broker.chat.core import Core, Facts, Rules
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from broker.child import (
     ORDERS_FILE,
     Ear,
@@ -332,6 +332,7 @@ def _rules(settings: Settings, clients_max: int) -> Rules:
         rate=Rate(settings.rate, settings.burst, nicks_of(settings.unlimited)),
         motd=settings.motd,
         operators=keys_of(settings.operators),
+        nick_days=settings.nick_days,
     )
 
 
