@@ -70,12 +70,19 @@ class _Dialler:
         self._curve = curve or self._keys_for(to)
 
     def run(self, attempt: Attempt[T]) -> T:
+        barred: Barred | None = None
         while True:
             try:
                 found = attempt(self._address, self._curve, self._left_s())
             except Barred as error:
+                barred = error
                 if not self._understand(error):
                     time.sleep(min(RECONNECT_MS / 1000, self._left_s()))
+            except Unreachable as error:
+                if barred is None:
+                    raise
+                message = f"the broker at {self._address.text} is there, but {barred}"
+                raise Unreachable(message) from error
             except Refused:  # Said through the handshake, which has proved the key.
                 self._remember()
                 raise
@@ -136,9 +143,6 @@ class _Dialler:
             message = f"no broker answers at {name}: what is there speaks another protocol"
             raise Unreachable(message) from error
         # Otherwise it is ending or beginning just now: there may be time to try again.
-        if not self._left_s():
-            message = f"the broker at {name} is there, but {error}"
-            raise Unreachable(message) from error
         return False
 
     def _meet(self, key: bytes) -> None:

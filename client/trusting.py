@@ -21,7 +21,7 @@ from common.keys import fingerprint, key_text
 NO_KEY = "none"
 
 
-def key(arguments: Arguments) -> int:
+def own_key(arguments: Arguments) -> int:
     """Print one's own public key, made on the first call."""
     public = load_pair(identity.data_dir()).public
     if arguments.is_json:
@@ -78,7 +78,8 @@ def _is_wanted(arguments: Arguments, known: bytes | None, found: bytes | None) -
     if not os.isatty(0):
         message = "standard input is no terminal: compare the keys, and give --yes or --key KEY"
         raise UsageError(f"{message} ({_change(arguments, known, found)})")
-    sys.stderr.write(f"{_change(arguments, known, found)}\n")
+    sys.stderr.write(f"known key  {_text(known)}\n")  # One below the other, to be compared.
+    sys.stderr.write(f"key there  {_text(found)}\n")
     what = "Accept this key" if found else "Go on without encryption"
     sys.stderr.write(f"{what}? Compare it with what `hubbub-broker key` says there. [y/N] ")
     sys.stderr.flush()
@@ -99,9 +100,11 @@ def _report(arguments: Arguments, known: bytes | None, found: bytes | None) -> i
 
 
 def _change(arguments: Arguments, known: bytes | None, found: bytes | None) -> str:
-    before = fingerprint(known) if known else NO_KEY
-    now = fingerprint(found) if found else NO_KEY
-    return f"{str_of(arguments)}: known key {before}, now {now}"
+    return f"{str_of(arguments)}: known key {_text(known)}, now {_text(found)}"
 
 
-BY_NAME: dict[str, Callable[[Arguments], int]] = {"key": key, "trust": trust}
+def _text(key: bytes | None) -> str:
+    return fingerprint(key) if key else NO_KEY
+
+
+BY_NAME: dict[str, Callable[[Arguments], int]] = {"key": own_key, "trust": trust}
