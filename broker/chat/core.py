@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from broker.chat.peer import PLAIN, Peer
 from broker.chat.presence import Presence
 from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Rate, Session, Sessions
@@ -35,6 +36,10 @@ from common.limits import (
 from common.wire import Command
 
 NAMES_PER_COST = 64  # So many nicks or rooms in an answer cost as much as a text.
+# So long after the start a room may be heard by whoever has its topic and no session yet: they
+# subscribe before they can say HELLO and JOIN. And so many at once.
+RESUME_S = 30.0
+EARLY_MAX = 200_000
 REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
 # Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
 # and no room changes a thousand times a millisecond.
@@ -49,6 +54,7 @@ class Rules(NamedTuple):
     grace_s: float
     rate: Rate
     motd: str
+    operators: frozenset[bytes] = frozenset()  # Their keys.
 
 
 class Facts(NamedTuple):
@@ -73,7 +79,7 @@ class Effects(NamedTuple):
 SEND = int(Command.SEND)
 ACK_HEAD = wire.REPLY_HEADS[wire.Ack]
 
-Handler = Callable[..., None]  # (session, command), or (route, token, command) without one.
+Handler = Callable[..., None]  # (session, command), or (route, token, command, peer) without one.
 
 
 class Core:
@@ -116,6 +122,7 @@ class Core:
         self.texts_count = 0  # Of all SENDs since proposals were taken.
         self.refusals: Counter[str] = Counter()
         self._effects = Effects([], [], [])
+        self._early: set[tuple[bytes, str]] = set()  # Keys and rooms they hear unproven.
         self._commands = self._command_table()
 
     def _command_table(self) -> dict[int, tuple[Callable[[bytes], Any], Handler, bool]]:
@@ -145,7 +152,7 @@ class Core:
         """Set the time for what follows: wall clock in ms since 1970, steady clock in s."""
         self._now_ms, self._now_s = now_ms, now_s
 
-    def receive(self, route: bytes, frames: list[bytes]) -> None:
+    def receive(self, route: bytes, frames: list[bytes], peer: Peer = PLAIN) -> None:
         """Take one message of a client; never raises for what a client sent."""
         request_id = 0
         try:
@@ -164,10 +171,10 @@ class Core:
             if self._is_closing and handle != self._greet:
                 raise Refused(Code.CLOSING)
             if not needs_session:
-                handle(route, token, command)
+                handle(route, token, command, peer)
                 return
             session = self.sessions.get(token)
-            if session is None:
+            if session is None or session.key != peer.key:  # Or a stolen token.
                 raise Refused(Code.NO_SESSION)
             session.route = route
             if code != SEND:
@@ -198,20 +205,45 @@ class Core:
         self.answered_bytes += len(frames[1])
         self._effects.replies.append((route, frames))
 
-    def subscribed(self, topic: bytes) -> list[bytes] | None:
+    def subscribed(self, topic: bytes, key: bytes = b"") -> list[bytes] | None:
         """Take a subscription; return what to publish to this subscriber alone, None to refuse.
 
         That is the head of a room, which proves the subscription, and nothing for an inbox.
+        key: of the subscriber, 32 raw bytes; none on a plain endpoint.
         """
         if topics.is_inbox(topic):
-            self.sessions.inbox_opened(topic, self._now_s)
-            return []
+            if self.sessions.inbox_opened(topic, self._now_s, key):
+                return []
+            self.refusals["bad_subscription"] += 1
+            return None
         name = self.rooms.admits(topic)
-        if name is None:
+        if name is None or not self._is_for(key, name):
             self.refusals["bad_subscription"] += 1
             return None
         self.rooms.subscribed(name, self._now_s)
         return [self.rooms.head(name)]
+
+    def _is_for(self, key: bytes, room: str) -> bool:
+        """Tell whether a key may hear a room: one that a session of it is in.
+
+        Right after a start nobody has a session yet, but libzmq subscribes again by itself.
+        """
+        if not key or self.sessions.is_member(key, room):
+            return True
+        if self._now_s > self._started_s + RESUME_S or len(self._early) >= EARLY_MAX:
+            return False
+        self._early.add((key, room))
+        return True
+
+    def unproven_keys(self) -> frozenset[bytes]:
+        """Return the keys that hear a room since the start, and are not in it; once, in the end.
+
+        Their connections are to be cut: with them go their subscriptions.
+        """
+        if not self._early or self._now_s <= self._started_s + RESUME_S:
+            return frozenset()
+        early, self._early = self._early, set()
+        return frozenset(key for key, room in early if not self.sessions.is_member(key, room))
 
     def unsubscribed(self, topic: bytes) -> None:
         """Take the end of a subscription, or of the connection that held it."""
@@ -219,7 +251,7 @@ class Core:
             self.sessions.inbox_closed(topic, self._now_s)
 
     # --- commands -----------------------------------------------------------
-    def _greet(self, route: bytes, _token: bytes, command: wire.Greet) -> None:
+    def _greet(self, route: bytes, _token: bytes, command: wire.Greet, _peer: Peer) -> None:
         facts = self._facts
         self._reply(
             route,
@@ -243,12 +275,12 @@ class Core:
             ),
         )
 
-    def _hello(self, route: bytes, token: bytes, command: wire.Hello) -> None:
+    def _hello(self, route: bytes, token: bytes, command: wire.Hello, peer: Peer) -> None:
         if token == wire.NO_TOKEN:
             raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
-        for idler in self.sessions.giving_way(route, token, command):
+        for idler in self.sessions.giving_way(route, token, command, peer.key):
             self._dismiss(idler)
-        session, is_resumed = self.sessions.hello(route, token, command, self._now_s)
+        session, is_resumed = self.sessions.hello(route, token, command, self._now_s, peer.key)
         if not is_resumed:
             try:
                 self._remember(session)
@@ -315,7 +347,7 @@ class Core:
                 id=command.id,
                 room=room.name,
                 subscription=room.subscription,
-                ticket=room.ticket,
+                ticket=room.ticket(session.key, self._now_ms),
                 epoch=self._epoch,
                 first=room.first,
                 head=room.head,
@@ -434,6 +466,15 @@ class Core:
         return min(
             self._presence.deadline_s, self.sessions.next_deadline_s(), self.rooms.next_deadline_s()
         )
+
+    def reload(self, rules: Rules, *, admits: Callable[[bytes], bool] | None = None) -> None:
+        """Go by other rules from here on; end the sessions of keys that are let in no more."""
+        self._rules = rules
+        self.sessions.rate = rules.rate
+        if admits is not None:
+            for session in [each for each in self.sessions if not admits(each.key)]:
+                self._end(session)
+                self._notice(session.inbox, Code.NOT_ALLOWED)
 
     def close(self) -> None:
         """Take no more commands, and tell everybody that the broker is closing."""

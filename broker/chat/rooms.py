@@ -58,8 +58,8 @@ class Room:
         "name",
         "proposal",
         "roster",
+        "secret",
         "subscription",
-        "ticket",
         "told_until_s",
         "topic",
         "ts",
@@ -72,13 +72,17 @@ class Room:
         self.head = record.head
         self.topic = record.topic
         self.subscription = keys.subscription(secret, record.name, record.generation)
-        self.ticket = keys.ticket(secret, record.name, record.generation)
+        self.secret = secret
         self.roster = Roster(version)
         self.proposal: Proposal | None = None  # What this drain says here, until it is full.
         self.ts = record.ts  # Of the newest post: times never fall within a room.
         self.beacon_pace = 1 - BEACON_SPREAD * crc32(record.name.encode()) / 2**32
         self.beacon_step = 0
         self.told_until_s = 0.0  # Its head is not shown again before, to please newcomers.
+
+    def ticket(self, key: bytes, now_ms: int) -> bytes:
+        """Return what opens the room's history to the holder of a key, for a day."""
+        return keys.fresh_ticket(self.secret, self.name, self.generation, key, now_ms)
 
 
 class Rooms:

@@ -52,6 +52,7 @@ class Session:
         "inbox_count",
         "instance",
         "kept",
+        "key",
         "origin",
         "rated_at",
         "rooms",
@@ -61,8 +62,11 @@ class Session:
         "user",
     )
 
-    def __init__(self, token: bytes, route: bytes, instance: int, sender: bytes) -> None:
+    def __init__(
+        self, token: bytes, route: bytes, instance: int, sender: bytes, key: bytes = b""
+    ) -> None:
         self.token = token
+        self.key = key  # Of the connection that it began on; empty on a plain endpoint.
         self.inbox = topics.inbox(token)
         self.origin = route  # Where it began.
         self.route = route  # Of its newest command: ROUTER draws another at each reconnect.
@@ -92,11 +96,13 @@ class Sessions:
         self.clients_max = clients_max
         self.is_short_of_memory = False  # Nobody new is taken then, and everybody waits.
         self._grace_s = grace_s
-        self._rate = rate
+        self.rate = rate
         self._by_token: dict[bytes, Session] = {}
         self._by_inbox: dict[bytes, Session] = {}
+        self._by_key: dict[bytes, set[Session]] = {}  # Of those with a key.
         self._users: dict[str, User] = {}
         self._unclaimed: dict[bytes, int] = {}  # Inboxes that no session has, and how often.
+        self._unclaimed_keys: dict[bytes, bytes] = {}  # Whose they are, of those with a key.
         # Sessions whose inbox was never open, oldest first: perhaps there is no client behind.
         self._unproven: dict[bytes, Session] = {}
         self._origins: Counter[bytes] = Counter()  # How many sessions began at each route.
@@ -118,7 +124,13 @@ class Sessions:
         """Return the session with this token."""
         return self._by_token.get(token)
 
-    def giving_way(self, route: bytes, token: bytes, hello: Hello) -> list[Session]:
+    def is_member(self, key: bytes, room: str) -> bool:
+        """Tell whether a session of this key is in a room."""
+        return any(room in session.rooms for session in self._by_key.get(key, ()))
+
+    def giving_way(
+        self, route: bytes, token: bytes, hello: Hello, key: bytes = b""
+    ) -> list[Session]:
         """Return the session to end, if any, so that this newcomer has a place.
 
         Raises `Refused` for a newcomer whom a place would not help: nobody gives way for nothing.
@@ -129,29 +141,37 @@ class Sessions:
         """
         if len(self._by_token) < self.clients_max or token in self._by_token:
             return []
-        self._newcomer(route, token, hello)
+        self._newcomer(route, token, hello, key)
         return list(islice(self._unproven.values(), 1))
 
-    def hello(self, route: bytes, token: bytes, hello: Hello, now_s: float) -> tuple[Session, bool]:
-        """Begin or resume a session; return it, and whether it was there. Raises `Refused`."""
+    def hello(
+        self, route: bytes, token: bytes, hello: Hello, now_s: float, key: bytes = b""
+    ) -> tuple[Session, bool]:
+        """Begin or resume a session; return it, and whether it was there. Raises `Refused`.
+
+        key: of the connection, 32 raw bytes; none on a plain endpoint.
+        """
         session = self._by_token.get(token)
         if session is not None:
-            if session.instance != hello.instance:
+            if session.instance != hello.instance or session.key != key:
                 raise Refused(Code.SESSION_TAKEN)
             session.route = route
             session.expected = max(session.expected, hello.number)
             return session, True
         if len(self._by_token) >= self.clients_max:
             raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
-        inbox, user = self._newcomer(route, token, hello)
+        inbox, user = self._newcomer(route, token, hello, key)
         sender = keys.sender(token, hello.instance)
-        session = Session(token, route, hello.instance, sender)
+        session = Session(token, route, hello.instance, sender, key)
         self._by_token[token] = self._by_inbox[inbox] = session
         self._origins[route] += 1
+        if key:
+            self._by_key.setdefault(key, set()).add(session)
         session.user = user
         session.expected = hello.number
-        session.allowance, session.rated_at = self._rate.burst, now_s
+        session.allowance, session.rated_at = self.rate.burst, now_s
         session.inbox_count = self._unclaimed.pop(inbox, 0)
+        self._unclaimed_keys.pop(inbox, None)
         self._pokes.cancel(inbox)
         user.sessions.add(session)
         self._users[user.key] = user
@@ -163,16 +183,17 @@ class Sessions:
             self._pokes.set(inbox, now_s + POKE_S)
         return session, False
 
-    def _newcomer(self, route: bytes, token: bytes, hello: Hello) -> tuple[bytes, User]:
+    def _newcomer(self, route: bytes, token: bytes, hello: Hello, key: bytes) -> tuple[bytes, User]:
         """Return the inbox and the user of a new session, if there may be one; else `Refused`."""
         inbox = topics.inbox(token)
-        if inbox in self._by_inbox:
-            raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
+        # Two tokens that begin alike: one was not drawn. Or somebody else hears this one's inbox.
+        if inbox in self._by_inbox or self._unclaimed_keys.get(inbox, key) != key:
+            raise Refused(Code.SESSION_TAKEN)
         if self.is_short_of_memory:
             raise Refused(Code.FULL, "the broker is short of memory")
         if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
             raise Refused(Code.FULL, f"a connection has {SESSIONS_PER_ROUTE_MAX} sessions at most")
-        return inbox, self._user(hello.nick, keys.owner(hello.owner))
+        return inbox, self._user(hello.nick, key or keys.owner(hello.owner))
 
     def _user(self, nick: str, owner: bytes) -> User:
         """Return the user that a nick and an owner make, old or new. Raises `Refused`."""
@@ -189,6 +210,11 @@ class Sessions:
         del self._by_token[session.token]
         del self._by_inbox[session.inbox]
         self._unproven.pop(session.inbox, None)
+        if session.key:
+            of_key = self._by_key[session.key]
+            of_key.remove(session)
+            if not of_key:
+                del self._by_key[session.key]
         self._origins[session.origin] -= 1
         if not self._origins[session.origin]:
             del self._origins[session.origin]
@@ -197,6 +223,8 @@ class Sessions:
         self._leave_user(session)
         if session.inbox_count:
             self._unclaimed[session.inbox] = session.inbox_count
+            if session.key:
+                self._unclaimed_keys[session.inbox] = session.key
             self._bound_unclaimed()
 
     def _leave_user(self, session: Session) -> None:
@@ -233,7 +261,7 @@ class Sessions:
         """
         if self.is_short_of_memory:
             return MEMORY_WAIT_MS
-        rate = self._rate
+        rate = self.rate
         if session.user.key in rate.unlimited:
             return 0
         allowance = min(rate.burst, session.allowance + (now_s - session.rated_at) * rate.per_s)
@@ -245,23 +273,32 @@ class Sessions:
         wanted = max(count, min(rate.burst, count * alike))
         return int((wanted - allowance) / rate.per_s * 1_000) + 1
 
-    def inbox_opened(self, inbox: bytes, now_s: float) -> None:
-        """Note that somebody subscribed to this inbox."""
+    def inbox_opened(self, inbox: bytes, now_s: float, key: bytes = b"") -> bool:
+        """Note that somebody subscribed to this inbox; tell whether it is theirs to hear."""
         session = self._by_inbox.get(inbox)
         if session is not None:
+            # Counted also of others: the end of a subscription does not tell whose it was.
             session.inbox_count += 1
+            if session.key != key:
+                return False
             self._unproven.pop(inbox, None)
             self._graces.cancel(inbox)
             self._pokes.cancel(inbox)
-            return
+            return True
+        is_theirs = self._unclaimed_keys.get(inbox, key) == key
+        if key and is_theirs:
+            self._unclaimed_keys[inbox] = key
         self._unclaimed[inbox] = self._unclaimed.get(inbox, 0) + 1
-        self._pokes.set(inbox, now_s + POKE_S)
+        if is_theirs:
+            self._pokes.set(inbox, now_s + POKE_S)
         self._bound_unclaimed()
+        return is_theirs
 
     def _bound_unclaimed(self) -> None:
         if len(self._unclaimed) > self.clients_max + INBOXES_SPARE:
             oldest = next(iter(self._unclaimed))
             del self._unclaimed[oldest]
+            self._unclaimed_keys.pop(oldest, None)
             self._pokes.cancel(oldest)
 
     def inbox_closed(self, inbox: bytes, now_s: float) -> None:
@@ -275,6 +312,7 @@ class Sessions:
             self._unclaimed[inbox] -= 1
             if not self._unclaimed[inbox]:
                 del self._unclaimed[inbox]
+                self._unclaimed_keys.pop(inbox, None)
                 self._pokes.cancel(inbox)
 
     def expired(self, now_s: float) -> list[Session]:
