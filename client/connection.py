@@ -77,12 +77,12 @@ def open_socket(
     return found
 
 
-def barrier_of(frames: list[bytes], *, is_encrypted: bool) -> Barrier | None:
-    """Return what a monitor's message tells of a handshake; None when it failed for no reason.
+def barrier_of(frames: list[bytes]) -> Barrier:
+    """Return what a monitor's message of a failed handshake tells.
 
     libzmq 4.3.5 tries again by itself after HANDSHAKE_FAILED_NO_DETAIL, and never after the
     others. A broker that does not know itself by the key we have hangs up without detail; so does
-    one that is just ending.
+    one that is just ending, or that encrypts and has seen that we don't before we saw that it does.
     """
     # zmq_socket_monitor(3): event (16 bits) and value (32), in the host's order.
     event = int.from_bytes(frames[0][:2], sys.byteorder)
@@ -92,8 +92,7 @@ def barrier_of(frames: list[bytes], *, is_encrypted: bool) -> Barrier | None:
     if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
         is_other = value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
         return Barrier.OTHER_MECHANISM if is_other else Barrier.FOREIGN
-    is_broken = event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and is_encrypted
-    return Barrier.BROKEN_OFF if is_broken else None
+    return Barrier.BROKEN_OFF
 
 
 class Connection:
@@ -256,15 +255,12 @@ class Connection:
                     self._broken_off_count = 0
                     self._do(self._session.connected(now))
                 elif event != DOWN:
-                    barrier = barrier_of(frames, is_encrypted=self._curve is not None)
-                    self._take_barrier(barrier, now)
+                    self._take_barrier(barrier_of(frames), now)
                 elif not self._is_barred:  # The end of a handshake that failed is no news.
                     self._do(self._session.disconnected(now))
 
-    def _take_barrier(self, barrier: Barrier | None, now: float) -> None:
+    def _take_barrier(self, barrier: Barrier, now: float) -> None:
         """Tell the session why nobody answers, where that is more than a broker that is away."""
-        if barrier is None:
-            return
         if barrier is Barrier.BROKEN_OFF and self._was_up:
             self._broken_off_count += 1
             if self._broken_off_count % limits.HANDSHAKES_BROKEN_MAX:
@@ -281,11 +277,13 @@ class Connection:
         """Ask whoever is there now for the key. Blocks, while there is nothing else to do."""
         from client.introduction import ask_key
 
+        if self._curve is None:
+            return False
         try:
             key = ask_key(self._address, limits.INTRODUCTION_S)
         except Unreachable:
             return False
-        return self._curve is not None and key != self._curve.broker
+        return key != self._curve.broker
 
     def _take_replies(self, now: float) -> None:
         with contextlib.suppress(zmq.Again):

@@ -22,7 +22,7 @@ def ask(address: Address, keys: CurveKeys | None, left_s: float) -> wire.Greetin
             dealer.connect(address.url())
             dealer.send_multipart(wire.command_frames(wire.NO_TOKEN, wire.Greet(1)))
             try:
-                reply = _answer(address, dealer, monitor, end_s, is_encrypted=keys is not None)
+                reply = _answer(address, dealer, monitor, end_s)
             finally:
                 dealer.disable_monitor()
     if type(reply) is wire.Error:
@@ -37,22 +37,18 @@ def _answer(
     dealer: zmq.Socket[bytes],
     monitor: zmq.Socket[bytes],
     end_s: float,
-    *,
-    is_encrypted: bool,
 ) -> wire.Payload:
-    """Wait for the answer, or for a handshake that fails for good; raise `Unreachable`."""
+    """Wait for the answer, or for a handshake that fails; raise `Unreachable`."""
     poller = zmq.Poller()
     poller.register(dealer, zmq.POLLIN)
     poller.register(monitor, zmq.POLLIN)
-    while ready := dict(poller.poll(max(int((end_s - time.monotonic()) * 1000), 0))):
+    if ready := dict(poller.poll(max(int((end_s - time.monotonic()) * 1000), 0))):
         if dealer in ready:
             try:
                 return wire.parse_reply(dealer.recv_multipart())
             except Malformed as error:
                 raise Unreachable(f"{nobody(address)}: {error}") from error
-        barrier = barrier_of(monitor.recv_multipart(), is_encrypted=is_encrypted)
-        if barrier is not None:
-            raise Barred(barrier)
+        raise Barred(barrier_of(monitor.recv_multipart()))
     raise Unreachable(nobody(address))
 
 

@@ -170,7 +170,9 @@ def test_the_key_pair_is_its_owners_alone_and_nowhere_else(
     told = [broker.log().encode()]
     told += [Path(f"/proc/{pid}/{name}").read_bytes() for pid in pids for name in PROCESS_FILES]
     told += [
-        path.read_bytes() for path in broker.data.rglob("*") if path.is_file() and path.parent != folder
+        path.read_bytes()
+        for path in broker.data.rglob("*")
+        if path.is_file() and path.parent != folder
     ]
     assert 2 * len(pids) + 1 < len(told)
     assert not [text for text in told for spelling in spellings if spelling in text]
@@ -218,7 +220,10 @@ def test_off_loopback_it_encrypts_unless_told_otherwise_and_warns_then(
 ) -> None:
     with BrokerProcess(tmp_path / "data", *flags, host="0.0.0.0") as broker:  # noqa: S104
         with RawPeer(broker.port) as plain:
-            assert is_answered(plain, int(DEADLINE_S * 1_000) if is_warned else SILENCE_MS) == is_warned
+            assert (
+                is_answered(plain, int(DEADLINE_S * 1_000) if is_warned else SILENCE_MS)
+                == is_warned
+            )
         assert ("INSECURE" in broker.log()) == is_warned
         assert (broker.data / "keys").exists() != is_warned
 

@@ -19,6 +19,7 @@ from tests.stand_in import StandIn
 from tests.waiting import DEADLINE_S, eventually
 
 SOON_S = 0.4
+CONTACTS = 60
 
 
 def names_in(folder: Path) -> set[str]:
@@ -55,6 +56,15 @@ def test_the_first_contact_is_told_once_and_remembered(home: Path, told: list[st
         assert 1 == broker.introductions_count  # A known broker is not asked.
         assert 1 == len(broker.hellos)
     assert {FILE, PUBLIC_FILE, SECRET_FILE} == names_in(home)
+
+
+def test_every_first_contact_is_short(home: Path, told: list[str]) -> None:
+    """The broker may hang up on plain text before it is seen to encrypt: no time-out passes."""
+    with StandIn(new_pair()) as broker:
+        for _ in range(CONTACTS):
+            ask_status(broker.address, SOON_S, tell=told.append)
+            (home / FILE).unlink()
+    assert CONTACTS == len(told)
 
 
 def test_programs_that_say_nothing_of_it_are_told_on_standard_error(
