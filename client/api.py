@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-from client import greeting
 from client.connection import Connection, CurveKeys
 from client.effects import Effect
 from client.events import (
@@ -145,6 +144,8 @@ def ask_status(
 
     `Refused` here says that the broker speaks another version.
     """
+    from client import greeting  # `hubbub send` should not wait for it.
+
     return dial(_invitation(broker), greeting.ask, timeout_s, curve=curve, tell=tell)
 
 
@@ -199,6 +200,8 @@ class Client:
         except Barred:
             raise
         except Unreachable as error:
+            from client import greeting
+
             raise Unreachable(greeting.nobody(self._address)) from error
 
     @property

@@ -217,3 +217,15 @@ def test_after_so_many_broken_handshakes_the_key_is_asked_for(
     monitored(broken)
     assert [True] == asked
     connection._session.barred.assert_not_called()  # type: ignore[attr-defined]
+
+
+def test_the_end_of_a_handshake_that_failed_is_no_news() -> None:
+    """Why it failed was told; "connection lost" after it would say less."""
+    session = Mock(barred=Mock(return_value=[]), disconnected=Mock(return_value=[]))
+    connection = connection_of(session)
+    failed = zmq.EVENT_HANDSHAKE_FAILED_AUTH.to_bytes(2, sys.byteorder) + bytes(4)
+    ended = zmq.EVENT_DISCONNECTED.to_bytes(2, sys.byteorder) + bytes(4)
+    connection._monitor = Mock(recv_multipart=Mock(side_effect=[[failed], [ended], zmq.Again]))
+    connection._take_monitor(0.0)
+    session.barred.assert_called_once()
+    session.disconnected.assert_not_called()
