@@ -2,7 +2,7 @@
 
 A thread of the history process, so that it takes nothing from live.
 
-Whoever asks has no key of ours yet, so it cannot be encrypted; PROTOCOL.md, "Introduction", says
+Whoever asks has no key of ours yet, so it cannot be encrypted; PROTOCOL.md, "INTRODUCTION", says
 what that does not protect from. It says the same to everybody, whatever they say, and not often.
 """
 

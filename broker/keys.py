@@ -2,8 +2,8 @@
 
 Both are keyed BLAKE2b (RFC 7693) of the room's name and generation, under the secret that is
 kept with the log. So they survive a restart of the broker, the history workers need no memory
-of sessions, and raising a room's generation makes all old ones worthless. A ticket is one
-person's, too, and for a day. ADR 0024.
+of sessions, and raising a room's generation makes all old ones worthless. A
+ticket is one person's, too, and for a day. ADR 0024.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from common.limits import KEY_BYTES, TICKET_HOURS
+from common.limits import CLOSED_LETTERS, KEY_BYTES, TICKET_HOURS
 
 SECRET_BYTES = 32
 
@@ -67,3 +67,10 @@ def sender(token: bytes, instance: int) -> bytes:
 def owner(secret: bytes) -> bytes:
     """Return the digest under which the broker remembers a person's secret."""
     return hashlib.blake2b(secret, digest_size=16, person=b"owner").digest()
+
+
+def closed_name(secret: bytes, sign: str, what: str, at_ms: int) -> str:
+    """Return the name of a closed room: what it is of decides it, and nobody can guess it."""
+    message = b"%d %s" % (at_ms, what.encode())
+    digest = hashlib.blake2b(message, digest_size=CLOSED_LETTERS // 2, key=secret, person=b"closed")
+    return sign + digest.hexdigest()

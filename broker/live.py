@@ -38,6 +38,7 @@ from broker.host.trouble import Trouble
 from broker.host.zap import Guests, Handler
 from broker.house import House
 from broker.log.interface import LogFailed, LogUnusable, Proposal
+from broker.log.rights_records import Change
 from broker.log.writer import FILE_NAME, SqliteLog
 from broker.metrics.tally import Tally
 from broker.peers import Peers
@@ -128,6 +129,7 @@ class Worker:
                 secret=self._log.secret,
                 epoch=self._log.epoch,
                 recall=self._log.recall,
+                keeper=self._log,
                 now_ms=time.time_ns() // 1_000_000,
                 now_s=time.monotonic(),
             )
@@ -212,6 +214,7 @@ class Worker:
             if proposals:
                 self._append(proposals)
                 house.log_grows(time.monotonic())
+            self._keep(core.take_changes())
             committed = log.follow()
             core.committed(committed)
             tally.committed(committed)
@@ -230,20 +233,17 @@ class Worker:
         self._guests.replace(reload.allowed)
         self._core.reload(
             _rules(reload.settings, self._tally.sessions_max),
-            admits=self._guests.admits if self._orders.is_secure else None,
+            admits=self._guests.admits,
         )
         self._is_cut_due = self._orders.is_secure
 
     def _cut_off(self) -> None:
-        """End the connections of keys that were struck off the list, or hear what they may not."""
+        """End the connections of keys that were struck off the list."""
         if self._is_cut_due:
             self._is_cut_due = False
             time.sleep(LAST_WORDS_S)
             self._connections.cut_off(lambda key: not self._guests.admits(key))
             self._peers.cut_removed()
-        unproven = self._core.unproven_keys()
-        if unproven:
-            self._connections.cut_off(unproven.__contains__)
 
     def _append(self, proposals: list[Proposal]) -> None:
         """Commit, or tell the senders that nothing is kept."""
@@ -260,6 +260,14 @@ class Worker:
             count = self._trouble.succeeded()
             if count:
                 self._logger.warning("the log is written again, after %d failures", count)
+
+    def _keep(self, changes: list[Change]) -> None:
+        """Have what can wait written down; what is not is lost with this process only."""
+        if changes:
+            try:
+                self._log.keep_soon(changes)
+            except LogFailed as error:
+                self._trouble.failed(str(error), time.monotonic(), self._logger)
 
     def _drain_commands(self) -> None:
         router, core, handle = self._router, self._core, self._core.receive

@@ -87,6 +87,8 @@ class Supervisor:
         self._settings = settings
         self._announce = announce
         self._load = load or (lambda: settings)
+        self._pair: certificates.KeyPair | None = None  # None: nothing is encrypted.
+        self._allowed: tuple[str, ...] | None = None
         self._children = {name: Child(name) for name in CHILDREN}
         self._selector = selectors.DefaultSelector()
         self._stop_signals = 0
@@ -132,7 +134,6 @@ class Supervisor:
     def _secure(self, address: str) -> None:
         """Decide whether to encrypt, and whom to let in. Raises `HubbubError`."""
         settings = self._settings
-        self._pair: certificates.KeyPair | None = None
         if is_encrypted(settings, address):
             self._pair = certificates.load_or_make(Path(settings.data))
         elif settings.allow or settings.operators:

@@ -1,4 +1,4 @@
-"""The types of fields that payloads are made of, and their bounds. PROTOCOL.md, "Payloads". Pure."""
+"""The types of the fields of payloads, with their bounds. PROTOCOL.md, "Payloads". Pure."""
 
 from __future__ import annotations
 

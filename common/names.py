@@ -32,6 +32,19 @@ INVISIBLE = frozenset(
 )
 
 
+CLOSED_SIGNS = ("+", "@")  # Begin the wire names of private rooms, and of talks between two.
+
+
+def is_closed(room: str) -> bool:
+    """Tell whether a room, by its name on the wire, is one that not everybody may enter."""
+    return room.startswith(CLOSED_SIGNS)
+
+
+def is_talk(room: str) -> bool:
+    """Tell whether a room, by its name on the wire, is a talk between two."""
+    return room.startswith("@")
+
+
 def fold(name: str) -> str:
     """Return the form under which names are compared."""
     name = unicodedata.normalize("NFD", name)  # Folding separates accents by their order.

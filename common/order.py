@@ -13,6 +13,10 @@ from msgspec import Meta
 from common import limits
 from common.fields import Id, Nick, Payload, Room
 
+# The kind of a post in which the broker tells what somebody did in the room; `wire.Kind` are those
+# that clients say.
+ORDER_KIND = 3
+
 
 class Role(enum.IntEnum):
     """What somebody may do in a room; each may do what those before it may."""

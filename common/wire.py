@@ -248,9 +248,8 @@ class Place(Payload):
     """Where a post of a SEND was kept: its texts are in the log at first, first + 1, ..."""
 
     first: int  # 0 where the post was not kept: `code` says why.
-    ts: int  # Milliseconds since 1970, the broker's clock.
+    ts: int  # Milliseconds since 1970, the broker's clock; where it was not kept those to wait.
     code: str = ""
-    value: int = 0  # Of `slow_mode` and `muted`: milliseconds to wait; 0 where that is unknown.
 
 
 class Ack(Payload):

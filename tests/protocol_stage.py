@@ -8,6 +8,7 @@ from broker.chat.sessions import Rate
 from broker.log.interface import Committed, PageRead, RoomRecord, marks_of
 from common import wire
 from common.wire import Mode
+from tests.unit.logs import MemoryStore
 
 SECRET = bytes(32)
 EPOCH = 0x12345678
@@ -31,6 +32,7 @@ def begin() -> Core:
         secret=SECRET,
         epoch=EPOCH,
         recall=lambda _sender: {},
+        keeper=MemoryStore().open(),
         now_ms=START_MS,
         now_s=START_S,
     )

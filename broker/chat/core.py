@@ -10,18 +10,23 @@ A drain goes: `clock`, then any number of `subscribed`, `unsubscribed` and `rece
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
+from broker.chat.admin import Admin
+from broker.chat.entrance import Entrance
+from broker.chat.floor import Effects, Floor, Rules
+from broker.chat.orders import Orders
 from broker.chat.peer import PLAIN, Peer
-from broker.chat.presence import Presence
+from broker.chat.rights import Rights
 from broker.chat.rooms import Room, Rooms
-from broker.chat.sessions import Rate, Session, Sessions
-from broker.chat.texts import check_texts
-from broker.log.interface import Committed, LogFailed, Proposal, RoomRecord, Sent
+from broker.chat.sessions import Session, Sessions
+from broker.chat.speech import Speech
+from broker.chat.talks import Talks
+from broker.log.interface import Committed, Log, Proposal, RoomRecord
+from broker.log.rights_records import Change, Put
 from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
@@ -30,31 +35,16 @@ from common.limits import (
     ROOMS_BYTES_MAX,
     ROOMS_PAGE_MAX,
     ROOMS_PER_SESSION_MAX,
-    SEND_TEXTS_MAX,
-    SENDS_IN_FLIGHT_MAX,
 )
+from common.names import check_room, is_closed, is_talk
 from common.wire import Command
 
+__all__ = ["Core", "Effects", "Facts", "Rules"]
+
 NAMES_PER_COST = 64  # So many nicks or rooms in an answer cost as much as a text.
-# So long after the start a room may be heard by whoever has its topic and no session yet: they
-# subscribe before they can say HELLO and JOIN. And so many at once.
-RESUME_S = 30.0
-EARLY_MAX = 200_000
-REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
 # Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
 # and no room changes a thousand times a millisecond.
 VERSIONS_PER_MS = 1_024
-
-
-class Rules(NamedTuple):
-    """The operator's settings that decisions depend on."""
-
-    clients_max: int
-    rooms_max: int
-    grace_s: float
-    rate: Rate
-    motd: str
-    operators: frozenset[bytes] = frozenset()  # Their keys.
 
 
 class Facts(NamedTuple):
@@ -68,16 +58,7 @@ class Facts(NamedTuple):
     restarts: int = 0
 
 
-class Effects(NamedTuple):
-    """What shall happen, in this order: publish, reply, forget."""
-
-    publications: list[bytes]
-    replies: list[tuple[bytes, list[bytes]]]  # The route, and the frames to send there.
-    forgotten: list[bytes]  # Senders whose session ended.
-
-
 SEND = int(Command.SEND)
-ACK_HEAD = wire.REPLY_HEADS[wire.Ack]
 
 Handler = Callable[..., None]  # (session, command), or (route, token, command, peer) without one.
 
@@ -94,16 +75,17 @@ class Core:
         secret: bytes,
         epoch: int,
         recall: Callable[[bytes], Mapping[int, bytes]],
+        keeper: Log,
         now_ms: int,
         now_s: float,
     ) -> None:
-        """Begin with the log's rooms; `recall` is the log's memory of a sender."""
-        self._rules = rules
+        """Begin with the log's rooms; `recall` is the log's memory of a sender.
+
+        Raises `broker.log.interface.LogFailed` when what is written down cannot be read.
+        """
         self._facts = facts
         self._epoch = epoch
-        self._recall = recall
         self._started_s = now_s
-        self._now_ms, self._now_s = now_ms, now_s
         self._is_closing = False
         self.sessions = Sessions(
             clients_max=rules.clients_max, grace_s=rules.grace_s, rate=rules.rate
@@ -115,28 +97,42 @@ class Core:
             version=now_ms * VERSIONS_PER_MS,
             rooms_max=rules.rooms_max,
         )
-        self._presence = Presence(now_s)
+        written = keeper.load_rights()
+        rights = Rights(written, operators=rules.operators, commons=rules.commons)
+        for each in written.rooms:
+            room = self.rooms.get(each.room)
+            if room is not None:
+                room.slow_s, room.topic_by = each.slow_s, each.topic_by
+        self._floor = Floor(
+            rules, self.sessions, self.rooms, rights, keeper=keeper, now_ms=now_ms, now_s=now_s
+        )
+        self.refusals = self._floor.refusals
+        self._entrance = Entrance(self._floor, recall)
+        self._speech = Speech(self._floor)
+        self._orders = Orders(self._floor, secret)
+        self._talks = Talks(self._floor, secret, self._join_room)
+        self._admin = Admin(self._floor, self._orders, epoch)
         self.entries_count = 0
         self.log_failures_count = 0
-        self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
-        self.texts_count = 0  # Of all SENDs since proposals were taken.
-        self.refusals: Counter[str] = Counter()
-        self._effects = Effects([], [], [])
-        self._early: set[tuple[bytes, str]] = set()  # Keys and rooms they hear unproven.
         self._commands = self._command_table()
 
     def _command_table(self) -> dict[int, tuple[Callable[[bytes], Any], Handler, bool]]:
         """Return for each command byte: decoder, handler, and whether it needs a session."""
         handlers: dict[Command, tuple[Handler, bool]] = {
             Command.GREET: (self._greet, False),
-            Command.HELLO: (self._hello, False),
-            Command.BYE: (self._bye, True),
-            Command.NICK: (self._nick, True),
+            Command.HELLO: (self._entrance.hello, False),
+            Command.BYE: (self._entrance.bye, True),
+            Command.NICK: (self._entrance.nick, True),
             Command.JOIN: (self._join, True),
             Command.PART: (self._part, True),
-            Command.SEND: (self._send, True),
+            Command.SEND: (self._speech.send, True),
             Command.WHO: (self._who, True),
             Command.ROOMS: (self._rooms_after, True),
+            Command.ORDER: (self._orders.order, True),
+            Command.TALK: (self._talks.talk, True),
+            Command.MINE: (self._talks.mine, True),
+            Command.READ: (self._talks.read, True),
+            Command.ADMIN: (self._admin.admin, False),
         }
         return {
             int(code): (
@@ -150,7 +146,17 @@ class Core:
     # --- messages -----------------------------------------------------------
     def clock(self, now_ms: int, now_s: float) -> None:
         """Set the time for what follows: wall clock in ms since 1970, steady clock in s."""
-        self._now_ms, self._now_s = now_ms, now_s
+        self._floor.now_ms, self._floor.now_s = now_ms, now_s
+
+    @property
+    def answered_bytes(self) -> int:
+        """How much waits to be taken, but for first ACKs."""
+        return self._floor.answered_bytes
+
+    @property
+    def texts_count(self) -> int:
+        """How many texts all SENDs have since proposals were taken."""
+        return self._speech.texts_count
 
     def receive(self, route: bytes, frames: list[bytes], peer: Peer = PLAIN) -> None:
         """Take one message of a client; never raises for what a client sent."""
@@ -174,86 +180,46 @@ class Core:
                 handle(route, token, command, peer)
                 return
             session = self.sessions.get(token)
-            if session is None or session.key != peer.key:  # Or a stolen token.
+            if session is None or session.peer.key != peer.key:
                 raise Refused(Code.NO_SESSION)
             session.route = route
             if code != SEND:
-                self._charge(session, 1)
+                self._floor.charge(session, 1)
             handle(session, command)
         except Refused as refusal:
-            self._refuse(route, request_id, refusal)
-
-    def _refuse(self, route: bytes, request_id: int, refusal: Refused) -> None:
-        self.refusals[refusal.code] += 1
-        self.answered_bytes += REFUSAL_BYTES
-        self._effects.replies.append((route, wire.refusal_frames(request_id, refusal)))
-
-    def _charge(self, session: Session, cost: int, *, alike: int = 1) -> None:
-        """Take what a command costs from the session's allowance; raise `Refused(slow_down)`.
-
-        A SEND costs its texts, and any other command one; WHO in a large room and ROOMS cost
-        more, for the answer is much larger than the question.
-        """
-        wait_ms = self.sessions.wait_ms(session, cost, self._now_s, alike=alike)
-        if wait_ms:
-            raise Refused(Code.SLOW_DOWN, value=wait_ms)
-
-    def _reply(self, route: bytes, reply: wire.Payload) -> None:
-        self._answer(route, wire.reply_frames(reply))
-
-    def _answer(self, route: bytes, frames: list[bytes]) -> None:
-        self.answered_bytes += len(frames[1])
-        self._effects.replies.append((route, frames))
+            self._floor.refuse(route, request_id, refusal)
 
     def subscribed(self, topic: bytes, key: bytes = b"") -> list[bytes] | None:
         """Take a subscription; return what to publish to this subscriber alone, None to refuse.
 
         That is the head of a room, which proves the subscription, and nothing for an inbox.
-        key: of the subscriber, 32 raw bytes; none on a plain endpoint.
+        key: whose connection it is; empty on a plain endpoint, where the topic is all there is.
         """
         if topics.is_inbox(topic):
-            if self.sessions.inbox_opened(topic, self._now_s, key):
+            if self.sessions.inbox_opened(topic, self._floor.now_s, key):
                 return []
             self.refusals["bad_subscription"] += 1
             return None
         name = self.rooms.admits(topic)
-        if name is None or not self._is_for(key, name):
+        if name is None or not self._may_hear(name, key):
             self.refusals["bad_subscription"] += 1
             return None
-        self.rooms.subscribed(name, self._now_s)
+        self.rooms.subscribed(name, self._floor.now_s)
         return [self.rooms.head(name)]
 
-    def _is_for(self, key: bytes, room: str) -> bool:
-        """Tell whether a key may hear a room: one that a session of it is in.
-
-        Right after a start nobody has a session yet, but libzmq subscribes again by itself.
-        """
-        if not key or self.sessions.is_member(key, room):
-            return True
-        if self._now_s > self._started_s + RESUME_S or len(self._early) >= EARLY_MAX:
-            return False
-        self._early.add((key, room))
-        return True
-
-    def unproven_keys(self) -> frozenset[bytes]:
-        """Return the keys that hear a room since the start, and are not in it; once, in the end.
-
-        Their connections are to be cut: with them go their subscriptions.
-        """
-        if not self._early or self._now_s <= self._started_s + RESUME_S:
-            return frozenset()
-        early, self._early = self._early, set()
-        return frozenset(key for key, room in early if not self.sessions.is_member(key, room))
+    def _may_hear(self, room: str, key: bytes) -> bool:
+        """Tell whether a person may hear a room; not every restart needs them to have come back."""
+        return not key or not is_closed(room) or self._floor.rights.member(room, key) is not None
 
     def unsubscribed(self, topic: bytes) -> None:
         """Take the end of a subscription, or of the connection that held it."""
         if topics.is_inbox(topic):
-            self.sessions.inbox_closed(topic, self._now_s)
+            self.sessions.inbox_closed(topic, self._floor.now_s)
 
     # --- commands -----------------------------------------------------------
     def _greet(self, route: bytes, _token: bytes, command: wire.Greet, _peer: Peer) -> None:
-        facts = self._facts
-        self._reply(
+        facts, floor = self._facts, self._floor
+        floor.reply(
             route,
             wire.Greeting(
                 id=command.id,
@@ -262,9 +228,9 @@ class Core:
                 rooms_port=facts.rooms_port,
                 history_port=facts.history_port,
                 epoch=self._epoch,
-                uptime_s=int(self._now_s - self._started_s),
+                uptime_s=int(floor.now_s - self._started_s),
                 clients=len(self.sessions),
-                clients_max=self._rules.clients_max,
+                clients_max=floor.rules.clients_max,
                 rooms=len(self.rooms),
                 pyzmq=facts.pyzmq,
                 libzmq=facts.libzmq,
@@ -275,79 +241,58 @@ class Core:
             ),
         )
 
-    def _hello(self, route: bytes, token: bytes, command: wire.Hello, peer: Peer) -> None:
-        if token == wire.NO_TOKEN:
-            raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
-        for idler in self.sessions.giving_way(route, token, command, peer.key):
-            self._dismiss(idler)
-        session, is_resumed = self.sessions.hello(route, token, command, self._now_s, peer.key)
-        if not is_resumed:
-            try:
-                self._remember(session)
-            except LogFailed as error:  # What it sent already must be known, or would come twice.
-                self._end(session)
-                raise Refused(Code.LOG_FAILED, "the broker cannot read its log") from error
-        nick = session.user.nick
-        self._reply(route, wire.Welcome(command.id, nick, is_resumed, self._rules.motd))
-
-    def _remember(self, session: Session) -> None:
-        """Find what a new session has sent already, before the broker or itself was restarted."""
-        sender = session.sender
-        session.kept = self._recall(sender)
-        numbers = set(session.kept)
-        if sender in self._effects.forgotten:  # It left and came again within this drain.
-            self._effects.forgotten.remove(sender)
-            numbers.update(sent.number for sent in self._on_their_way(sender))
-        session.expected = max(session.expected, max(numbers, default=0) + 1)
-
-    def _on_their_way(self, sender: bytes) -> Iterator[Sent]:
-        """Yield the SENDs of this drain that the log is about to be given."""
-        for proposal in self.rooms.proposals:
-            yield from (sent for sent in proposal.sends if sent.sender == sender)
-
-    def _bye(self, session: Session, command: wire.Bye) -> None:
-        self._reply(session.route, wire.Goodbye(command.id))
-        self._end(session)
-
-    def _nick(self, session: Session, command: wire.SetNick) -> None:
-        user, nick_before = self.sessions.rename(session, command.nick)
-        if session.user is user:
-            for name in sorted({name for each in user.sessions for name in each.rooms}):
-                room = self._room(name)
-                room.roster.rename(user, nick_before)
-                self._presence.stir(room, self._now_s)
-        else:
-            for name in sorted(session.rooms):
-                room = self._room(name)
-                room.roster.move(user, session.user)
-                self._presence.stir(room, self._now_s)
-        self._reply(session.route, wire.Renamed(command.id, session.user.nick))
-
     def _join(self, session: Session, command: wire.Join) -> None:
-        room = self.rooms.open(command.room)
+        name = command.room
+        if is_closed(name):
+            name = session.moved.pop(name, name)
+            self._floor.check_door(name, session.user)  # Whether it is there or not.
+            found = self.rooms.get(name)
+            if found is None:
+                raise Refused(Code.NOT_INVITED)
+            room = found
+        else:
+            moved = session.moved.pop(check_room(name), None)
+            if moved is not None and command.resume:
+                self._floor.check_door(moved, session.user)
+                room = self._floor.room(moved)
+            else:
+                room = self._open(session, name)
+        self._join_room(session, room, command.id, is_resume=command.resume)
+
+    def _open(self, session: Session, name: str) -> Room:
+        """Return an open room, made where there is none; who makes it owns it."""
+        self._floor.check_door(check_room(name), session.user)
+        room = self.rooms.open(name)
+        if not room.roster and not room.head:
+            self._orders.own(room, session.user)
+        return room
+
+    def _join_room(
+        self, session: Session, room: Room, request_id: int, *, is_resume: bool = False
+    ) -> None:
+        """Let a session into a room that it may enter, and tell it what it needs there."""
+        floor = self._floor
         if room.name not in session.rooms:
             if len(session.rooms) >= ROOMS_PER_SESSION_MAX:
-                self.rooms.drop_if_unused(room)
+                self._floor.drop_if_unused(room)
                 raise Refused(
                     Code.TOO_MANY_ROOMS, f"a client joins at most {ROOMS_PER_SESSION_MAX} rooms"
                 )
-            session.rooms.add(room.name)
-            is_return = command.resume and self._presence.is_old(room, session.user, self._now_s)
-            if room.roster.add(session.user, is_return=is_return):
-                self._presence.stir(room, self._now_s)
-        roster = room.roster
+            floor.enter(session, room, is_resume=is_resume)
+        session.nudged.discard(room.name)
+        roster, user = room.roster, session.user
         nicks = None
         if len(roster) <= PRESENCE_NAMES_MAX:
-            nicks = roster.show(session.user)
+            nicks = roster.show(user)
         else:
-            roster.look(session.user)
-        self._reply(
+            roster.look(user)
+        floor.reply(
             session.route,
             wire.Joined(
-                id=command.id,
+                id=request_id,
                 room=room.name,
                 subscription=room.subscription,
-                ticket=room.ticket(session.key, self._now_ms),
+                ticket=room.ticket(session.peer.key, floor.now_ms),
                 epoch=self._epoch,
                 first=room.first,
                 head=room.head,
@@ -355,54 +300,27 @@ class Core:
                 version=roster.version,
                 users=len(roster),
                 nicks=nicks,
+                title=self._talks.title(room.name, user.owner),
+                role=floor.rights.role(room.name, user.owner),
+                slow_s=room.slow_s,
+                topic_by=room.topic_by,
             ),
         )
 
     def _part(self, session: Session, command: wire.Part) -> None:
-        room = self._member_room(session, command.room)
-        self._leave(session, room)
-        self._reply(session.route, wire.Parted(command.id, room.name))
-
-    def _send(self, session: Session, command: wire.Send) -> None:
-        drafts = command.posts
-        texts = [text for draft in drafts for text in draft.texts]
-        if len(texts) > SEND_TEXTS_MAX:
-            raise Refused(Code.BAD_PAYLOAD, f"a SEND has at most {SEND_TEXTS_MAX} texts")
-        if command.number != session.expected:
-            self._send_out_of_turn(session, command.number)
-            return
-        # Behind a SEND that is refused a client has a window of others, which it says again with
-        # it: if only that one passed, each text would travel as often as a window has SENDs.
-        self._charge(session, len(texts), alike=SENDS_IN_FLIGHT_MAX)
-        session.expected += 1  # Also when it is refused: the next one is not out of turn.
-        wide = check_texts(drafts, texts)
-        self.texts_count += len(texts)
-        spots, last = self.rooms.propose(
-            drafts, session.rooms, session.user.nick, self._now_ms, wide=wide
-        )
-        if last is None:
-            raise Refused(Code.NOT_MEMBER)
-        last.sends.append(Sent(session.sender, command.number, spots, session))
-
-    def _send_out_of_turn(self, session: Session, number: int) -> None:
-        """Answer a SEND that came before, or one that came too early."""
-        if number > session.expected:
-            raise Refused(Code.GAP, f"{session.expected} comes first", session.expected)
-        mark = session.kept.get(number)
-        if mark is not None:
-            self._answer(session.route, [ACK_HEAD, mark])
-        elif all(sent.number != number for sent in self._on_their_way(session.sender)):
-            raise Refused(Code.NOT_KEPT)  # But what is on its way gets its ACK from the log.
+        room = self._floor.member_room(session, command.room)
+        self._floor.leave(session, room)
+        self._floor.reply(session.route, wire.Parted(command.id, room.name))
 
     def _who(self, session: Session, command: wire.Who) -> None:
-        room = self._member_room(session, command.room)
+        floor = self._floor
+        room = floor.member_room(session, command.room)
         roster = room.roster
-        self._charge(session, len(roster) // NAMES_PER_COST)
-        self._reply(
+        floor.charge(session, len(roster) // NAMES_PER_COST)
+        nicks = roster.show(session.user)
+        floor.reply(
             session.route,
-            wire.Members(
-                command.id, room.name, roster.version, len(roster), roster.show(session.user)
-            ),
+            wire.Members(command.id, room.name, roster.version, len(roster), nicks),
         )
 
     def _rooms_after(self, session: Session, command: wire.Rooms) -> None:
@@ -414,113 +332,96 @@ class Core:
                 break
             infos.append(wire.RoomInfo(room.name, len(room.roster), room.head, room.topic))
             size_bytes += len(room.name.encode()) + len(room.topic.encode())
-        self._charge(session, len(infos) // NAMES_PER_COST)
-        self._reply(session.route, wire.RoomList(command.id, infos, is_more))
+        self._floor.charge(session, len(infos) // NAMES_PER_COST)
+        self._floor.reply(session.route, wire.RoomList(command.id, infos, is_more))
 
     # --- the log ------------------------------------------------------------
     def take_proposals(self) -> list[Proposal]:
         """Return what this drain wants to have in the log."""
-        self.texts_count = 0
+        self._speech.texts_count = 0
         return self.rooms.take_proposals()
+
+    def take_wishes(self) -> set[str]:
+        """Return what operators want of whoever runs the core: `broker.chat.floor.RELOAD`."""
+        wishes, self._floor.wishes = self._floor.wishes, set()
+        return wishes
+
+    def take_changes(self) -> list[Change]:
+        """Return what is to be written down beside it, when there is time."""
+        return self._floor.take_later()
 
     def committed(self, batches: Iterable[Committed]) -> None:
         """Publish and acknowledge what the log has committed."""
-        effects = self._effects
+        floor = self._floor
         for batch in batches:
             proposal = batch.proposal
-            room = self._room(proposal.room)
+            room = floor.room(proposal.room)
             room.head = batch.last
             if proposal.topic is not None:
                 room.topic = proposal.topic
             self.entries_count += proposal.count
-            effects.publications.append(room.subscription + batch.body)
-            self.rooms.published(room, self._now_s)
-            for sent in proposal.sends:
-                effects.replies.append((sent.session.route, [ACK_HEAD, sent.ack]))
+            floor.effects.publications.append(room.subscription + batch.body)
+            self.rooms.published(room, floor.now_s)
+            self._speech.acknowledge(proposal)
+            if not batch.prev and floor.rights.is_known(room.name):
+                floor.keep_soon([Put(floor.rights.facts(room.name))])
+            if is_talk(room.name):
+                self._talks.nudge(room)
 
     def failed(self, proposals: Iterable[Proposal]) -> None:
         """Tell the senders that the log could not be written."""
         self.log_failures_count += 1
         for proposal in proposals:
             for sent in proposal.sends:
-                self._refuse(sent.session.route, sent.number, Refused(Code.LOG_FAILED))
+                self._floor.refuse(sent.session.route, sent.number, Refused(Code.LOG_FAILED))
 
     def trimmed(self, firsts: Mapping[str, int]) -> None:
         """Note the oldest entries that the log still has."""
         for name, first in firsts.items():
-            self._room(name).first = first
+            self._floor.room(name).first = first
 
     # --- time ---------------------------------------------------------------
     def tick(self) -> None:
         """Do what is due: expire sessions, tell presence, show heads, ask who strangers are."""
-        for session in self.sessions.expired(self._now_s):
-            self._dismiss(session)
-        for inbox in self.sessions.strangers(self._now_s):
-            self._notice(inbox, Code.NO_SESSION)
-        for room in self._presence.take(self._now_s):
+        floor = self._floor
+        for session in self.sessions.expired(floor.now_s):
+            floor.dismiss(session)
+        for inbox in self.sessions.strangers(floor.now_s):
+            floor.tell_inbox(inbox, wire.Notice(Code.NO_SESSION))
+        for room in floor.presence.take(floor.now_s):
             self._tell_presence(room)
-        self._effects.publications.extend(self.rooms.beacons(self._now_s))
+        floor.effects.publications.extend(self.rooms.beacons(floor.now_s))
 
     def next_deadline_s(self) -> float:
         """Return when `tick` has something to do, on the steady clock."""
         return min(
-            self._presence.deadline_s, self.sessions.next_deadline_s(), self.rooms.next_deadline_s()
+            self._floor.presence.deadline_s,
+            self.sessions.next_deadline_s(),
+            self.rooms.next_deadline_s(),
         )
 
-    def reload(self, rules: Rules, *, admits: Callable[[bytes], bool] | None = None) -> None:
+    def reload(self, rules: Rules, *, admits: Callable[[bytes], bool]) -> None:
         """Go by other rules from here on; end the sessions of keys that are let in no more."""
-        self._rules = rules
+        floor = self._floor
+        floor.rules = rules
+        floor.rights.operators = rules.operators
         self.sessions.rate = rules.rate
-        if admits is not None:
-            for session in [each for each in self.sessions if not admits(each.key)]:
-                self._end(session)
-                self._notice(session.inbox, Code.NOT_ALLOWED)
+        for session in [each for each in self.sessions if not admits(each.peer.key)]:
+            floor.dismiss(session, wire.Notice(Code.NOT_ALLOWED))
 
     def close(self) -> None:
         """Take no more commands, and tell everybody that the broker is closing."""
         self._is_closing = True
         for session in self.sessions:
-            self._notice(session.inbox, Code.CLOSING)
+            self._floor.notify(session, wire.Notice(Code.CLOSING))
 
     def take_effects(self) -> Effects:
         """Return what shall happen since the last call."""
-        effects, self._effects = self._effects, Effects([], [], [])
-        self.answered_bytes = 0
-        return effects
-
-    # --- membership ---------------------------------------------------------
-    def _room(self, name: str) -> Room:
-        room = self.rooms.get(name)
-        assert room is not None, name
-        return room
-
-    def _member_room(self, session: Session, name: str) -> Room:
-        if name not in session.rooms:
-            raise Refused(Code.NOT_MEMBER)
-        return self._room(name)
-
-    def _leave(self, session: Session, room: Room) -> None:
-        session.rooms.discard(room.name)
-        if room.roster.remove(session.user):
-            self._presence.left(room, session.user, self._now_s)
-
-    def _end(self, session: Session) -> None:
-        for name in sorted(session.rooms):
-            self._leave(session, self._room(name))
-        self.sessions.end(session)
-        self._effects.forgotten.append(session.sender)
-
-    def _dismiss(self, session: Session) -> None:
-        """End a session that seems to be nobody's; whoever hears its inbox comes again."""
-        self._end(session)
-        self._notice(session.inbox, Code.NO_SESSION)
+        return self._floor.take_effects()
 
     def _tell_presence(self, room: Room) -> None:
         presence = room.roster.flush(room.name)
         if presence is not None and room.roster:
-            self._effects.publications.append(room.subscription + wire.encode(presence))
-        self.rooms.drop_if_unused(room)
-
-    def _notice(self, inbox: bytes, code: Code) -> None:
-        body = wire.encode(wire.Notice(str(code)))
-        self._effects.publications.append(inbox + body)
+            publication = room.subscription + wire.encode(presence)
+            self._floor.effects.publications.append(publication)
+        self._floor.drop_if_unused(room)

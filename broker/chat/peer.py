@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, as far as its transport tells. Pure."""
+"""Who sent a message, as far as the transport knows. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Peer(NamedTuple):
-    """One connection's other end."""
+    """The other end of a connection."""
 
-    key: bytes = b""  # Its CURVE public key, 32 bytes, proved by the handshake; empty on plain.
-    address: str = ""  # Numeric, for limits to floods.
-    is_admin: bool = False  # It came through the Unix socket of the broker's own host.
+    key: bytes = b""  # Its CURVE public key, 32 bytes; empty on a plain endpoint.
+    address: str = ""  # Numeric; empty where that is not known.
+    is_admin: bool = False  # Came in through the Unix socket of the data folder.
 
 
 PLAIN = Peer()

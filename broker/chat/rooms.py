@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hmac
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from zlib import crc32
 
 from broker import keys
 from broker.chat.roster import Roster
 from broker.chat.timers import Timers
-from broker.log.interface import NOWHERE, Proposal, RoomRecord, Spot
+from broker.log.interface import Proposal, RoomRecord, Spot
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, KEY_BYTES, ROOM_CHARS_MAX
-from common.names import check_room
+from common.names import check_room, is_closed
+from common.order import ORDER_KIND
 from common.wire import Batch, Draft, Kind, Post, encode
 
 # Each subscriber is shown the head at once, alone; all who came within this time, and the room
@@ -40,6 +41,9 @@ TOPIC = Kind.TOPIC
 POST_HEAD_BYTES = 200
 TEXT_HEAD_BYTES = 5
 
+# Says of a draft in which room it is said, or where it stands when it may not be.
+Judge = Callable[[Draft], str | Spot]
+
 
 def telling_s(members: int) -> float:
     """Return how long so many members, once told something, are left alone."""
@@ -59,9 +63,12 @@ class Room:
         "proposal",
         "roster",
         "secret",
+        "slow_s",
+        "spoke_s",
         "subscription",
         "told_until_s",
         "topic",
+        "topic_by",
         "ts",
     )
 
@@ -71,14 +78,21 @@ class Room:
         self.first = record.first
         self.head = record.head
         self.topic = record.topic
-        self.subscription = keys.subscription(secret, record.name, record.generation)
-        self.secret = secret
+        self.set_keys(secret)
         self.roster = Roster(version)
         self.proposal: Proposal | None = None  # What this drain says here, until it is full.
         self.ts = record.ts  # Of the newest post: times never fall within a room.
         self.beacon_pace = 1 - BEACON_SPREAD * crc32(record.name.encode()) / 2**32
         self.beacon_step = 0
         self.told_until_s = 0.0  # Its head is not shown again before, to please newcomers.
+        self.slow_s = 0  # Between two texts of one person; 0: it is not slow.
+        self.spoke_s: dict[bytes, float] = {}  # In a slow room: who spoke last, and when.
+        self.topic_by = 0  # The lowest `common.order.Role` that may set the topic.
+
+    def set_keys(self, secret: bytes) -> None:
+        """Make the topic of the room's name and generation, and tickets from here on."""
+        self.secret = secret
+        self.subscription = keys.subscription(secret, self.name, self.generation)
 
     def ticket(self, key: bytes, now_ms: int) -> bytes:
         """Return what opens the room's history to the holder of a key, for a day."""
@@ -102,12 +116,14 @@ class Rooms:
         self._version = version  # Where each roster's versions begin: above any earlier run's.
         self._rooms_max = rooms_max
         self._rooms = {record.name: Room(record, secret, version) for record in records}
-        self._names = sorted(self._rooms)  # Kept in order: everybody may ask for them any time.
+        # Of those that are open, kept in order: everybody may ask for them any time.
+        self._names = sorted(name for name in self._rooms if not is_closed(name))
         self._beacons: Timers[str] = Timers()
         self.proposals: list[Proposal] = []
 
     def __len__(self) -> int:
-        return len(self._rooms)
+        """Return how many rooms there are, as far as everybody may know."""
+        return len(self._names)
 
     def __iter__(self) -> Iterator[Room]:
         return iter(self._rooms.values())
@@ -117,7 +133,7 @@ class Rooms:
         return self._rooms.get(name)
 
     def after(self, name: str) -> Iterator[Room]:
-        """Yield the rooms whose names come after this one, in the order of their names."""
+        """Yield the open rooms whose names come after this one, in the order of their names."""
         for index in range(bisect_right(self._names, name), len(self._names)):
             yield self._rooms[self._names[index]]
 
@@ -128,35 +144,83 @@ class Rooms:
         if room is None:
             if len(self._rooms) >= self._rooms_max:
                 raise Refused(Code.TOO_MANY_ROOMS, f"{self._rooms_max} rooms are the most here")
-            record = RoomRecord(name, 0, 1, 0, "")
-            room = self._rooms[name] = Room(record, self._secret, self._version)
+            room = self._add(name)
+        return room
+
+    def _add(self, name: str) -> Room:
+        record = RoomRecord(name, 0, 1, 0, "")
+        room = self._rooms[name] = Room(record, self._secret, self._version)
+        if not is_closed(name):
             insort(self._names, name)
         return room
 
-    def drop_if_unused(self, room: Room) -> None:
-        """Forget a room that nobody is in and nobody ever said anything in."""
+    def found(self, name: str) -> Room:
+        """Return a closed room that has just come to be; raise `Refused`."""
+        if len(self._rooms) >= self._rooms_max:
+            raise Refused(Code.TOO_MANY_ROOMS, f"{self._rooms_max} rooms are the most here")
+        return self._add(name)
+
+    def forget(self, room: Room) -> None:
+        """Take back what `found` made."""
+        del self._rooms[room.name]
+
+    def rename(self, room: Room, name: str) -> None:
+        """Give a room another name, and with it other keys. What it is about to say goes along."""
+        del self._rooms[room.name]
+        if not is_closed(room.name):
+            del self._names[bisect_left(self._names, room.name)]
+        self._beacons.cancel(room.name)
+        for proposal in self.proposals:
+            if proposal.room == room.name:
+                proposal.room = name
+        room.name = name
+        room.set_keys(self._secret)
+        self._rooms[name] = room
+        if not is_closed(name):
+            insort(self._names, name)
+
+    def raise_generation(self, room: Room, generation: int) -> None:
+        """Give a room other keys: those of before are worthless."""
+        room.generation = generation
+        room.set_keys(self._secret)
+
+    def drop_if_unused(self, room: Room) -> bool:
+        """Forget a room that nobody is in and nobody ever said anything in; tell whether it was."""
         is_known = self._rooms.get(room.name) is room  # It may have been forgotten before.
-        if is_known and not room.roster and not room.head and room.proposal is None:
+        is_used = room.roster or room.head or room.proposal is not None or is_closed(room.name)
+        if is_known and not is_used:
             del self._rooms[room.name]
             del self._names[bisect_left(self._names, room.name)]
             self._beacons.cancel(room.name)
+        return is_known and not is_used
 
     def propose(
-        self, drafts: Iterable[Draft], joined: Collection[str], nick: str, now_ms: int, *, wide: int
+        self,
+        drafts: Iterable[Draft],
+        speaks: Collection[str],
+        nick: str,
+        now_ms: int,
+        *,
+        wide: int,
+        judge: Judge,
     ) -> tuple[list[Spot], Proposal | None]:
-        """Put posts into their rooms' proposals, those of the rooms that are joined.
+        """Put posts into their rooms' proposals, those that may be said.
 
-        wide: bytes that a character takes at most. Returns where each post is, and the proposal
-        after which all are in the log; None when none can be kept.
+        speaks: rooms in which all texts may be. judge: asked about posts in others, and about
+        topics. wide: bytes that a character takes at most. Returns where each post is, and the
+        proposal after which all are in the log; None when none can be kept.
         """
         rooms, proposals = self._rooms, self.proposals
         spots: list[Spot] = []
         last = -1
         for draft in drafts:
             name, texts = draft.room, draft.texts
-            if name not in joined:
-                spots.append(NOWHERE)
-                continue
+            if name not in speaks or draft.kind is TOPIC:
+                verdict = judge(draft)
+                if not isinstance(verdict, str):
+                    spots.append(verdict)
+                    continue
+                name = verdict
             room = rooms[name]
             count = len(texts)
             chars = len(texts[0]) if count == 1 else sum(map(len, texts))
@@ -167,9 +231,7 @@ class Rooms:
                 or proposal.count + count > BATCH_ENTRIES_MAX
                 or proposal.size_bytes + size_bytes > BATCH_BYTES_MAX
             ):
-                proposal = room.proposal = Proposal(name, len(proposals))
-                proposal.size_bytes = BATCH_HEAD_BYTES
-                proposals.append(proposal)
+                proposal = self._begin(room)
             if room.ts < now_ms:  # noqa: PLR1730 - max() is a call, for each post
                 room.ts = now_ms
             ts, kind, index = room.ts, draft.kind, proposal.index
@@ -182,6 +244,21 @@ class Rooms:
             if index > last:  # noqa: PLR1730 - likewise
                 last = index
         return spots, proposals[last] if last >= 0 else None
+
+    def _begin(self, room: Room) -> Proposal:
+        """Return the proposal for what is said in a room from here on."""
+        proposal = room.proposal = Proposal(room.name, len(self.proposals))
+        proposal.size_bytes = BATCH_HEAD_BYTES
+        self.proposals.append(proposal)
+        return proposal
+
+    def announce(self, room: Room, nick: str, text: str, now_ms: int) -> None:
+        """Have the log say what somebody did in a room; a line that nobody can send."""
+        proposal = self._begin(room)
+        room.ts = max(room.ts, now_ms)
+        proposal.posts.append(Post(room.ts, nick, ORDER_KIND, [text]))
+        proposal.count = 1
+        proposal.size_bytes += 4 * len(text) + TEXT_HEAD_BYTES + POST_HEAD_BYTES
 
     def take_proposals(self) -> list[Proposal]:
         """Return what was proposed since the last call; later posts open new proposals."""
@@ -207,6 +284,8 @@ class Rooms:
         expected = room.subscription if room else keys.subscription(self._secret, name, 0)
         if not hmac.compare_digest(topic, expected):
             return None  # First, for it takes a fraction of the time that the spelling does.
+        if room is None and is_closed(name):
+            return None  # It has another name now.
         try:
             return name if room or check_room(name) == name else None
         except Refused:

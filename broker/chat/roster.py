@@ -8,6 +8,8 @@ member was shown at a version, and all tellings after it, are who is there. PROT
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from broker.chat.sessions import User
 from common.limits import PRESENCE_NAMES_MAX
 from common.wire import Changes, Presence
@@ -45,6 +47,9 @@ class Roster:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def __iter__(self) -> Iterator[User]:
+        return iter(tuple(self._sessions))
 
     def __contains__(self, user: User) -> bool:
         return user in self._sessions

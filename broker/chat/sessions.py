@@ -14,6 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from broker import keys
+from broker.chat.peer import PLAIN, Peer
 from broker.chat.timers import Timers
 from common import topics
 from common.errors import Code, Refused
@@ -52,31 +53,37 @@ class Session:
         "inbox_count",
         "instance",
         "kept",
-        "key",
+        "moved",
+        "nudged",
         "origin",
+        "peer",
         "rated_at",
         "rooms",
         "route",
         "sender",
+        "speaks",
         "token",
         "user",
     )
 
     def __init__(
-        self, token: bytes, route: bytes, instance: int, sender: bytes, key: bytes = b""
+        self, token: bytes, route: bytes, instance: int, sender: bytes, peer: Peer
     ) -> None:
         self.token = token
-        self.key = key  # Of the connection that it began on; empty on a plain endpoint.
         self.inbox = topics.inbox(token)
         self.origin = route  # Where it began.
         self.route = route  # Of its newest command: ROUTER draws another at each reconnect.
         self.instance = instance
         self.sender = sender
+        self.peer = peer  # Who began it; nobody else may speak for it.
         self.user: User
         self.kept: Mapping[int, bytes] = {}  # The log's living memory; only the log writes it.
         self.expected = 1  # The number of the next SEND.
         self.inbox_count = 0  # Two for a moment when a reconnect overtakes the old connection.
         self.rooms: set[str] = set()
+        self.speaks: set[str] = set()  # Those of them in which it may say what it likes.
+        self.moved: dict[str, str] = {}  # Rooms that got another name: old to new.
+        self.nudged: set[str] = set()  # Talks that it was told of, and is not in.
         self.allowance = 0.0
         self.rated_at = 0.0
 
@@ -99,8 +106,8 @@ class Sessions:
         self.rate = rate
         self._by_token: dict[bytes, Session] = {}
         self._by_inbox: dict[bytes, Session] = {}
-        self._by_key: dict[bytes, set[Session]] = {}  # Of those with a key.
         self._users: dict[str, User] = {}
+        self._people: dict[bytes, set[User]] = {}  # By identity: nicks that each goes by.
         self._unclaimed: dict[bytes, int] = {}  # Inboxes that no session has, and how often.
         self._unclaimed_keys: dict[bytes, bytes] = {}  # Whose they are, of those with a key.
         # Sessions whose inbox was never open, oldest first: perhaps there is no client behind.
@@ -124,12 +131,8 @@ class Sessions:
         """Return the session with this token."""
         return self._by_token.get(token)
 
-    def is_member(self, key: bytes, room: str) -> bool:
-        """Tell whether a session of this key is in a room."""
-        return any(room in session.rooms for session in self._by_key.get(key, ()))
-
     def giving_way(
-        self, route: bytes, token: bytes, hello: Hello, key: bytes = b""
+        self, route: bytes, token: bytes, hello: Hello, peer: Peer = PLAIN
     ) -> list[Session]:
         """Return the session to end, if any, so that this newcomer has a place.
 
@@ -141,32 +144,27 @@ class Sessions:
         """
         if len(self._by_token) < self.clients_max or token in self._by_token:
             return []
-        self._newcomer(route, token, hello, key)
+        self._newcomer(route, token, hello, peer)
         return list(islice(self._unproven.values(), 1))
 
     def hello(
-        self, route: bytes, token: bytes, hello: Hello, now_s: float, key: bytes = b""
+        self, route: bytes, token: bytes, hello: Hello, now_s: float, peer: Peer = PLAIN
     ) -> tuple[Session, bool]:
-        """Begin or resume a session; return it, and whether it was there. Raises `Refused`.
-
-        key: of the connection, 32 raw bytes; none on a plain endpoint.
-        """
+        """Begin or resume a session; return it, and whether it was there. Raises `Refused`."""
         session = self._by_token.get(token)
         if session is not None:
-            if session.instance != hello.instance or session.key != key:
+            if session.instance != hello.instance or session.peer.key != peer.key:
                 raise Refused(Code.SESSION_TAKEN)
             session.route = route
             session.expected = max(session.expected, hello.number)
             return session, True
         if len(self._by_token) >= self.clients_max:
             raise Refused(Code.FULL, f"the broker takes {self.clients_max} clients at most")
-        inbox, user = self._newcomer(route, token, hello, key)
+        inbox, user = self._newcomer(route, token, hello, peer)
         sender = keys.sender(token, hello.instance)
-        session = Session(token, route, hello.instance, sender, key)
+        session = Session(token, route, hello.instance, sender, peer)
         self._by_token[token] = self._by_inbox[inbox] = session
         self._origins[route] += 1
-        if key:
-            self._by_key.setdefault(key, set()).add(session)
         session.user = user
         session.expected = hello.number
         session.allowance, session.rated_at = self.rate.burst, now_s
@@ -174,7 +172,7 @@ class Sessions:
         self._unclaimed_keys.pop(inbox, None)
         self._pokes.cancel(inbox)
         user.sessions.add(session)
-        self._users[user.key] = user
+        self._add_user(user)
         if not session.inbox_count:
             self._unproven[inbox] = session
             self._graces.set(inbox, now_s + self._grace_s)
@@ -183,17 +181,17 @@ class Sessions:
             self._pokes.set(inbox, now_s + POKE_S)
         return session, False
 
-    def _newcomer(self, route: bytes, token: bytes, hello: Hello, key: bytes) -> tuple[bytes, User]:
+    def _newcomer(self, route: bytes, token: bytes, hello: Hello, peer: Peer) -> tuple[bytes, User]:
         """Return the inbox and the user of a new session, if there may be one; else `Refused`."""
         inbox = topics.inbox(token)
         # Two tokens that begin alike: one was not drawn. Or somebody else hears this one's inbox.
-        if inbox in self._by_inbox or self._unclaimed_keys.get(inbox, key) != key:
+        if inbox in self._by_inbox or self._unclaimed_keys.get(inbox, peer.key) != peer.key:
             raise Refused(Code.SESSION_TAKEN)
         if self.is_short_of_memory:
             raise Refused(Code.FULL, "the broker is short of memory")
         if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
             raise Refused(Code.FULL, f"a connection has {SESSIONS_PER_ROUTE_MAX} sessions at most")
-        return inbox, self._user(hello.nick, key or keys.owner(hello.owner))
+        return inbox, self._user(hello.nick, peer.key or keys.owner(hello.owner))
 
     def _user(self, nick: str, owner: bytes) -> User:
         """Return the user that a nick and an owner make, old or new. Raises `Refused`."""
@@ -210,11 +208,6 @@ class Sessions:
         del self._by_token[session.token]
         del self._by_inbox[session.inbox]
         self._unproven.pop(session.inbox, None)
-        if session.key:
-            of_key = self._by_key[session.key]
-            of_key.remove(session)
-            if not of_key:
-                del self._by_key[session.key]
         self._origins[session.origin] -= 1
         if not self._origins[session.origin]:
             del self._origins[session.origin]
@@ -223,8 +216,8 @@ class Sessions:
         self._leave_user(session)
         if session.inbox_count:
             self._unclaimed[session.inbox] = session.inbox_count
-            if session.key:
-                self._unclaimed_keys[session.inbox] = session.key
+            if session.peer.key:
+                self._unclaimed_keys[session.inbox] = session.peer.key
             self._bound_unclaimed()
 
     def _leave_user(self, session: Session) -> None:
@@ -232,6 +225,23 @@ class Sessions:
         user.sessions.discard(session)
         if not user.sessions and self._users.get(user.key) is user:
             del self._users[user.key]
+            people = self._people[user.owner]
+            people.discard(user)
+            if not people:
+                del self._people[user.owner]
+
+    def _add_user(self, user: User) -> None:
+        self._users[user.key] = user
+        self._people.setdefault(user.owner, set()).add(user)
+
+    def user(self, nick: str) -> User | None:
+        """Return who goes by a nick now, in any spelling."""
+        return self._users.get(fold(nick))
+
+    def of(self, identity: bytes) -> Iterator[Session]:
+        """Yield all sessions of a person."""
+        for user in tuple(self._people.get(identity, ())):
+            yield from tuple(user.sessions)
 
     def rename(self, session: Session, nick: str) -> tuple[User, str]:
         """Give the session another nick; return the user and nick that it had before.
@@ -251,7 +261,7 @@ class Sessions:
             self._leave_user(session)
             session.user = user
             user.sessions.add(session)
-            self._users[user.key] = user
+            self._add_user(user)
         return before, nick_before
 
     def wait_ms(self, session: Session, count: int, now_s: float, *, alike: int = 1) -> int:
@@ -279,7 +289,7 @@ class Sessions:
         if session is not None:
             # Counted also of others: the end of a subscription does not tell whose it was.
             session.inbox_count += 1
-            if session.key != key:
+            if session.peer.key != key:
                 return False
             self._unproven.pop(inbox, None)
             self._graces.cancel(inbox)
@@ -288,9 +298,9 @@ class Sessions:
         is_theirs = self._unclaimed_keys.get(inbox, key) == key
         if key and is_theirs:
             self._unclaimed_keys[inbox] = key
-        self._unclaimed[inbox] = self._unclaimed.get(inbox, 0) + 1
         if is_theirs:
             self._pokes.set(inbox, now_s + POKE_S)
+        self._unclaimed[inbox] = self._unclaimed.get(inbox, 0) + 1
         self._bound_unclaimed()
         return is_theirs
 

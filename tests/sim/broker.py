@@ -64,6 +64,7 @@ class Broker:
     # --- beginning and end --------------------------------------------------
     def start(self, now_ms: int, now_s: float) -> None:
         """Start what is down; it stays down when the disk fails."""
+        self._now_ms = now_ms
         failures = self._disk.failures["told"]
         try:
             if not self.is_prepared:
@@ -76,7 +77,7 @@ class Broker:
                 self._disk.owner = "history"
                 self.reader = SqliteReader(self.path)
                 self._trace.note("history", "starts")
-        except (OSError, sqlite3.Error, LogUnusable) as error:
+        except (OSError, sqlite3.Error, LogFailed, LogUnusable) as error:
             why = str(error).replace(str(self._folder), "DATA")  # It differs from run to run.
             self._trace.note("broker", f"does not start: {why}")
             if self._disk.failures["told"] == failures:
@@ -102,6 +103,7 @@ class Broker:
             secret=self.log.secret,
             epoch=self.log.epoch,
             recall=self.log.recall,
+            keeper=self.log,
             now_ms=now_ms,
             now_s=now_s,
         )
@@ -192,6 +194,7 @@ class Broker:
         """
         core = self.core
         assert core is not None
+        self._now_ms = now_ms
         core.clock(now_ms, now_s)
         try:
             self._take(core, share)
@@ -333,7 +336,11 @@ class Broker:
             return None
         self._disk.owner = "history"
         try:
-            frames = history.answer(self.reader, wire.command_frames(wire.NO_TOKEN, question))
+            frames = history.answer(
+                self.reader,
+                wire.command_frames(wire.NO_TOKEN, question),
+                now_ms=self._now_ms,
+            )
         except (sqlite3.Error, LogFailed) as error:
             self._trace.note("history", f"cannot read: {error}")
             return wire.refusal_frames(0, Refused(Code.LOG_FAILED, "the log cannot be read"))

@@ -47,6 +47,7 @@ class Bench:
             secret=self.log.secret,
             epoch=self.log.epoch,
             recall=self.log.recall,
+            keeper=self.log,
             now_ms=self.now_ms,
             now_s=self.now_s,
         )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common import topics, wire
 from common.errors import Code
+from common.order import Action
 from tests import saying
 from tests.unit.bench import RULES, Bench, Peer
 
@@ -32,6 +33,15 @@ fields: dict[wire.Command, st.SearchStrategy[list[object]]] = {
     wire.Command.WHO: st.tuples(small, names).map(list),
     wire.Command.ROOMS: st.tuples(small, names).map(list),
     wire.Command.HISTORY: st.tuples(small, names, st.just(b"t"), small, small, small).map(list),
+    wire.Command.ORDER: st.tuples(
+        small, names, st.sampled_from([*Action, "fly", ""]), names, small, names
+    ).map(list),
+    wire.Command.TALK: st.tuples(small, names).map(list),
+    wire.Command.MINE: st.tuples(small).map(list),
+    wire.Command.READ: st.tuples(small, names, small).map(list),
+    wire.Command.ADMIN: st.tuples(
+        small, st.sampled_from(["sessions", "kick", "drain", "fly"]), names, names, small, names
+    ).map(list),
 }
 
 

@@ -171,7 +171,7 @@ def test_who_comes_while_the_log_cannot_be_read_is_asked_to_come_again(
 
     ann.open_inbox()
     with monkeypatch.context() as broken:
-        broken.setattr(bench.core, "_recall", fail)
+        broken.setattr(bench.core._entrance, "_recall", fail)
         assert Code.LOG_FAILED == ann.refused(ann.hello(1)).code
     assert 0 == len(bench.core.sessions)
     ann.ask(ann.hello(1), wire.Welcome)

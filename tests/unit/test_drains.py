@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 from unittest.mock import create_autospec
 
 import pytest
 import zmq
 
 from broker.chat.core import Core
+from broker.chat.peer import Peer
 from broker.child import Orders
+from broker.host.zap import Guests
 from broker.live import (
     DRAIN_ANSWERS_BYTES_MAX,
     DRAIN_MESSAGES_MAX,
     DRAIN_TEXTS_MAX,
     Worker,
 )
+from broker.peers import Peers
 from common.limits import SEND_TEXTS_MAX
 from tests.unit.bench import Bench
 
@@ -23,14 +27,29 @@ Socket = zmq.Socket[bytes]
 ENDPOINT = "inproc://commands"
 
 
+class Counts:
+    """A core that only counts what it is given."""
+
+    def __init__(self) -> None:
+        self.texts_count = self.answered_bytes = 0
+        self.each = (0, 0)
+        self.routes: list[bytes] = []
+
+    def receive(self, route: bytes, _frames: list[bytes], _peer: Peer) -> None:
+        """Count a message."""
+        self.routes.append(route)
+        self.texts_count += self.each[0]
+        self.answered_bytes += self.each[1]
+
+
 @pytest.fixture
 def peer_and_worker() -> Iterator[tuple[Socket, Worker]]:
     """Return a peer, and a worker that has nothing yet but its ROUTER and a core that counts."""
     context: zmq.Context[Socket] = zmq.Context()
-    worker = Worker(create_autospec(Orders, instance=True), context)
+    worker = Worker(create_autospec(Orders, instance=True, allowed=None), context)
     worker._router = context.socket(zmq.ROUTER)
-    worker._core = create_autospec(Core, instance=True)
-    worker._core.texts_count = worker._core.answered_bytes = 0
+    worker._core = cast("Core", Counts())
+    worker._peers = Peers(Guests(None), lambda _: None, is_secure=False)
     peer = context.socket(zmq.DEALER)
     for socket in (worker._router, peer):
         socket.setsockopt(zmq.SNDHWM, 0)
@@ -54,15 +73,9 @@ def test_a_drain_ends_when_it_is_large(
 ) -> None:
     """Whatever each message brings, what comes after the bound waits for the next drain."""
     peer, worker = peer_and_worker
-    core = worker._core
-    routes: list[bytes] = []
-
-    def receive(route: bytes, _frames: list[bytes]) -> None:
-        routes.append(route)
-        core.texts_count += texts
-        core.answered_bytes += answer_bytes
-
-    core.receive.side_effect = receive  # type: ignore[attr-defined]
+    core = cast("Counts", worker._core)
+    routes = core.routes
+    core.each = (texts, answer_bytes)
     for _ in range(taken + 1):
         peer.send_multipart([b"head", b"payload"])
     worker._drain_commands()

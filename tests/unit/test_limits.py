@@ -23,6 +23,8 @@ ENDPOINTS = "tests/integration/test_bounds.py"
 GREEDY = "tests/integration/test_greedy_readers.py"
 OF_BROKER = "tests/unit/test_bounds_broker.py"
 OF_CLIENT = "tests/unit/test_bounds_client.py"
+CERTIFICATES = "tests/unit/test_certificates.py"
+CURVE = "tests/integration/test_curve.py"
 CLIENT_SOCKETS = "tests/unit/test_client_sockets.py"
 COMMANDS = "tests/unit/test_core_commands.py"
 CONNECTIONS = "tests/unit/test_connections.py"
@@ -38,10 +40,12 @@ OPERATOR = "tests/integration/test_broker_process.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
 REPLICA = "tests/unit/test_replica.py"
+RIGHTS_STORE = "tests/unit/test_rights_store.py"
 ROOMS = "tests/unit/test_rooms.py"
 SEGMENTS = "tests/unit/test_segments.py"
 SESSION = "tests/unit/test_session.py"
 SESSIONS = "tests/unit/test_sessions.py"
+ZAP = "tests/unit/test_zap.py"
 WIRE = "tests/unit/test_wire.py"
 
 # Module, constant, and where what happens at the bound is shown: file and test.
@@ -184,7 +188,11 @@ MET = {
     "broker/log/reader.py": {
         "READS_MAX": (OF_BROKER, "test_a_log_that_loses_segments_again_and_again_is_told"),
     },
-    "broker/log/writer.py": {
+    "broker/log/rights_store.py": {
+        "AUDIT_MAX": (RIGHTS_STORE, "test_the_audit_log_keeps_so_many_of_the_newest"),
+        "SOON_MAX": (RIGHTS_STORE, "test_what_may_wait_is_bounded"),
+    },
+    "broker/log/retention.py": {
         "TRIM_ROOMS_MAX": (LOG_WRITER, "test_a_trim_takes_turns_and_small_bites"),
         "TRIM_BATCHES_MAX": (LOG_WRITER, "test_a_trim_takes_turns_and_small_bites"),
     },
@@ -214,7 +222,33 @@ MET = {
     "broker/chat/sessions.py": {
         "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
     },
+    "broker/allow_list.py": {
+        "KEYS_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
+        "FILE_BYTES_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
+    },
+    "broker/host/certificates.py": {
+        "FILE_BYTES_MAX": (CERTIFICATES, "test_a_damaged_pair_is_refused_and_not_quoted"),
+        "READ_RETRIES_MAX": (CERTIFICATES, "test_a_file_that_comes_and_goes_is_not_waited_for"),
+    },
+    "broker/host/zap.py": {
+        "ID_BYTES_MAX": (
+            ZAP,
+            "test_an_id_of_any_length_is_answered_and_a_huge_one_is_not_repeated",
+        ),
+    },
+    "broker/introductions.py": {
+        "QUESTION_BYTES_MAX": (
+            CURVE,
+            "test_an_introduction_tells_the_key_to_whoever_asks_whatever",
+        ),
+        "QUESTIONS_WAITING_MAX": (CURVE, "test_a_flood_of_questions_is_answered_at_a_pace"),
+        "PER_S_MAX": (CURVE, "test_a_flood_of_questions_is_answered_at_a_pace"),
+    },
+    "broker/peers.py": {
+        "ROUTES_MAX": ("tests/unit/test_peers.py", "test_routes_remembered_are_bounded"),
+    },
     "broker/host/sockets.py": {
+        "HANDSHAKE_BYTES_MAX": (ZAP, "test_a_handler_lets_in_and_keeps_out"),
         "FRAMES_KEPT_MAX": (
             OF_BROKER,
             "test_a_message_of_many_frames_is_read_to_its_end_and_mostly_dropped",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.log.interface import NOWHERE, Log, LogFailed, Proposal, Reader, RoomRecord
+from broker.log.interface import Log, LogFailed, Proposal, Reader, RoomRecord, nowhere
 from broker.log.writer import DAY_MS
 from common.errors import Code
 from common.limits import (
@@ -179,7 +179,7 @@ class TestMemoryOfSenders:
         """With the place of each post, in the order of the SEND, and what was not kept."""
         log = store.open()
         log.append([proposal("s", said("before"))])
-        spots = [(1, 0, 5), NOWHERE, (0, 1, 6), (1, 2, 5)]
+        spots = [(1, 0, 5), nowhere(Code.NOT_MEMBER), (0, 1, 6), (1, 2, 5)]
         in_r = proposal("r", said("x"), said("c", ts=6))
         in_s = proposal("s", said("a", "b", ts=5), said("d", ts=5), sends=[sent(ANN, 1, *spots)])
         log.append([in_r, in_s])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from broker.chat.rooms import (
 )
 from broker.chat.sessions import User
 from broker.chat.texts import check_texts
-from broker.log.interface import NOWHERE, Proposal, RoomRecord
+from broker.log.interface import Proposal, RoomRecord, Spot, nowhere
 from common import limits, topics, wire
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX
@@ -28,6 +30,12 @@ from tests import saying
 
 SECRET = bytes(range(32))
 EPOCH = 9
+NOWHERE = nowhere(Code.NOT_MEMBER)
+
+
+def judge(speaks: set[str]) -> Callable[[wire.Draft], str | Spot]:
+    """Return a judge for whom every text may be where some may."""
+    return lambda draft: draft.room if draft.room in speaks else NOWHERE
 
 
 def rooms_with(*records: RoomRecord, rooms_max: int = 10) -> Rooms:
@@ -44,7 +52,8 @@ def beacons(rooms: Rooms, now_s: float) -> list[tuple[bytes, Batch]]:
 def put(rooms: Rooms, room: Room, send: wire.Send, nick: str) -> Proposal:
     """Propose a SEND as the core does."""
     wide = check_texts(send.posts, saying.texts_of(send))
-    _, proposal = rooms.propose(send.posts, {room.name}, nick, 2**53, wide=wide)
+    speaks = {room.name}
+    _, proposal = rooms.propose(send.posts, speaks, nick, 2**53, wide=wide, judge=judge(speaks))
     assert proposal is not None
     return proposal
 
@@ -90,7 +99,7 @@ def test_a_room_of_the_log_is_there_with_all_that_the_log_knows() -> None:
         room.ts,
     )
     assert keys.subscription(SECRET, "dev", 3) == room.subscription
-    assert keys.is_ticket(room.ticket, SECRET, "dev", 3)
+    assert keys.is_ticket(room.ticket(b"", 60_000), SECRET, "dev", 3, key=b"", now_ms=60_000)
     assert 100 == room.roster.version
 
 
@@ -139,14 +148,16 @@ def test_posts_of_one_send_go_to_their_rooms_in_order() -> None:
         wire.Draft("s", Kind.ACTION, ["c"]),
         wire.Draft("r", Kind.TOPIC, ["d"]),
     ]
-    spots, last = rooms.propose(drafts, {"r", "s"}, "ann", 7, wide=1)
+    speaks = {"r", "s"}
+    spots, last = rooms.propose(drafts, speaks, "ann", 7, wide=1, judge=judge(speaks))
     in_r, in_s = rooms.take_proposals()
     assert [(0, 0, 7), NOWHERE, (1, 0, 7), (0, 2, 7)] == spots
     assert last is in_s
     assert [Post(7, "ann", 0, ["a", "b"]), Post(7, "ann", 2, ["d"])] == in_r.posts
     assert [Post(7, "ann", 1, ["c"])] == in_s.posts
     assert ("d", None) == (in_r.topic, in_s.topic)
-    assert ([NOWHERE], None) == rooms.propose(drafts[1:2], {"r"}, "ann", 7, wide=1)
+    refused = rooms.propose(drafts[1:2], {"r"}, "ann", 7, wide=1, judge=judge({"r"}))
+    assert ([NOWHERE], None) == refused
     assert [] == rooms.take_proposals()
 
 
@@ -312,7 +323,7 @@ def test_rooms_that_fell_silent_together_are_shown_apart() -> None:
     alone: set[str] = set()
     while (now_s := rooms.next_deadline_s()) < sum(BEACON_QUIETS_S):
         bodies = [topics.split_publication(each)[1] for each in rooms.beacons(now_s)]
-        shown = {wire.parse_publication(body).room for body in bodies}  # type: ignore[union-attr]
+        shown = {wire.parse_publication(body).room for body in bodies}
         if len(shown) == 1:
             alone |= shown
     assert set(names) == alone

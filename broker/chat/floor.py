@@ -1,0 +1,235 @@
+"""What all decisions of one broker share: its time, sessions, rooms, rights, and what shall happen.
+
+Pure, as `broker.chat.core`, which owns it. The modules that decide about one thing each (orders,
+talks, administration) work on this and know nothing of one another.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from broker.chat.presence import Presence
+from broker.chat.rights import BAN, MUTE, Rights, left_ms
+from broker.chat.rooms import Room, Rooms
+from broker.chat.sessions import Rate, Session, Sessions, User
+from broker.log.interface import Log, LogFailed
+from broker.log.rights_records import AuditEntry, Change, Delete
+from common import wire
+from common.errors import Code, Refused
+from common.names import check_nick, is_closed
+from common.order import Role
+
+RELOAD = "reload"
+REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
+
+
+class Rules(NamedTuple):
+    """The operator's settings that decisions depend on."""
+
+    clients_max: int
+    rooms_max: int
+    grace_s: float
+    rate: Rate
+    motd: str
+    operators: frozenset[bytes] = frozenset()  # Public keys.
+    commons: frozenset[str] = frozenset()  # Rooms that nobody but operators owns.
+
+
+class Effects(NamedTuple):
+    """What shall happen, in this order: publish, reply, forget."""
+
+    publications: list[bytes]
+    replies: list[tuple[bytes, list[bytes]]]  # The route, and the frames to send there.
+    forgotten: list[bytes]  # Senders whose session ended.
+
+
+class Actor(NamedTuple):
+    """Whose order it is."""
+
+    owner: bytes  # The identity; empty for who sits at the broker's host.
+    nick: str
+    role: Role
+
+
+class Floor:
+    """Of one broker."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        sessions: Sessions,
+        rooms: Rooms,
+        rights: Rights,
+        *,
+        keeper: Log,
+        now_ms: int,
+        now_s: float,
+    ) -> None:
+        self.rules = rules
+        self.sessions = sessions
+        self.rooms = rooms
+        self.rights = rights
+        self.presence = Presence(now_s)
+        self.keeper = keeper
+        self.now_ms, self.now_s = now_ms, now_s
+        self.effects = Effects([], [], [])
+        self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
+        self.refusals: Counter[str] = Counter()
+        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: RELOAD.
+        self.is_draining = False  # Nobody new is taken.
+        self._later: list[Change] = []
+
+    # --- what shall happen --------------------------------------------------
+    def take_effects(self) -> Effects:
+        """Return what shall happen since the last call."""
+        effects, self.effects = self.effects, Effects([], [], [])
+        self.answered_bytes = 0
+        return effects
+
+    def reply(self, route: bytes, reply: wire.Payload) -> None:
+        """Answer a command."""
+        self.answer(route, wire.reply_frames(reply))
+
+    def answer(self, route: bytes, frames: list[bytes]) -> None:
+        """Answer with frames that are there already."""
+        self.answered_bytes += len(frames[1])
+        self.effects.replies.append((route, frames))
+
+    def refuse(self, route: bytes, request_id: int, refusal: Refused) -> None:
+        """Answer that it is not done."""
+        self.refusals[refusal.code] += 1
+        self.answered_bytes += REFUSAL_BYTES
+        self.effects.replies.append((route, wire.refusal_frames(request_id, refusal)))
+
+    def notify(self, session: Session, notice: wire.Notice) -> None:
+        """Tell a session something on its inbox."""
+        self.tell_inbox(session.inbox, notice)
+
+    def tell_inbox(self, inbox: bytes, notice: wire.Notice) -> None:
+        """Tell whoever hears an inbox something."""
+        self.effects.publications.append(inbox + wire.encode(notice))
+
+    def charge(self, session: Session, cost: int, *, alike: int = 1) -> None:
+        """Take what a command costs from the session's allowance; raise `Refused(slow_down)`.
+
+        A SEND costs its texts, and any other command one; WHO in a large room and ROOMS cost
+        more, for the answer is much larger than the question.
+        """
+        wait_ms = self.sessions.wait_ms(session, cost, self.now_s, alike=alike)
+        if wait_ms:
+            raise Refused(Code.SLOW_DOWN, value=wait_ms)
+
+    # --- what is written down -----------------------------------------------
+    def keep(self, changes: Sequence[Change], audit: AuditEntry | None = None) -> None:
+        """Write changes down, then take them in; raise `Refused(log_failed)` and change nothing."""
+        try:
+            self.keeper.keep(changes, audit=[audit] if audit is not None else [])
+        except LogFailed as error:
+            raise Refused(Code.LOG_FAILED) from error
+        self.rights.apply(changes)
+
+    def keep_soon(self, changes: Iterable[Change]) -> None:
+        """Take changes in, and have them written down with the next ones."""
+        changes = list(changes)
+        self.rights.apply(changes)
+        self._later += changes
+
+    def take_later(self) -> list[Change]:
+        """Return what is to be written down when there is time."""
+        later, self._later = self._later, []
+        return later
+
+    def audit_entry(
+        self, actor: Actor, action: str, target: str, room: str, detail: str
+    ) -> AuditEntry:
+        """Return an entry of the audit log."""
+        return AuditEntry(0, self.now_ms, actor.nick, actor.owner, action, target, room, detail)
+
+    # --- membership ---------------------------------------------------------
+    def room(self, name: str) -> Room:
+        """Return a room that is known to be there."""
+        room = self.rooms.get(name)
+        assert room is not None, name
+        return room
+
+    def member_room(self, session: Session, name: str) -> Room:
+        """Return a room that the session is in; raise `Refused(not_member)`.
+
+        A room that was given another name is found under the old one, until the session knows.
+        """
+        if name not in session.rooms:
+            name = session.moved.get(name, "")
+            if name not in session.rooms:
+                raise Refused(Code.NOT_MEMBER)
+        return self.room(name)
+
+    def check_door(self, room: str, user: User) -> None:
+        """Raise `Refused` when somebody may not enter a room that is there, or would be."""
+        is_member = self.rights.member(room, user.owner) is not None
+        if is_closed(room) and not is_member:
+            raise Refused(Code.NOT_INVITED)
+        ban = self.rights.sanction(room, BAN, user.owner, user.key, self.now_ms)
+        if ban is not None and self.rights.role(room, user.owner) < Role.OPERATOR:
+            detail = f"you are banned from this room: {ban.reason}" if ban.reason else ""
+            raise Refused(Code.BANNED, detail, left_ms(ban, self.now_ms))
+
+    def enter(self, session: Session, room: Room, *, is_resume: bool) -> None:
+        """Make a session a member of a room that it may enter."""
+        session.rooms.add(room.name)
+        self.hear_out(session, room)
+        is_return = is_resume and self.presence.is_old(room, session.user, self.now_s)
+        if room.roster.add(session.user, is_return=is_return):
+            self.presence.stir(room, self.now_s)
+
+    def leave(self, session: Session, room: Room) -> None:
+        """End a session's being in a room."""
+        session.rooms.discard(room.name)
+        session.speaks.discard(room.name)
+        if room.roster.remove(session.user):
+            self.presence.left(room, session.user, self.now_s)
+
+    def drop_if_unused(self, room: Room) -> None:
+        """Forget a room that nobody is in and nobody ever said anything in."""
+        if self.rooms.drop_if_unused(room):
+            self.rights.apply([Delete(each) for each in tuple(self.rights.records_of(room.name))])
+
+    def end(self, session: Session) -> None:
+        """End a session."""
+        for name in sorted(session.rooms):
+            self.leave(session, self.room(name))
+        self.sessions.end(session)
+        self.effects.forgotten.append(session.sender)
+
+    def dismiss(self, session: Session, notice: wire.Notice | None = None) -> None:
+        """End a session that seems to be nobody's; whoever hears its inbox comes again."""
+        self.end(session)
+        self.notify(session, notice or wire.Notice(Code.NO_SESSION))
+
+    def find(self, nick: str) -> tuple[bytes, str] | None:
+        """Return whose a nick is, and how they write it; None where nobody is known by it.
+
+        Raises `Refused(nick_invalid)`.
+        """
+        user = self.sessions.user(check_nick(nick))
+        return (user.owner, user.nick) if user is not None else None
+
+    # --- who may speak ------------------------------------------------------
+    def hear_out(self, session: Session, room: Room) -> None:
+        """Note whether a member may say what it likes, without a look at each text."""
+        if room.name not in session.rooms:
+            return
+        user, rights = session.user, self.rights
+        is_muted = rights.sanction(room.name, MUTE, user.owner, user.key, self.now_ms) is not None
+        is_free = not room.slow_s or rights.role(room.name, user.owner) >= Role.MODERATOR
+        if is_free and not is_muted:
+            session.speaks.add(room.name)
+        else:
+            session.speaks.discard(room.name)
+
+    def hear_out_all(self, room: Room) -> None:
+        """Likewise, of all who are in a room."""
+        for user in room.roster:
+            for session in user.sessions:
+                self.hear_out(session, room)

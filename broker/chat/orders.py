@@ -1,0 +1,430 @@
+"""Order in a room: doors, roles, bans, mutes, slowness, reports. Pure. PROTOCOL.md, "Order".
+
+What is done is written down before anybody hears of it. A room's log tells what its members should
+know; the audit tells the operators everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from broker import keys
+from broker.chat.floor import Actor, Floor
+from broker.chat.rights import BAN, MUTE, SANCTIONS_PER_ROOM_MAX
+from broker.chat.rooms import Room
+from broker.chat.sessions import Session, User
+from broker.log.interface import LogFailed
+from broker.log.rights_records import (
+    AuditEntry,
+    Change,
+    Delete,
+    Member,
+    Put,
+    Sanction,
+)
+from common import order, wire
+from common.errors import Code, Refused
+from common.names import check_room, fold, is_closed, is_talk
+from common.order import Action, Role
+
+SLOW_S_MAX = 3_600
+SANCTION_S_MAX = 10 * 365 * 86_400
+ORDER_COST = 20  # Texts: each waits for the disk, and everybody with it.
+
+NEEDED = {
+    Action.PRIVATE: Role.OWNER,
+    Action.PUBLIC: Role.OWNER,
+    Action.INVITE: Role.MODERATOR,
+    Action.UNINVITE: Role.MODERATOR,
+    Action.KICK: Role.MODERATOR,
+    Action.BAN: Role.MODERATOR,
+    Action.UNBAN: Role.MODERATOR,
+    Action.MUTE: Role.MODERATOR,
+    Action.UNMUTE: Role.MODERATOR,
+    Action.OP: Role.OWNER,
+    Action.DEOP: Role.OWNER,
+    Action.SLOW: Role.MODERATOR,
+    Action.TOPIC_BY: Role.OWNER,
+    Action.REPORT: Role.GUEST,
+}
+ABOUT_SOMEBODY = frozenset(NEEDED) - {Action.PRIVATE, Action.PUBLIC, Action.SLOW, Action.TOPIC_BY}
+LIFTING = frozenset({Action.UNBAN, Action.UNMUTE, Action.UNINVITE, Action.DEOP, Action.REPORT})
+
+
+class Target(NamedTuple):
+    """Whom an order is about."""
+
+    identity: bytes  # Empty where only the name is known.
+    nick: str
+
+
+class Given(NamedTuple):
+    """An order that may be carried out."""
+
+    actor: Actor
+    room: Room
+    target: Target
+    value: int
+    reason: str
+
+
+class Orders:
+    """Of one broker."""
+
+    def __init__(self, floor: Floor, secret: bytes) -> None:
+        """Make the names of private rooms with the log's secret."""
+        self._floor = floor
+        self._secret = secret
+        self._do: dict[Action, Callable[[Given], None]] = {
+            Action.PRIVATE: self._close,
+            Action.PUBLIC: self._open,
+            Action.INVITE: self._invite,
+            Action.UNINVITE: self._uninvite,
+            Action.KICK: self._kick,
+            Action.BAN: self._ban,
+            Action.UNBAN: self._unban,
+            Action.MUTE: self._mute,
+            Action.UNMUTE: self._unmute,
+            Action.OP: self._op,
+            Action.DEOP: self._deop,
+            Action.SLOW: self._slow,
+            Action.TOPIC_BY: self._topic_by,
+            Action.REPORT: self._report,
+        }
+
+    def own(self, room: Room, user: User) -> None:
+        """Let a room that has just come to be be somebody's.
+
+        It is written down with the first thing that is said there.
+        """
+        rights = self._floor.rights
+        if rights.may_be_owned(room.name):
+            rights.apply([Put(rights.facts(room.name)._replace(owner=user.owner))])
+
+    # --- commands -----------------------------------------------------------
+    def order(self, session: Session, command: order.Order) -> None:
+        """Carry out an order, if whoever gives it may."""
+        floor = self._floor
+        try:
+            action = Action(command.action)
+        except ValueError:
+            raise Refused(Code.BAD_PAYLOAD, f"there is no order {command.action!r}") from None
+        room = floor.member_room(session, command.room)
+        user = session.user
+        actor = Actor(user.owner, user.nick, floor.rights.role(room.name, user.owner))
+        floor.charge(session, ORDER_COST)
+        nick, value, reason = command.nick, command.value, command.reason
+        self.carry_out(actor, room, action, nick=nick, value=value, reason=reason)
+        title = floor.rights.title(room.name)
+        floor.reply(session.route, order.Done(command.id, room.name, title))
+
+    def carry_out(
+        self, actor: Actor, room: Room, action: Action, *, nick: str, value: int, reason: str
+    ) -> None:
+        """Carry out an order in a room; raise `Refused` when its giver may not, or it cannot be."""
+        is_closed_talk = is_talk(room.name) and action is not Action.REPORT
+        if actor.role < NEEDED[action] or is_closed_talk:
+            needed = NEEDED[action].name.lower()
+            raise Refused(Code.FORBIDDEN, f"only a room's {needed} may {action.value}")
+        target = Target(b"", "")
+        if action in ABOUT_SOMEBODY:
+            target = self._target(room, nick)
+            self._check_rank(room, actor, target, action)
+        self._do[action](Given(actor, room, target, value, reason))
+
+    def _check_rank(self, room: Room, actor: Actor, target: Target, action: Action) -> None:
+        """Raise `Refused` for an order against oneself, or against who is no lower."""
+        if action in LIFTING:
+            return
+        if target.identity == actor.owner:
+            raise Refused(Code.FORBIDDEN, f"nobody can {action.value} themselves")
+        is_against = action in (Action.KICK, Action.BAN, Action.MUTE)
+        if is_against and self._floor.rights.role(room.name, target.identity) >= actor.role:
+            raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
+
+    def _target(self, room: Room, nick: str) -> Target:
+        """Return whom a nick means: who is here, who is known in the room, who owns the name."""
+        found = self._floor.find(nick)
+        if found is not None:
+            return Target(*found)
+        for member in self._floor.rights.members(room.name):
+            if fold(member.nick) == fold(nick):
+                return Target(member.identity, member.nick)
+        for sanction in self._floor.rights.sanctions(room.name, self._floor.now_ms):
+            if fold(sanction.nick) == fold(nick):
+                return Target(sanction.identity, sanction.nick)
+        raise Refused(Code.NO_SUCH_NICK, f"nobody called {nick} is known here")
+
+    # --- doors --------------------------------------------------------------
+    def _close(self, given: Given) -> None:
+        room = given.room
+        if is_closed(room.name):
+            raise Refused(Code.FORBIDDEN, "the room is private already")
+        rights = self._floor.rights
+        name = keys.closed_name(self._secret, "+", room.name, self._floor.now_ms)
+        facts = rights.facts(room.name)
+        owner = facts.owner or given.actor.owner
+        changes: list[Change] = [Put(facts._replace(title=f"+{room.name}", owner=owner))]
+        for user in room.roster:
+            role = max(rights.role(room.name, user.owner), Role.MEMBER)
+            if not rights.check_place(name, user.owner):
+                raise Refused(Code.TOO_MANY, f"{user.nick} is in as many closed rooms as can be")
+            now_ms = self._floor.now_ms
+            role = min(role, Role.OWNER)
+            place = Member(room.name, user.owner, user.nick, role, room.head, now_ms)
+            changes.append(Put(place))
+        # First the places, then the door: whenever the broker ends in between, the room is open.
+        self._floor.keep(changes, self._audit(given, "private"))
+        self._move(given, name, "made the room private")
+
+    def _open(self, given: Given) -> None:
+        room = given.room
+        if not is_closed(room.name):
+            raise Refused(Code.FORBIDDEN, "the room is open to all already")
+        rights = self._floor.rights
+        name = check_room(rights.title(room.name).removeprefix("+"))
+        if self._floor.rooms.get(name) is not None:
+            raise Refused(Code.FORBIDDEN, f"there is a room #{name} already")
+        self._floor.keep([], self._audit(given, "public"))
+        self._move(given, name, "opened the room to all")
+        # What only a closed room has. It does no harm until it is gone.
+        stale: list[Change] = [
+            Delete(each) for each in rights.members(name) if each.role <= Role.MEMBER
+        ]
+        self._floor.keep_soon([Put(rights.facts(name)._replace(title="")), *stale])
+
+    def _move(self, given: Given, name: str, deed: str) -> None:
+        """Give a room another name, with all that is written down of it."""
+        floor, room = self._floor, given.room
+        before = room.name
+        self._log(lambda: floor.keeper.found_room(before))
+        self._log(lambda: floor.keeper.rename_room(before, name))
+        floor.rights.rename(before, name)
+        floor.rooms.rename(room, name)
+        for user in room.roster:
+            for session in user.sessions:
+                if before in session.rooms:
+                    session.rooms.remove(before)
+                    session.rooms.add(name)
+                    session.speaks.discard(before)
+                    session.moved[before] = name
+                    floor.hear_out(session, room)
+        self._tell_room(room, "rejoin", was=before)
+        self._announce(given, deed)
+
+    def _invite(self, given: Given) -> None:
+        floor, room, target = self._floor, given.room, given.target
+        if not is_closed(room.name):
+            raise Refused(Code.FORBIDDEN, "the room is open to all")
+        if floor.rights.member(room.name, target.identity) is None:
+            if not floor.rights.check_place(room.name, target.identity):
+                raise Refused(Code.TOO_MANY, "no further place is left")
+            place = Member(
+                room.name, target.identity, target.nick, Role.MEMBER, room.head, floor.now_ms
+            )
+            floor.keep([Put(place)], self._audit(given, "invite"))
+        self._tell(given, "invited")
+
+    def _uninvite(self, given: Given) -> None:
+        floor, room, target = self._floor, given.room, given.target
+        member = floor.rights.member(room.name, target.identity)
+        if not is_closed(room.name) or member is None:
+            raise Refused(Code.NO_SUCH_NICK, f"{target.nick} has no place in this room")
+        if member.role >= given.actor.role:
+            raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
+        floor.keep([Delete(member)], self._audit(given, "uninvite"))
+        self._send_out(given, "uninvited")
+        self._change_keys(room)
+
+    # --- against somebody ---------------------------------------------------
+    def _kick(self, given: Given) -> None:
+        self._floor.keep([], self._audit(given, "kick"))
+        self._send_out(given, "kicked")
+        self._announce(given, f"kicked {given.target.nick}")
+
+    def _ban(self, given: Given) -> None:
+        floor, room, target = self._floor, given.room, given.target
+        changes: list[Change] = [Put(self._sanction(given, BAN))]
+        member = floor.rights.member(room.name, target.identity)
+        if member is not None:
+            changes.append(Delete(member))
+        floor.keep(changes, self._audit(given, "ban"))
+        self._send_out(given, "banned")
+        self._change_keys(room)
+        self._announce(given, f"banned {target.nick}{time_text(given.value)}")
+
+    def _unban(self, given: Given) -> None:
+        self._lift(given, BAN, "unban")
+        self._announce(given, f"unbanned {given.target.nick}")
+
+    def _mute(self, given: Given) -> None:
+        self._floor.keep([Put(self._sanction(given, MUTE))], self._audit(given, "mute"))
+        self._floor.hear_out_all(given.room)
+        self._tell(given, "muted")
+        self._announce(given, f"muted {given.target.nick}{time_text(given.value)}")
+
+    def _unmute(self, given: Given) -> None:
+        self._lift(given, MUTE, "unmute")
+        self._floor.hear_out_all(given.room)
+        self._tell(given, "unmuted")
+        self._announce(given, f"unmuted {given.target.nick}")
+
+    def _sanction(self, given: Given, kind: str) -> Sanction:
+        floor, room, target = self._floor, given.room, given.target
+        if given.value > SANCTION_S_MAX:
+            raise Refused(Code.BAD_PAYLOAD, f"at most {SANCTION_S_MAX} seconds")
+        floor.keep_soon([Delete(each) for each in floor.rights.over(room.name, floor.now_ms)])
+        if len(floor.rights.sanctions(room.name, floor.now_ms)) >= SANCTIONS_PER_ROOM_MAX:
+            raise Refused(Code.TOO_MANY, f"a room has at most {SANCTIONS_PER_ROOM_MAX} of them")
+        until_ms = floor.now_ms + 1_000 * given.value if given.value else 0
+        actor = given.actor
+        return Sanction(
+            room.name,
+            kind,
+            target.identity,
+            target.nick,
+            until_ms,
+            given.reason,
+            actor.nick,
+            actor.owner,
+            floor.now_ms,
+        )
+
+    def _lift(self, given: Given, kind: str, action: str) -> None:
+        floor, room, target = self._floor, given.room, given.target
+        found = [
+            each
+            for each in floor.rights.sanctions(room.name, floor.now_ms)
+            if each.kind == kind and each.identity == target.identity
+        ]
+        if not found:
+            raise Refused(Code.NO_SUCH_NICK, f"nothing like that holds against {target.nick}")
+        floor.keep([Delete(each) for each in found], self._audit(given, action))
+
+    # --- roles and rules ----------------------------------------------------
+    def _op(self, given: Given) -> None:
+        floor, room, target = self._floor, given.room, given.target
+        if not floor.rights.check_place(room.name, target.identity):
+            raise Refused(Code.TOO_MANY, "no further place is left")
+        member = floor.rights.member(room.name, target.identity)
+        if member is None and is_closed(room.name):
+            raise Refused(Code.NO_SUCH_NICK, f"{target.nick} has no place in this room")
+        place = member or Member(
+            room.name, target.identity, target.nick, Role.MEMBER, room.head, floor.now_ms
+        )
+        floor.keep([Put(place._replace(role=Role.MODERATOR))], self._audit(given, "op"))
+        floor.hear_out_all(room)
+        self._tell(given, "role", value=Role.MODERATOR)
+        self._announce(given, f"made {target.nick} a moderator")
+
+    def _deop(self, given: Given) -> None:
+        floor, room, target = self._floor, given.room, given.target
+        member = floor.rights.member(room.name, target.identity)
+        if member is None or member.role != Role.MODERATOR:
+            raise Refused(Code.NO_SUCH_NICK, f"{target.nick} is no moderator here")
+        after = Role.MEMBER if is_closed(room.name) else Role.GUEST
+        change = Put(member._replace(role=after)) if after else Delete(member)
+        floor.keep([change], self._audit(given, "deop"))
+        floor.hear_out_all(room)
+        self._tell(given, "role", value=after)
+        self._announce(given, f"made {target.nick} a moderator no more")
+
+    def _slow(self, given: Given) -> None:
+        if given.value > SLOW_S_MAX:
+            raise Refused(Code.BAD_PAYLOAD, f"at most {SLOW_S_MAX} seconds")
+        room = given.room
+        facts = self._floor.rights.facts(room.name)
+        audit = self._audit(given, "slow", str(given.value))
+        self._floor.keep([Put(facts._replace(slow_s=given.value))], audit)
+        room.slow_s = given.value
+        room.spoke_s.clear()
+        self._floor.hear_out_all(room)
+        slow = f"made the room slow: a text each {given.value} s"
+        self._announce(given, slow if given.value else "made the room as fast as before")
+
+    def _topic_by(self, given: Given) -> None:
+        if given.value > Role.OWNER:
+            raise Refused(Code.BAD_PAYLOAD, f"a role is a number from 0 to {int(Role.OWNER)}")
+        room = given.room
+        facts = self._floor.rights.facts(room.name)
+        audit = self._audit(given, "topic_by", str(given.value))
+        self._floor.keep([Put(facts._replace(topic_by=given.value))], audit)
+        room.topic_by = given.value
+        who = {0: "everybody", 1: "members", 2: "moderators", 3: "the owner"}[given.value]
+        self._announce(given, f"lets {who} set the topic")
+
+    def _report(self, given: Given) -> None:
+        floor, room = self._floor, given.room
+        floor.keep([], self._audit(given, "report", given.reason))
+        title = floor.rights.title(room.name)
+        text = f"{given.target.nick}: {given.reason}"
+        notice = wire.Notice("report", room.name, title, given.actor.nick, text)
+        for session in floor.sessions:
+            role = floor.rights.role(room.name, session.user.owner)
+            if role >= Role.OPERATOR or (room.name in session.rooms and role >= Role.MODERATOR):
+                floor.notify(session, notice)
+
+    # --- what follows -------------------------------------------------------
+    def _send_out(self, given: Given, code: str) -> None:
+        """End somebody's being in a room, and say why."""
+        room, target = given.room, given.target
+        for session in list(self._floor.sessions.of(target.identity)):
+            if room.name in session.rooms:
+                self._floor.leave(session, room)
+        self._tell(given, code)
+
+    def _tell(self, given: Given, code: str, value: int | None = None) -> None:
+        """Tell whom an order is about."""
+        title = self._floor.rights.title(given.room.name)
+        notice = wire.Notice(
+            code,
+            given.room.name,
+            title,
+            given.actor.nick,
+            given.reason,
+            given.value if value is None else value,
+        )
+        for session in self._floor.sessions.of(given.target.identity):
+            self._floor.notify(session, notice)
+
+    def _change_keys(self, room: Room) -> None:
+        """Make the room's keys worthless, and have everybody in it ask for the new ones."""
+        floor = self._floor
+        self._log(lambda: floor.keeper.found_room(room.name))
+        generation: list[int] = []
+        self._log(lambda: generation.append(floor.keeper.raise_generation(room.name)))
+        floor.rooms.raise_generation(room, generation[0])
+        self._tell_room(room, "rejoin")
+
+    def _tell_room(self, room: Room, code: str, was: str = "") -> None:
+        """Tell all who are in a room; `was` is its name as they know it."""
+        title = self._floor.rights.title(room.name)
+        notice = wire.Notice(code, was or room.name, title, text=room.name)
+        for user in room.roster:
+            for session in user.sessions:
+                if room.name in session.rooms:
+                    self._floor.notify(session, notice)
+
+    def _announce(self, given: Given, deed: str) -> None:
+        reason = f" ({given.reason})" if given.reason else ""
+        self._floor.rooms.announce(
+            given.room, given.actor.nick, f"{deed}{reason}", self._floor.now_ms
+        )
+
+    def _audit(self, given: Given, action: str, detail: str = "") -> AuditEntry:
+        room = self._floor.rights.title(given.room.name) or given.room.name
+        detail = detail or " ".join(filter(None, (time_text(given.value), given.reason)))
+        return self._floor.audit_entry(given.actor, action, given.target.nick, room, detail.strip())
+
+    def _log(self, write: Callable[[], None]) -> None:
+        """Have the log do something; raise `Refused` where it cannot."""
+        try:
+            write()
+        except LogFailed as error:
+            raise Refused(Code.LOG_FAILED) from error
+
+
+def time_text(seconds: int) -> str:
+    """Return how long an order holds, to go behind it; nothing for ever."""
+    return f" for {seconds} s" if seconds else ""

@@ -1,0 +1,193 @@
+"""Who may do what: doors, roles, bans and mutes of all rooms, as they are written down. Pure.
+
+The log has it (`broker.log.rights_records`); this is the memory of it, and changes only by what
+was written down before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from broker.log.rights_records import (
+    EVERYWHERE,
+    Change,
+    Delete,
+    Member,
+    NickRecord,
+    Put,
+    Record,
+    RoomFacts,
+    Sanction,
+)
+from broker.log.rights_records import (
+    Rights as Written,
+)
+from common.names import fold, is_closed
+from common.order import Role
+
+BAN, MUTE = "ban", "mute"
+MEMBERS_PER_ROOM_MAX = 4_096  # Of one room; each is a row, and told anew when keys change.
+SANCTIONS_PER_ROOM_MAX = 1_024
+CLOSED_PER_IDENTITY_MAX = 1_024  # Talks and private rooms of one person: one MY_ROOMS.
+
+
+class Rights:
+    """Of one broker. Times are milliseconds since 1970."""
+
+    def __init__(
+        self,
+        written: Written,
+        *,
+        operators: frozenset[bytes] = frozenset(),
+        commons: frozenset[str] = frozenset(),
+    ) -> None:
+        """Begin with what is written down; `commons` are rooms that nobody but operators owns."""
+        self.operators = operators
+        self._commons = commons
+        self._facts = {facts.room: facts for facts in written.rooms}
+        self._members: dict[str, dict[bytes, Member]] = {}
+        self._closed: dict[bytes, set[str]] = {}
+        self._sanctions: dict[str, list[Sanction]] = {}
+        for member in written.members:
+            self._put(member)
+        for sanction in written.sanctions:
+            self._put(sanction)
+
+    # --- what is written down -----------------------------------------------
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Take in what was written down."""
+        for change in changes:
+            if isinstance(change, Put):
+                self._put(change.record)
+            elif isinstance(change, Delete):
+                self._drop(change.record)
+
+    def _put(self, record: Record) -> None:
+        match record:
+            case RoomFacts():
+                self._facts[record.room] = record
+            case Member():
+                self._members.setdefault(record.room, {})[record.identity] = record
+                if is_closed(record.room):
+                    self._closed.setdefault(record.identity, set()).add(record.room)
+            case Sanction():
+                self._drop(record)
+                self._sanctions.setdefault(record.room, []).append(record)
+            case NickRecord():
+                pass  # The register's: `broker.chat.nicks`.
+
+    def _drop(self, record: Record) -> None:
+        match record:
+            case RoomFacts():
+                self._facts.pop(record.room, None)
+            case Member():
+                members = self._members.get(record.room, {})
+                members.pop(record.identity, None)
+                if not members:
+                    self._members.pop(record.room, None)
+                rooms = self._closed.get(record.identity, set())
+                rooms.discard(record.room)
+                if not rooms:
+                    self._closed.pop(record.identity, None)
+            case Sanction():
+                kept = [
+                    each
+                    for each in self._sanctions.get(record.room, [])
+                    if (each.kind, each.identity, each.nick)
+                    != (record.kind, record.identity, record.nick)
+                ]
+                self._sanctions[record.room] = kept
+                if not kept:
+                    del self._sanctions[record.room]
+            case NickRecord():
+                pass
+
+    def rename(self, before: str, room: str) -> None:
+        """Take in that a room has another name."""
+        for record in tuple(self.records_of(before)):
+            self._drop(record)
+            self._put(record._replace(room=room))
+
+    # --- doors and roles ----------------------------------------------------
+    def facts(self, room: str) -> RoomFacts:
+        """Return what its owner made of a room."""
+        return self._facts.get(room) or RoomFacts(room)
+
+    def title(self, room: str) -> str:
+        """Return what people call a closed room; nothing for one that is open."""
+        return self.facts(room).title if is_closed(room) else ""
+
+    def is_known(self, room: str) -> bool:
+        """Tell whether anything is written down of the room itself."""
+        return room in self._facts
+
+    def may_be_owned(self, room: str) -> bool:
+        """Tell whether a room can have an owner beside the operators."""
+        return room not in self._commons
+
+    def role(self, room: str, identity: bytes) -> Role:
+        """Return what somebody may do in a room."""
+        if identity in self.operators:
+            return Role.OPERATOR
+        facts = self._facts.get(room)
+        if facts is not None and facts.owner == identity:
+            return Role.OWNER
+        member = self._members.get(room, {}).get(identity)
+        return Role(member.role) if member is not None else Role.GUEST
+
+    def member(self, room: str, identity: bytes) -> Member | None:
+        """Return what is written down of somebody in a room."""
+        return self._members.get(room, {}).get(identity)
+
+    def members(self, room: str) -> list[Member]:
+        """Return all who have a role or a place in a room."""
+        return list(self._members.get(room, {}).values())
+
+    def closed_rooms(self, identity: bytes) -> list[Member]:
+        """Return one's places in closed rooms, in the order of the rooms' names."""
+        return [self._members[name][identity] for name in sorted(self._closed.get(identity, ()))]
+
+    def check_place(self, room: str, identity: bytes) -> bool:
+        """Tell whether there is room for one more place in a room."""
+        members = self._members.get(room, {})
+        if identity in members:
+            return True
+        rooms = self._closed.get(identity, ())
+        return len(members) < MEMBERS_PER_ROOM_MAX and len(rooms) < CLOSED_PER_IDENTITY_MAX
+
+    # --- bans and mutes -----------------------------------------------------
+    def sanction(
+        self, room: str, kind: str, identity: bytes, nick_key: str, now_ms: int
+    ) -> Sanction | None:
+        """Return what holds against somebody in a room, or in all; None where nothing does."""
+        for name in {room, EVERYWHERE}:
+            for each in self._sanctions.get(name, ()):
+                is_meant = each.identity == identity or fold(each.nick) == nick_key
+                if each.kind == kind and is_meant and not is_over(each, now_ms):
+                    return each
+        return None
+
+    def sanctions(self, room: str, now_ms: int) -> list[Sanction]:
+        """Return all that hold in a room."""
+        return [each for each in self._sanctions.get(room, ()) if not is_over(each, now_ms)]
+
+    def over(self, room: str, now_ms: int) -> list[Sanction]:
+        """Return those of a room whose time is up."""
+        return [each for each in self._sanctions.get(room, ()) if is_over(each, now_ms)]
+
+    def records_of(self, room: str) -> Iterator[RoomFacts | Member | Sanction]:
+        """Yield everything that is written down of a room."""
+        if room in self._facts:
+            yield self._facts[room]
+        yield from self.members(room)
+        yield from self._sanctions.get(room, ())
+
+
+def is_over(sanction: Sanction, now_ms: int) -> bool:
+    """Tell whether a sanction's time is up."""
+    return 0 < sanction.until_ms <= now_ms
+
+
+def left_ms(sanction: Sanction, now_ms: int) -> int:
+    """Return how long a sanction still holds; 0 for ever."""
+    return max(1, sanction.until_ms - now_ms) if sanction.until_ms else 0

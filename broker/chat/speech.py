@@ -1,0 +1,108 @@
+"""What is said: SEND, its numbers, and who may say what where. Pure. PROTOCOL.md, "Numbers"."""
+
+from __future__ import annotations
+
+from broker.chat.entrance import on_their_way
+from broker.chat.floor import Floor
+from broker.chat.rights import MUTE, left_ms
+from broker.chat.rooms import Room
+from broker.chat.sessions import Session
+from broker.chat.texts import check_texts
+from broker.log.interface import Proposal, Sent, Spot, nowhere, reason_of
+from common import wire
+from common.errors import Code, Refused
+from common.limits import SEND_TEXTS_MAX, SENDS_IN_FLIGHT_MAX
+from common.order import Role
+from common.wire import Draft, Kind
+
+ACK_HEAD = wire.REPLY_HEADS[wire.Ack]
+
+
+class Speech:
+    """Of one broker."""
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+        self.texts_count = 0  # Of all SENDs since proposals were taken.
+
+    def send(self, session: Session, command: wire.Send) -> None:
+        """Propose what a client says for the log."""
+        floor = self._floor
+        drafts = command.posts
+        texts = [text for draft in drafts for text in draft.texts]
+        if len(texts) > SEND_TEXTS_MAX:
+            raise Refused(Code.BAD_PAYLOAD, f"a SEND has at most {SEND_TEXTS_MAX} texts")
+        if command.number != session.expected:
+            self._send_out_of_turn(session, command.number)
+            return
+        # Behind a SEND that is refused a client has a window of others, which it says again with
+        # it: if only that one passed, each text would travel as often as a window has SENDs.
+        floor.charge(session, len(texts), alike=SENDS_IN_FLIGHT_MAX)
+        session.expected += 1  # Also when it is refused: the next one is not out of turn.
+        wide = check_texts(drafts, texts)
+        self.texts_count += len(texts)
+        spots, last = floor.rooms.propose(
+            drafts,
+            session.speaks,
+            session.user.nick,
+            floor.now_ms,
+            wide=wide,
+            judge=lambda draft: self._judge(session, draft),
+        )
+        if last is None:
+            reason = reason_of(spots[0])
+            assert reason is not None
+            raise Refused(reason[0], value=reason[1])
+        last.sends.append(Sent(session.sender, command.number, spots, session))
+
+    def _send_out_of_turn(self, session: Session, number: int) -> None:
+        """Answer a SEND that came before, or one that came too early."""
+        if number > session.expected:
+            raise Refused(Code.GAP, f"{session.expected} comes first", session.expected)
+        mark = session.kept.get(number)
+        if mark is not None:
+            self._floor.answer(session.route, [ACK_HEAD, mark])
+        elif all(sent.number != number for sent in on_their_way(self._floor, session.sender)):
+            raise Refused(Code.NOT_KEPT)  # But what is on its way gets its ACK from the log.
+
+    def acknowledge(self, proposal: Proposal) -> None:
+        """Tell the senders whose SENDs end in a proposal that they are in the log."""
+        replies = self._floor.effects.replies
+        for sent in proposal.sends:
+            replies.append((sent.session.route, [ACK_HEAD, sent.ack]))
+
+    def _judge(self, session: Session, draft: Draft) -> str | Spot:
+        """Return the room in which a draft is said, or why it is not.
+
+        Asked about topics, and about what is said where not everything may be.
+        """
+        try:
+            room = self._floor.member_room(session, draft.room)
+        except Refused:
+            return nowhere(Code.NOT_MEMBER)
+        rights, user = self._floor.rights, session.user
+        if draft.kind is Kind.TOPIC and rights.role(room.name, user.owner) < room.topic_by:
+            return nowhere(Code.TOPIC_CLOSED)
+        if room.name in session.speaks:
+            return room.name
+        now_ms = self._floor.now_ms
+        mute = rights.sanction(room.name, MUTE, user.owner, user.key, now_ms)
+        if mute is not None:
+            return nowhere(Code.MUTED, left_ms(mute, now_ms))
+        self._floor.hear_out(session, room)  # Its time was up.
+        if room.slow_s and rights.role(room.name, user.owner) < Role.MODERATOR:
+            return self._in_slow(room, user.owner)
+        return room.name
+
+    def _in_slow(self, room: Room, identity: bytes) -> str | Spot:
+        """Let somebody say one thing in a slow room, if it is time."""
+        now_s = self._floor.now_s
+        wait_s = room.spoke_s.get(identity, -float(room.slow_s)) + room.slow_s - now_s
+        if wait_s > 0:
+            return nowhere(Code.SLOW_MODE, int(wait_s * 1_000) + 1)
+        if len(room.spoke_s) > len(room.roster):  # Who has gone, or may speak again anyway.
+            room.spoke_s = {
+                each: at_s for each, at_s in room.spoke_s.items() if at_s + room.slow_s > now_s
+            }
+        room.spoke_s[identity] = now_s
+        return room.name

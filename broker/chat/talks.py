@@ -1,0 +1,119 @@
+"""Talks between two, and what somebody has read in closed rooms. Pure. PROTOCOL.md, "Talks".
+
+A talk is a closed room of two: history, order and repair are those of any room.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from broker import keys
+from broker.chat.floor import Floor
+from broker.chat.rooms import Room
+from broker.chat.sessions import Session
+from broker.log.interface import LogFailed
+from broker.log.rights_records import Change, Member, Put, RoomFacts
+from common import order, wire
+from common.errors import Code, Refused
+from common.names import is_closed, is_talk
+from common.order import Role
+
+
+class Joining(Protocol):
+    """What lets a session into a room, and tells it what it needs there."""
+
+    def __call__(
+        self, session: Session, room: Room, request_id: int, *, is_resume: bool = False
+    ) -> None:
+        """Do so; raise `Refused`."""
+
+
+class Talks:
+    """Of one broker."""
+
+    def __init__(self, floor: Floor, secret: bytes, join: Joining) -> None:
+        """Make the names of talks with the log's secret."""
+        self._floor = floor
+        self._secret = secret
+        self._join = join
+
+    def talk(self, session: Session, command: order.Talk) -> None:
+        """Open the talk with somebody; their nick must be in use, or owned."""
+        floor, user = self._floor, session.user
+        peer = floor.find(command.nick)
+        if peer is None:
+            raise Refused(Code.NO_SUCH_NICK, f"nobody called {command.nick} is known here")
+        identity, nick = peer
+        if identity == user.owner:
+            raise Refused(Code.NO_SUCH_NICK, "a talk takes two")
+        pair = b"".join(sorted((user.owner, identity))).hex()
+        name = keys.closed_name(self._secret, "@", pair, 0)
+        room = floor.rooms.get(name)
+        if room is None or floor.rights.member(name, user.owner) is None:
+            room = self._begin(name, [(user.owner, user.nick), (identity, nick)])
+        self._join(session, room, command.id)
+
+    def _begin(self, name: str, two: list[tuple[bytes, str]]) -> Room:
+        floor = self._floor
+        if any(not floor.rights.check_place(name, identity) for identity, _ in two):
+            raise Refused(Code.TOO_MANY, "no further talk can be begun")
+        room = floor.rooms.get(name) or floor.rooms.found(name)
+        places: list[Change] = [Put(RoomFacts(name))]
+        places += [
+            Put(Member(name, identity, nick, Role.MEMBER, 0, floor.now_ms))
+            for identity, nick in two
+        ]
+        try:
+            floor.keep(places)
+            floor.keeper.found_room(name)
+        except (Refused, LogFailed) as error:
+            floor.rooms.forget(room)
+            raise Refused(Code.LOG_FAILED) from error
+        return room
+
+    def mine(self, session: Session, command: order.Mine) -> None:
+        """Tell somebody all closed rooms that they belong to, and up to where they were read."""
+        floor, identity = self._floor, session.user.owner
+        rooms = []
+        for place in floor.rights.closed_rooms(identity):
+            room = floor.rooms.get(place.room)
+            if room is not None:
+                title = self.title(place.room, identity)
+                rooms.append(order.MyRoom(place.room, title, place.role, room.head, place.read_seq))
+        floor.charge(session, len(rooms) // 64)
+        floor.reply(session.route, order.MyRooms(command.id, rooms))
+
+    def read(self, session: Session, command: order.Read) -> None:
+        """Note up to where somebody has read a closed room."""
+        floor = self._floor
+        room = floor.member_room(session, command.room)
+        place = floor.rights.member(room.name, session.user.owner)
+        if place is not None and is_closed(room.name):
+            seq = min(command.seq, room.head)
+            if seq > place.read_seq or place.nick != session.user.nick:
+                change = place._replace(read_seq=max(seq, place.read_seq), nick=session.user.nick)
+                floor.keep_soon([Put(change)])
+        floor.reply(session.route, order.Done(command.id, room.name))
+
+    def title(self, name: str, identity: bytes) -> str:
+        """Return what a room is called by somebody in it: a talk is called by the other one."""
+        if not is_talk(name):
+            return self._floor.rights.title(name)
+        for place in self._floor.rights.members(name):
+            if place.identity != identity:
+                user = next((each.user for each in self._floor.sessions.of(place.identity)), None)
+                return f"@{user.nick if user is not None else place.nick}"
+        return "@"
+
+    def nudge(self, room: Room) -> None:
+        """Tell who belongs to a talk, and is elsewhere, that something was said.
+
+        Once, until they come.
+        """
+        floor = self._floor
+        for place in floor.rights.members(room.name):
+            for session in floor.sessions.of(place.identity):
+                if room.name not in session.rooms and room.name not in session.nudged:
+                    session.nudged.add(room.name)
+                    title = self.title(room.name, place.identity)
+                    floor.notify(session, wire.Notice("said", room.name, title))
