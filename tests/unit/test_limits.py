@@ -117,6 +117,10 @@ MET = {
         ),
         "DRAIN_FRAMES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_replies"),
         "DRAIN_BYTES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_frames_and_bytes"),
+        "HANDSHAKES_BROKEN_MAX": (
+            OF_CLIENT,
+            "test_after_so_many_broken_handshakes_the_key_is_asked_for",
+        ),
         "RECONNECT_MS_MAX": (CLIENT_SOCKETS, "test_clients_do_not_come_back_all_at_once"),
         "UNACKED_MS_MAX": (NETWORK, "test_after_a_long_cut_nobody_waits_for_tcp"),
         "CONNECT_MS_MAX": (
