@@ -22,6 +22,7 @@ from nacl.exceptions import CryptoError
 
 from bench import zmtp
 from bench.dialect import Unexpected
+from common.keys import CURVE_KEY_BYTES
 
 _HELLO: Final = b"\5HELLO\1\0" + bytes(72)  # Zeros: no answer is larger than the question.
 _WELCOME: Final = b"\7WELCOME"
@@ -31,7 +32,6 @@ _MESSAGE: Final = b"\7MESSAGE"
 _OURS: Final = b"CurveZMQMESSAGEC"  # What nonces begin with: a client's messages,
 _THEIRS: Final = b"CurveZMQMESSAGES"  # and a server's.
 _WELCOME_BYTES: Final = 168
-_KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 8  # What of a nonce travels with a message; a long one has 16.
 _LONG_NONCE_BYTES: Final = 16
 _BOX_AT: Final = len(_MESSAGE) + _NONCE_BYTES
@@ -174,7 +174,7 @@ class Tunnel:
         nonce, box = body[at : at + _LONG_NONCE_BYTES], body[at + _LONG_NONCE_BYTES :]
         shared = crypto_box_beforenm(self._keys.server, self._secret)
         welcome = _opened(box, b"WELCOME-" + nonce, shared)
-        server_public, cookie = welcome[:_KEY_BYTES], welcome[_KEY_BYTES:]
+        server_public, cookie = welcome[:CURVE_KEY_BYTES], welcome[CURVE_KEY_BYTES:]
         self._shared = crypto_box_beforenm(server_public, self._secret)
         nonce = secrets.token_bytes(_LONG_NONCE_BYTES)
         # The vouch: that whoever has our lasting key means this connection, with that server.
