@@ -71,7 +71,7 @@ class Tunnel:
     """
 
     def __init__(self, keys: Keys) -> None:
-        self.overhead_bytes = 0  # What has been heard since READY, less what came out for it.
+        self.overhead_bytes = 0  # What has been heard, less what came out for it.
         self._keys = keys
         self._public, self._secret = crypto_box_keypair()  # Of this connection alone.
         self._metadata: bytes | None = None  # What our READY says, for INITIATE.
@@ -117,22 +117,25 @@ class Tunnel:
                 return None
             zmtp.check_greeting(bytes(self._pending[: zmtp.GREETING_BYTES]), zmtp.CURVE)
             self._is_greeted = True
-            self._at = zmtp.GREETING_BYTES
+            self._at = self.overhead_bytes = zmtp.GREETING_BYTES
             self._hello()
         while cut := zmtp.frame_at(self._pending, self._at, zmtp.FRAME_BYTES_MAX):
             flags, start, end = cut
-            begin, self._at = self._at, end
+            self.overhead_bytes += end - self._at
+            self._at = end
             body = bytes(self._pending[start:end])
             if self._is_ready:
                 plain = self._open_message(body)
-                self.overhead_bytes += end - begin - len(plain)
+                self.overhead_bytes -= len(plain)
                 return plain
             if not flags & zmtp.COMMAND:
                 raise Unexpected(f"the peer says in its handshake {body[:32]!r}")
             if body.startswith(zmtp.READY):
                 metadata = self._unbox(b"CurveZMQREADY---", body[len(zmtp.READY) :], self._shared)
                 self._is_ready = True
-                return zmtp.greeting(zmtp.NULL) + zmtp.command(zmtp.READY + metadata)
+                plain = zmtp.greeting(zmtp.NULL) + zmtp.command(zmtp.READY + metadata)
+                self.overhead_bytes -= len(plain)
+                return plain
             self._shake(body)
         return None
 

@@ -53,6 +53,7 @@ class _Newcomer(Generic[T]):
         except StopIteration as end:
             for link in self._links:
                 link.take = _ignore
+                self.heard_bytes += link.overhead_bytes
             self._arrived(Arrived(end.value, self._links))
             return
         say_all(says, self._links)

@@ -238,6 +238,7 @@ class Rejoin(Options, frozen=True, kw_only=True):
 
     headlines: ClassVar[tuple[str, ...]] = ("whole_s", "storm_p99_ratio")
     kills: ClassVar[bool] = True
+    encrypts: ClassVar[bool] = True
     duration_s: Annotated[
         float,
         Meta(ge=0.1, le=3_600, description="length of each part: quiet, storm, after the break"),

@@ -87,7 +87,7 @@ def test_the_defaults_are_those_of_the_table() -> None:
     assert (None,) * 5 == plan.outputs
 
 
-@pytest.mark.parametrize("name", ["connect", "fanout", "rooms", "latency", "ingest"])
+@pytest.mark.parametrize("name", ["connect", "fanout", "rooms", "latency", "ingest", "rejoin"])
 def test_secure_names_the_server_that_encrypts(name: str) -> None:
     for line in (f"{name} --secure", f"{name} --server hubbub-curve"):
         assert {"hubbub-curve"} == {run.server for run in parse(line).runs}

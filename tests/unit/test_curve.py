@@ -189,6 +189,7 @@ class Wire:
     def __init__(self, peer: Peer) -> None:
         self.tcp = socket.create_connection(("127.0.0.1", peer.port), timeout=DEADLINE_S)
         self.tunnel = curve.Tunnel(curve.new_keys(server=peer.key))
+        self.more_bytes = 0  # That came than were handed on.
         self.tcp.sendall(self.tunnel.say(zmtp.opening(b"DEALER")))
 
     def come_in(self) -> None:
@@ -198,7 +199,9 @@ class Wire:
 
     def hear(self, data: bytes) -> list[bytes]:
         self.tunnel.feed(data)
-        return list(iter(self.tunnel.next_frame, None))
+        frames = list(iter(self.tunnel.next_frame, None))
+        self.more_bytes += len(data) - sum(map(len, frames))
+        return frames
 
     def next_bytes(self, size: int) -> bytes:
         data = b""
@@ -229,6 +232,7 @@ def test_what_travels_is_not_what_is_said(wire: tuple[Peer, Wire]) -> None:
     wire[1].come_in()
     data = next_message(*wire, b"a secret")
     assert b"secret" not in data
+    assert wire[1].more_bytes == wire[1].tunnel.overhead_bytes > 0
     before = wire[1].tunnel.overhead_bytes
     plain = zmtp.message(b"a secret")
     assert [plain] == wire[1].hear(data)
