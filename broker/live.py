@@ -28,7 +28,7 @@ from broker.child import (
     raise_descriptor_limit,
     report,
 )
-from broker.config import Settings, keys_of, nicks_of
+from broker.config import Settings, keys_of, nicks_of, rooms_of
 from broker.connections import Connections, cutter
 from broker.host import certificates
 from broker.host.door import Door
@@ -332,6 +332,7 @@ def _rules(settings: Settings, clients_max: int) -> Rules:
         rate=Rate(settings.rate, settings.burst, nicks_of(settings.unlimited)),
         motd=settings.motd,
         operators=keys_of(settings.operators),
+        commons=rooms_of(settings.commons),
         nick_days=settings.nick_days,
     )
 
