@@ -78,6 +78,11 @@ def _call(arguments: Arguments) -> int:
         return local.run(arguments, open_chat)
     if arguments.subcommand == "chat":
         return open_chat(arguments)
+    if arguments.subcommand == "admin":
+        from client import admin
+
+        _end_imports()
+        return admin.run(arguments)
     from client import subcommands
 
     _end_imports()
