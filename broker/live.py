@@ -20,9 +20,9 @@ from pathlib import Path
 import zmq
 
 from broker.chat.core import Core, Facts, Rules
+from broker.chat.floods import Rate
 from broker.chat.floor import RELOAD
 from broker.chat.peer import Peer
-from broker.chat.sessions import Rate
 from broker.child import (
     ORDERS_FILE,
     Orders,

@@ -83,8 +83,7 @@ def _line(name: str) -> str:
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Let a parser take the words, to be read by `read`."""
-    parser.add_argument("verb", metavar="VERB", help="what to do, see below")
-    parser.add_argument("words", nargs="*", metavar="WORD", help="what the verb takes")
+    parser.add_argument("words", nargs="*", metavar="VERB ...", help="what to do, see below")
     parser.add_argument(
         "-r",
         "--room",
@@ -132,11 +131,11 @@ def _count(text: str, *, lowest: int = 0) -> int:
 
 def read(given: argparse.Namespace) -> Order:
     """Return what a command line asks for; raise `WordsWrongError`."""
-    name: str = given.verb
+    name, *words = given.words or [""]
     verb = VERBS.get(name)
     if verb is None:
-        message = f"there is no verb {name!r}: {', '.join(VERBS)}"
-        raise WordsWrongError(message)
+        message = f"there is no verb {name!r}" if name else "say what to do"
+        raise WordsWrongError(f"{message}: {', '.join(VERBS)}")
     usage = f"{name} {verb.usage}".strip()
     wanted = [option.split()[0] for option in verb.options]
     for option, value in (("-r", given.in_room), ("--for", given.for_s), ("-n", given.rows)):
@@ -147,7 +146,7 @@ def read(given: argparse.Namespace) -> Order:
             message = f"give {option}: {usage}"
             raise WordsWrongError(message)
     value = given.for_s or given.rows or 0
-    return _filled(Order(name, room=given.in_room or "", value=value), verb, given.words, usage)
+    return _filled(Order(name, room=given.in_room or "", value=value), verb, words, usage)
 
 
 def _filled(order: Order, verb: Verb, words: Sequence[str], usage: str) -> Order:

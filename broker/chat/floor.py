@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from broker.chat.floods import Rate
 from broker.chat.presence import Presence
 from broker.chat.rights import BAN, MUTE, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
-from broker.chat.sessions import Rate, Session, Sessions, User
+from broker.chat.sessions import Session, Sessions, User
 from broker.log.interface import Log, LogFailed
 from broker.log.rights_records import AuditEntry, Change, Delete
 from common import wire

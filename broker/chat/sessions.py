@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import NamedTuple
 
 from broker import keys
+from broker.chat.floods import Bucket, Rate
+from broker.chat.lookalikes import Lookalikes, key_of
 from broker.chat.peer import PLAIN, Peer
 from broker.chat.timers import Timers
 from common import topics
@@ -34,20 +35,25 @@ POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
 class User:
     """A nick in use, and the sessions that go by it. Compared by identity."""
 
-    __slots__ = ("key", "nick", "owner", "sessions")
+    __slots__ = ("folded", "key", "nick", "owner", "sessions")
 
     def __init__(self, nick: str, owner: bytes) -> None:
-        self.nick = nick
-        self.key = fold(nick)
         self.owner = owner
         self.sessions: set[Session] = set()
+        self.call(nick)
+
+    def call(self, nick: str) -> None:
+        """Give the user this nick."""
+        self.nick = nick
+        self.folded = fold(nick)
+        self.key = key_of(nick)  # The same for nicks that look alike.
 
 
 class Session:
     """One running client."""
 
     __slots__ = (
-        "allowance",
+        "bucket",
         "expected",
         "inbox",
         "inbox_count",
@@ -57,7 +63,6 @@ class Session:
         "nudged",
         "origin",
         "peer",
-        "rated_at",
         "rooms",
         "route",
         "sender",
@@ -84,16 +89,7 @@ class Session:
         self.speaks: set[str] = set()  # Those of them in which it may say what it likes.
         self.moved: dict[str, str] = {}  # Rooms that got another name: old to new.
         self.nudged: set[str] = set()  # Talks that it was told of, and is not in.
-        self.allowance = 0.0
-        self.rated_at = 0.0
-
-
-class Rate(NamedTuple):
-    """A token bucket: texts a second, and how many at once."""
-
-    per_s: float
-    burst: float
-    unlimited: frozenset[str] = frozenset()  # Folded nicks of those that it does not hold for.
+        self.bucket: Bucket
 
 
 class Sessions:
@@ -107,6 +103,7 @@ class Sessions:
         self._by_token: dict[bytes, Session] = {}
         self._by_inbox: dict[bytes, Session] = {}
         self._users: dict[str, User] = {}
+        self._lookalikes: Lookalikes[User] = Lookalikes()
         self._people: dict[bytes, set[User]] = {}  # By identity: nicks that each goes by.
         self._unclaimed: dict[bytes, int] = {}  # Inboxes that no session has, and how often.
         # Sessions whose inbox was never open, oldest first: perhaps there is no client behind.
@@ -166,7 +163,7 @@ class Sessions:
         self._origins[route] += 1
         session.user = user
         session.expected = hello.number
-        session.allowance, session.rated_at = self._rate.burst, now_s
+        session.bucket = Bucket(self._rate, now_s)
         session.inbox_count = self._unclaimed.pop(inbox, 0)
         self._pokes.cancel(inbox)
         user.sessions.add(session)
@@ -193,12 +190,10 @@ class Sessions:
     def _user(self, nick: str, owner: bytes) -> User:
         """Return the user that a nick and an owner make, old or new. Raises `Refused`."""
         nick = check_nick(nick)
-        user = self._users.get(fold(nick))
-        if user is None:
-            return User(nick, owner)
-        if user.owner != owner:
-            raise Refused(Code.NICK_TAKEN, f"somebody else is here as {user.nick}")
-        return user
+        for user in self._lookalikes.alike(nick):
+            if user.owner != owner:
+                raise Refused(Code.NICK_TAKEN, f"somebody else is here as {user.nick}")
+        return self._users.get(key_of(nick)) or User(nick, owner)
 
     def end(self, session: Session) -> None:
         """Forget the session; its rooms are the caller's business."""
@@ -219,19 +214,29 @@ class Sessions:
         user = session.user
         user.sessions.discard(session)
         if not user.sessions and self._users.get(user.key) is user:
-            del self._users[user.key]
-            people = self._people[user.owner]
-            people.discard(user)
-            if not people:
-                del self._people[user.owner]
+            self._remove_user(user)
 
     def _add_user(self, user: User) -> None:
-        self._users[user.key] = user
-        self._people.setdefault(user.owner, set()).add(user)
+        if self._users.get(user.key) is not user:
+            self._users[user.key] = user
+            self._lookalikes.add(user.nick, user)
+            self._people.setdefault(user.owner, set()).add(user)
+
+    def _remove_user(self, user: User) -> None:
+        del self._users[user.key]
+        self._lookalikes.discard(user.nick, user)
+        people = self._people[user.owner]
+        people.discard(user)
+        if not people:
+            del self._people[user.owner]
 
     def user(self, nick: str) -> User | None:
-        """Return who goes by a nick now, in any spelling."""
-        return self._users.get(fold(nick))
+        """Return who goes by a nick now, in any spelling; a look-alike is somebody else."""
+        try:
+            user = self._users.get(key_of(nick))
+        except Refused:
+            return None  # Nobody can have such a nick.
+        return user if user is not None and user.folded == fold(nick) else None
 
     def of(self, identity: bytes) -> Iterator[Session]:
         """Yield all sessions of a person."""
@@ -246,12 +251,10 @@ class Sessions:
         """
         before, nick_before = session.user, session.user.nick
         user = self._user(nick, before.owner)
-        if user.key == before.key:
-            before.nick = check_nick(nick)
-        elif len(before.sessions) == 1 and not user.sessions:
-            del self._users[before.key]
-            before.nick, before.key = user.nick, user.key
-            self._users[before.key] = before
+        if user is before or (len(before.sessions) == 1 and not user.sessions):
+            self._remove_user(before)
+            before.call(check_nick(nick))
+            self._add_user(before)
         else:
             self._leave_user(session)
             session.user = user
@@ -266,17 +269,13 @@ class Sessions:
         """
         if self.is_short_of_memory:
             return MEMORY_WAIT_MS
-        rate = self._rate
-        if session.user.key in rate.unlimited:
+        if session.user.folded in self._rate.unlimited:
             return 0
-        allowance = min(rate.burst, session.allowance + (now_s - session.rated_at) * rate.per_s)
-        session.rated_at = now_s
-        if allowance >= count:
-            session.allowance = allowance - count
+        bucket = session.bucket
+        if bucket.fill(self._rate, now_s) >= count:
+            bucket.allowance -= count
             return 0
-        session.allowance = allowance
-        wanted = max(count, min(rate.burst, count * alike))
-        return int((wanted - allowance) / rate.per_s * 1_000) + 1
+        return bucket.wait_ms(self._rate, count, alike=alike)
 
     def inbox_opened(self, inbox: bytes, now_s: float, key: bytes = b"") -> bool:
         """Note that somebody subscribed to this inbox; tell whether it is theirs to hear."""

@@ -29,11 +29,13 @@ CONNECTIONS = "tests/unit/test_connections.py"
 DOOR = "tests/unit/test_door.py"
 DRAINS = "tests/unit/test_drains.py"
 EXPORTER = "tests/unit/test_exporter.py"
+FLOODS = "tests/unit/test_floods.py"
 HISTORY_ANSWER = "tests/unit/test_history_answer.py"
 LOG_WRITER = "tests/unit/test_log_writer.py"
 MAINTENANCE = "tests/unit/test_maintenance.py"
 NAMES = "tests/unit/test_names.py"
 NETWORK = "tests/faults/test_network.py"
+NICKS = "tests/unit/test_nicks.py"
 OPERATOR = "tests/integration/test_broker_process.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
@@ -211,6 +213,21 @@ MET = {
     "broker/log/segments.py": {
         "SEGMENT_BYTES_MAX": (SEGMENTS, "test_a_full_segment_is_followed_by_another"),
         "OPEN_FILES_MAX": (SEGMENTS, "test_a_reader_that_looked_before_a_segment_went_looks_again"),
+    },
+    "broker/chat/floods.py": {
+        "KEYS_MAX": (FLOODS, "test_so_many_keys_are_remembered"),
+        "ADDRESSES_MAX": (FLOODS, "test_so_many_addresses_are_remembered"),
+    },
+    "broker/chat/lookalikes.py": {
+        "LOOKS_KEPT_MAX": ("tests/unit/test_lookalikes.py", "test_so_many_looks_are_kept"),
+    },
+    "broker/chat/nicks.py": {
+        "NICKS_PER_IDENTITY_MAX": (NICKS, "test_an_identity_has_so_many_nicks"),
+        "NICKS_MAX": (
+            NICKS,
+            "test_a_full_register_gives_up_the_longest_unused_of_those_unused_for_a_day",
+        ),
+        "CHANGES_MAX": (NICKS, "test_so_many_changes_wait_for_a_store_that_fails"),
     },
     "broker/chat/sessions.py": {
         "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
