@@ -29,7 +29,8 @@ TABLE_BYTES_MAX = (
 CELL_BYTES = 5  # MessagePack's own, of a text.
 AUDIT_ROWS = 100  # Unless told.
 KEPT_FOR_EVER, AS_SET = "all", "default"
-RETAIN_MESSAGES_MAX, RETAIN_DAYS_MAX = 10**12, 36_500  # As in the broker's settings.
+RETAIN_MESSAGES_MAX = 10**12  # As in the broker's settings.
+RETAIN_DAYS_MAX = 36_500
 IDENTITY_DIGITS = (32, 64)  # Of a secret's digest, and of a key.
 TITLES_TOLD_MAX = 5  # Of rooms that people call alike.
 
@@ -166,8 +167,11 @@ class Admin:
 
     def _drain(self, actor: Actor, command: order.Admin) -> Rows:
         """Take nobody new (`value` 1), or anybody again (0)."""
+        if command.value > 1:
+            raise Refused(Code.BAD_PAYLOAD, "draining is 1, or 0")
         is_draining = bool(command.value)
-        self._note(actor, "drain" if is_draining else "drain ends", "", "")
+        action = "drain" if is_draining else "drain ends"
+        self._note(actor, action, "", "", command.text[:REASON_CHARS_MAX])
         self._floor.is_draining = is_draining
         text = command.text or (
             "the broker will be stopped for maintenance; nobody new is let in"
@@ -184,13 +188,14 @@ class Admin:
         if command.room:
             return self._in_room(actor, command)
         identity, nick = self._somebody(command.nick)
-        self._note(actor, "kick", nick or command.nick, "", command.text[:REASON_CHARS_MAX])
-        return ["ended"], [[str(self._send_away(actor, identity, "kicked", command.text))]]
+        reason = _reason(command)
+        self._note(actor, "kick", nick or command.nick, "", reason)
+        return ["ended"], [[str(self._send_away(actor, identity, "kicked", reason))]]
 
     def _ban(self, actor: Actor, command: order.Admin) -> Rows:
         if command.room:
             return self._in_room(actor, command)
-        floor, now_ms = self._floor, self._floor.now_ms
+        floor, now_ms, reason = self._floor, self._floor.now_ms, _reason(command)
         identity, nick = self._somebody(command.nick)
         if identity in floor.rights.operators:
             raise Refused(Code.FORBIDDEN, f"{nick or command.nick} is an operator")
@@ -205,15 +210,15 @@ class Admin:
             identity,
             nick,
             now_ms + 1_000 * command.value if command.value else 0,
-            command.text[:REASON_CHARS_MAX],
+            reason,
             actor.nick,
             actor.owner,
             now_ms,
         )
-        detail = f"{time_text(command.value)} {command.text}".strip()[:REASON_CHARS_MAX]
+        detail = f"{time_text(command.value)} {reason}".strip()
         audit = floor.audit_entry(actor, "ban", nick or command.nick, "", detail)
         floor.keep([Put(sanction)], audit)
-        return ["ended"], [[str(self._send_away(actor, identity, "banned", command.text))]]
+        return ["ended"], [[str(self._send_away(actor, identity, "banned", reason))]]
 
     def _unban(self, actor: Actor, command: order.Admin) -> Rows:
         if command.room:
@@ -249,7 +254,7 @@ class Admin:
         """End all sessions of somebody; return how many."""
         ended = list(self._floor.sessions.of(identity))
         for session in ended:
-            notice = wire.Notice(code, nick=actor.nick, text=reason[:REASON_CHARS_MAX])
+            notice = wire.Notice(code, nick=actor.nick, text=reason)
             self._floor.dismiss(session, notice)
         return len(ended)
 
@@ -263,7 +268,7 @@ class Admin:
             Action(command.verb),
             nick=command.nick,
             value=command.value,
-            reason=command.text[:REASON_CHARS_MAX],
+            reason=_reason(command),
         )
         return DONE
 
@@ -338,6 +343,13 @@ def identity_of(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         return b""
+
+
+def _reason(command: order.Admin) -> str:
+    """Return why, as it is told to whom it is about; raise `Refused`."""
+    if len(command.text) > REASON_CHARS_MAX:
+        raise Refused(Code.TEXT_INVALID, f"a reason has at most {REASON_CHARS_MAX} characters")
+    return command.text
 
 
 def _count_of(word: str, most: int) -> int | None:
