@@ -51,6 +51,8 @@ class Admin:
             "sanctions": self._sanctions,
             "audit": self._audit,
             "announce": self._announce,
+            "nicks": self._nicks,
+            "free": self._free,
             "retention": self._retention,
             "drop": self._drop,
             "reload": self._reload,
@@ -235,6 +237,22 @@ class Admin:
         floor.keep([Delete(each) for each in found], audit)
         return DONE
 
+    def _nicks(self, _actor: Actor, _command: order.Admin) -> Rows:
+        rows = (
+            [each.nick, each.identity.hex(), at_text(each.used_ms)]
+            for each in self._floor.register.records()
+        )
+        return ["nick", "key", "used"], sorted(islice(rows, ROWS_MAX + 1))
+
+    def _free(self, actor: Actor, command: order.Admin) -> Rows:
+        """Take a nick from its owner: whoever comes next may have it."""
+        floor = self._floor
+        if floor.register.owner_of(command.nick) is None:
+            raise Refused(Code.NO_SUCH_NICK, f"nobody owns {command.nick}")
+        self._note(actor, "free", command.nick, "")
+        floor.register.free(command.nick)
+        return DONE
+
     def _somebody(self, name: str) -> tuple[bytes, str]:
         """Return whom a nick or a key in hexadecimal digits means.
 
@@ -315,7 +333,9 @@ class Admin:
             detail = f"{room.name} has no entry {command.value}, or no more"
             raise Refused(Code.BAD_PAYLOAD, detail) from error
         except LogFailed as error:
-            raise Refused(Code.LOG_FAILED) from error
+            raise Refused(Code.LOG_FAILED, str(error)) from error
+        if removed.is_topic:
+            room.topic = ""
         # It is gone from the log: whatever becomes of the audit, nobody shall go on showing it.
         publication = order.Removed(room.name, self._epoch, command.value)
         floor.effects.publications.append(room.subscription + wire.encode(publication))

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from broker.chat.lookalikes import Lookalikes, key_of, looks
+from broker.log.rights_records import NickRecord
 from common.errors import Code, Refused
 from common.names import fold
 
@@ -38,14 +39,6 @@ RESERVED = (
     "moderator",
 )
 _RESERVED_LOOKS = {key_of(name): name for name in RESERVED}
-
-
-class NickRecord(NamedTuple):
-    """A nick as the store has it: its spelling, who owns it, when it was last used."""
-
-    nick: str
-    identity: bytes
-    used_ms: int  # Since 1970.
 
 
 class NickChange(NamedTuple):
@@ -97,6 +90,12 @@ class Register:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def records(self) -> list[NickRecord]:
+        """Return all of them, the longest unused first."""
+        return [
+            NickRecord(each.nick, each.identity, each.used_ms) for each in self._entries.values()
+        ]
+
     def claim(self, nick: str, identity: bytes, now_ms: int, *, is_operator: bool = False) -> bool:
         """Give the nick to the identity, or note that it uses it; tell whether it owns it now.
 
@@ -108,7 +107,6 @@ class Register:
             check_reserved(nick)
         if len(identity) != PROVED_BYTES:
             return False
-        self.expire(now_ms)
         for entry in self._lookalikes.alike(nick):
             if entry.identity != identity:
                 raise Refused(Code.NICK_TAKEN, _taken(nick, entry.nick))

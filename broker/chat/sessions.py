@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from broker import keys
-from broker.chat.floods import Bucket, Rate
+from broker.chat.floods import RETURN_S, Bucket, Floods, Rate
 from broker.chat.lookalikes import Lookalikes, key_of
-from broker.chat.peer import PLAIN, Peer
+from broker.chat.peer import PLAIN, Peer, is_loopback
 from broker.chat.timers import Timers
 from common import topics
 from common.errors import Code, Refused
@@ -53,12 +53,14 @@ class Session:
     """One running client."""
 
     __slots__ = (
+        "address",
         "bucket",
         "expected",
         "inbox",
         "inbox_count",
         "instance",
         "kept",
+        "key",
         "moved",
         "nudged",
         "origin",
@@ -81,6 +83,9 @@ class Session:
         self.instance = instance
         self.sender = sender
         self.peer = peer  # Who began it; nobody else may speak for it.
+        self.key = peer.key
+        # Whose allowance it shares: on the broker's own host everybody has the same.
+        self.address = "" if is_loopback(peer.address) else peer.address
         self.user: User
         self.kept: Mapping[int, bytes] = {}  # The log's living memory; only the log writes it.
         self.expected = 1  # The number of the next SEND.
@@ -95,11 +100,12 @@ class Session:
 class Sessions:
     """All sessions and users, and the inbox subscriptions that show who is alive."""
 
-    def __init__(self, *, clients_max: int, grace_s: float, rate: Rate) -> None:
+    def __init__(self, *, clients_max: int, grace_s: float, rate: Rate, now_s: float = 0.0) -> None:
+        """Begin with the broker, at a time of the steady clock."""
+        self.floods = Floods(rate, returned_s=now_s + RETURN_S)
         self.clients_max = clients_max
         self.is_short_of_memory = False  # Nobody new is taken then, and everybody waits.
         self._grace_s = grace_s
-        self._rate = rate
         self._by_token: dict[bytes, Session] = {}
         self._by_inbox: dict[bytes, Session] = {}
         self._users: dict[str, User] = {}
@@ -149,7 +155,7 @@ class Sessions:
         """Begin or resume a session; return it, and whether it was there. Raises `Refused`."""
         session = self._by_token.get(token)
         if session is not None:
-            if session.instance != hello.instance or session.peer.key != peer.key:
+            if session.instance != hello.instance or session.key != peer.key:
                 raise Refused(Code.SESSION_TAKEN)
             session.route = route
             session.expected = max(session.expected, hello.number)
@@ -163,7 +169,7 @@ class Sessions:
         self._origins[route] += 1
         session.user = user
         session.expected = hello.number
-        session.bucket = Bucket(self._rate, now_s)
+        session.bucket = Bucket(self.floods.rate, now_s)
         session.inbox_count = self._unclaimed.pop(inbox, 0)
         self._pokes.cancel(inbox)
         user.sessions.add(session)
@@ -269,19 +275,22 @@ class Sessions:
         """
         if self.is_short_of_memory:
             return MEMORY_WAIT_MS
-        if session.user.folded in self._rate.unlimited:
-            return 0
-        bucket = session.bucket
-        if bucket.fill(self._rate, now_s) >= count:
-            bucket.allowance -= count
-            return 0
-        return bucket.wait_ms(self._rate, count, alike=alike)
+        user = session.user
+        return self.floods.texts_wait_ms(
+            session.bucket,
+            user.folded,
+            count,
+            now_s,
+            key=user.owner,
+            address=session.address,
+            alike=alike,
+        )
 
     def inbox_opened(self, inbox: bytes, now_s: float, key: bytes = b"") -> bool:
         """Note that somebody subscribed to this inbox; tell whether it is theirs to hear."""
         session = self._by_inbox.get(inbox)
         if session is not None:
-            if session.peer.key != key:
+            if session.key != key:
                 return False
             session.inbox_count += 1
             self._unproven.pop(inbox, None)

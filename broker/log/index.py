@@ -26,6 +26,7 @@ from broker.log.segments import (
     Record,
     SegmentReader,
     numbers,
+    overwrite,
     path_of,
     place_text,
     sync_folder,
@@ -40,6 +41,9 @@ SEQ_MASK = (1 << SEQ_BITS) - 1
 # The index is written at the latest when so many batches wait for it: some ten milliseconds of
 # work, and what a reader keeps in memory meanwhile.
 WAITING_MAX = 4_096
+
+# The row of `redactions` that says that SQLite's own files may still hold a removed text.
+WASTE = 0
 
 BatchRow = tuple[int, int, int, bytes, int, int, int | None]  # As in `batches`.
 
@@ -159,12 +163,24 @@ def change_live(connection: sqlite3.Connection, changes: Mapping[int, int]) -> N
     )
 
 
+def finish_redactions(connection: sqlite3.Connection, folder: Path) -> None:
+    """Put in place what removals have decided; raise `sqlite3.Error`, `OSError`, `Damaged`."""
+    pieces = connection.execute(
+        "SELECT position, data FROM redactions WHERE position > ?", (WASTE,)
+    ).fetchall()
+    for position, data in pieces:
+        overwrite(folder, position, data)
+    if pieces:
+        connection.execute("DELETE FROM redactions WHERE position > ?", (WASTE,))
+
+
 def recover(connection: sqlite3.Connection, folder: Path) -> int:
     """Bring the index up to date with the segments; return the position where they end.
 
     Raises `LogUnusable` where segments are missing, damaged or do not fit together, or end before
     what was acknowledged; `sqlite3.Error` and `OSError`. Does nothing after a clean stop.
     """
+    finish_redactions(connection, folder)
     there = numbers(folder)
     position = read_indexed(connection)
     if position == FIRST:

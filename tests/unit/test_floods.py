@@ -65,6 +65,19 @@ def test_a_session_has_its_own_rate(floods: Floods) -> None:
     assert 0 == text(floods, 20)
 
 
+def test_a_wait_for_several_alike_is_enough_for_all_of_them(floods: Floods) -> None:
+    """So long that they pass one after the other; but never for more than a burst."""
+    bucket = Bucket(RATE, LATER)
+
+    def wait_ms(count: int, now_s: float, alike: int) -> int:
+        return floods.texts_wait_ms(bucket, "ann", count, LATER + now_s, alike=alike)
+
+    assert 0 == wait_ms(20, 0.0, alike=16)
+    assert 1_501 == wait_ms(5, 0.0, alike=3)
+    assert [0, 0, 0] == [wait_ms(5, 1.501, alike=3) for _ in range(3)]
+    assert 1_999 <= wait_ms(5, 1.501, alike=16) <= 2_001
+
+
 def test_sessions_of_one_key_have_four_times_as_much_together(floods: Floods) -> None:
     """The fifth session with its whole burst waits, and what is refused costs nothing."""
     for _ in range(KEY_TIMES):

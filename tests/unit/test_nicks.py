@@ -17,10 +17,10 @@ from broker.chat.nicks import (
     USE_STEP_MS,
     YIELDS_AFTER_MS,
     NickChange,
-    NickRecord,
     Register,
     check_reserved,
 )
+from broker.log.rights_records import NickRecord
 from common.errors import Code, Refused
 
 ANN, BOB, CID = (bytes([letter]) * 32 for letter in b"abc")
@@ -145,7 +145,9 @@ def test_a_nick_that_nobody_uses_is_free_after_some_days() -> None:
     register.claim("ann", ANN, 0)
     register.touch("ANN", ANN, DAY_MS)
     register.touch("ann", BOB, 2 * DAY_MS)  # Not hers.
+    register.expire(3 * DAY_MS)
     assert Code.NICK_TAKEN == refusal(register, "ann", BOB, 3 * DAY_MS).code
+    register.expire(3 * DAY_MS + 1)
     assert register.claim("ann", BOB, 3 * DAY_MS + 1)
     assert () == register.nicks_of(ANN)
     assert 90 == NICK_DAYS == Register().nick_days

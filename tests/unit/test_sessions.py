@@ -414,17 +414,6 @@ def test_a_token_bucket_gives_a_burst_and_then_its_rate() -> None:
     assert 101 == wait_ms(ann, 1, 1_000.0)
 
 
-def test_a_wait_for_several_alike_is_enough_for_all_of_them() -> None:
-    """So long that they pass one after the other; but never for more than a burst."""
-    house = House(rate=Rate(10.0, 20.0))
-    ann = house.enter("ann")
-    wait_ms = house.sessions.wait_ms
-    assert 0 == wait_ms(ann, 20, 0.0, alike=16)
-    assert 1_501 == wait_ms(ann, 5, 0.0, alike=3)
-    assert [0, 0, 0] == [wait_ms(ann, 5, 1.501, alike=3) for _ in range(3)]
-    assert 2_000 == wait_ms(ann, 5, 1.501, alike=16)
-
-
 @given(
     st.floats(1, 1e7),
     st.integers(256, 10_000),
