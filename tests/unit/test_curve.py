@@ -262,21 +262,31 @@ def test_a_message_that_comes_again_is_noticed(wire: tuple[Peer, Wire]) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "words"),
     [
-        zmtp.message(b"plain text"),
-        zmtp.command(b"\4PING\0\0"),
-        zmtp.message(b"\7MESSAGE"),
-        zmtp.message(b"\7MESSAGE" + bytes(7) + b"\xff" + bytes(15)),
-        b"\x80\0",
-        b"\x02\xff" + bytes(7),
+        (zmtp.message(b"plain text"), "says without encryption b'plain text'"),
+        (zmtp.command(b"\4PING\0\0"), "says without encryption"),
+        (zmtp.message(b"\7MESSAGE"), "comes after"),
+        (zmtp.message(b"\7MESSAGE" + bytes(7) + b"\xff" + bytes(15)), "not encrypted for us"),
+        (b"\x80\0", "reserved flags"),
+        (b"\x02\xff" + bytes(7), "at most"),
     ],
     ids=["plain", "command", "no nonce", "short box", "reserved flag", "endless frame"],
 )
-def test_what_was_not_encrypted_is_refused(wire: tuple[Peer, Wire], data: bytes) -> None:
+def test_what_was_not_encrypted_is_refused(
+    wire: tuple[Peer, Wire], data: bytes, words: str
+) -> None:
     wire[1].come_in()
-    with pytest.raises(Unexpected):
+    with pytest.raises(Unexpected, match=words):
         wire[1].hear(data)
+
+
+def test_what_was_heard_is_not_kept(wire: tuple[Peer, Wire]) -> None:
+    wire[1].come_in()
+    for _ in range(3):
+        wire[1].hear(next_message(*wire, bytes(10_000)))
+        assert 0 == wire[1].tunnel.unread_bytes
+        assert len(wire[1].tunnel._pending) < 11_000
 
 
 @pytest.mark.parametrize(
