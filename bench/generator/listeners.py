@@ -161,6 +161,12 @@ def missing_bytes(room: Room, listener: Drained, ping_bytes: int) -> int:
     return missing
 
 
+def is_behind(room: Room, bytes_max: int) -> bool:
+    """Tell whether a drained listener has so much less than the sample; nothing is read for it."""
+    least = room.samples[0].bytes_since_mark - bytes_max
+    return any(listener.bytes_since_mark < least for listener in room.drained)
+
+
 def is_level(room: Room, ping_bytes: int) -> bool:
     """Tell whether every drained listener has what the sample has; raise `Lost`."""
     for listener in room.drained:

@@ -19,7 +19,7 @@ from bench.dialect import (
     Voice,
 )
 from bench.generator.links import Link, Net
-from bench.generator.listeners import Drained, Room, Sampled, is_level, missing_bytes
+from bench.generator.listeners import Drained, Room, Sampled, is_behind, is_level, missing_bytes
 from bench.generator.newcomers import Arrived, bring_in, say_all
 from bench.generator.orders import Course, Done, Opened, Orders, Span, Spans, Word
 from bench.generator.talkers import (
@@ -41,6 +41,11 @@ COURSE_S: Final = 1.0
 LAG_TEXTS_MAX: Final = 4_096  # What was acknowledged and not heard: about one read of a listener.
 READS_MAX: Final = 64  # In a row; the server may not have sent it yet.
 MARK_S_MAX: Final = 30.0
+# How far a drained listener may fall behind the sample, in windows: below what fills a broker's
+# queue for it (512 batches). A broker that encrypts works on each listener by itself, on one of a
+# few threads; those of a busy one must not be left behind by a window that others move.
+BEHIND_WINDOWS_MAX: Final = 8
+BEHIND_LOOK_S: Final = 0.01
 MARKS_AT_ONCE: Final = 8  # Of one talker: below every protocol's window.
 
 
@@ -73,6 +78,10 @@ class Load:
         self._mark = make(MARKER, 0, 0, self._size)
         self._keepalive_at_s = time.monotonic() + KEEPALIVE_S
         is_secure = bool(orders.target.server_key)
+        is_bounded = is_secure and not (orders.rate or orders.requests)
+        self._behind_bytes_max = BEHIND_WINDOWS_MAX * orders.window * self._size * is_bounded
+        self._behind_look_s = 0.0  # When the next look is due,
+        self._is_behind = False  # and what the last one has found.
         self._ping_bytes = curve.wire_bytes(dialect.ping) if is_secure else len(dialect.ping)
 
     def _moved(self, count: int) -> None:
@@ -259,7 +268,7 @@ class Load:
         loop = self._loop()
         start_s = time.monotonic()
         while time.monotonic() < start_s + orders.warmup_s:
-            loop.top_up(self._heard)
+            self._top_up(loop)
             self._turn(min(loop.wait_s(), 0.05))
         begin = self._meter.read().cpu_s, time.process_time()
         start_ns = time.monotonic_ns() if orders.warmup_s else begun_ns
@@ -268,7 +277,7 @@ class Load:
         end_ns = start_ns + int(orders.duration_s * 1e9)
         course_s = time.monotonic() + COURSE_S
         while self._goes_on(loop, said_before, end_ns):
-            loop.top_up(self._heard)
+            self._top_up(loop)
             self._turn(loop.wait_s())
             if time.monotonic() > course_s:
                 course_s += COURSE_S
@@ -307,6 +316,14 @@ class Load:
                 late=loop.late if isinstance(loop, OpenLoop) else 0,
             )
         )
+
+    def _top_up(self, loop: Loop) -> None:
+        """Say what is due, unless some listener must catch up first."""
+        if self._behind_bytes_max and (now_s := time.monotonic()) > self._behind_look_s:
+            self._behind_look_s = now_s + BEHIND_LOOK_S
+            self._is_behind = any(is_behind(room, self._behind_bytes_max) for room in self._rooms)
+        if not self._is_behind:
+            loop.top_up(self._heard)
 
     def _goes_on(self, loop: Loop, said_before: int, end_ns: int) -> bool:
         if self._orders.is_open_ended:
