@@ -15,7 +15,7 @@ import pytest
 
 from broker.config import default_data
 from client.admin import data_folder
-from client.api import Client, Entry, connect
+from client.api import Client, connect
 from client.arguments import parse
 from common import wire
 from common.endpoints import ADMIN_SOCKET, UNIX_PATH_BYTES_MAX
@@ -343,7 +343,7 @@ def test_a_drained_broker_keeps_who_is_there(broker: BrokerProcess, operator: Op
         operator.admin("drain", "off")
         connect(broker.address, nick="ann").close()
         eventually(lambda: scraper.get("/readyz")[0] == 200, "a broker that is ready")
-        assert ["still here"] == [e.text for e in bob.history("r") if isinstance(e, Entry)]
+        assert ["still here"] == said(bob, "r")
 
 
 def test_a_reload_drops_nobody(tmp_path: Path) -> None:
