@@ -46,7 +46,7 @@ def test_a_first_hello_that_is_refused_ends_the_attempt() -> None:
     assert driver.rejected(READY) == Code.NICK_TAKEN
 
 
-@pytest.mark.parametrize("code", [Code.FULL, Code.CLOSING, Code.LOG_FAILED])
+@pytest.mark.parametrize("code", [Code.FULL, Code.CLOSING, Code.DRAINING, Code.LOG_FAILED])
 def test_a_resume_that_time_may_heal_is_tried_again(code: Code) -> None:
     driver = online()
     driver.take(driver.session.disconnected(driver.now))
