@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from broker.chat.admin import Admin
 from broker.chat.entrance import Entrance
 from broker.chat.floor import Effects, Floor, Rules
 from broker.chat.orders import Orders
@@ -24,8 +25,8 @@ from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Session, Sessions
 from broker.chat.speech import Speech
 from broker.chat.talks import Talks
-from broker.log.interface import Committed, Proposal, RoomRecord
-from broker.log.rights_records import Change, Keeper, Put
+from broker.log.interface import Committed, Log, Proposal, RoomRecord
+from broker.log.rights_records import Change, Put
 from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
@@ -74,7 +75,7 @@ class Core:
         secret: bytes,
         epoch: int,
         recall: Callable[[bytes], Mapping[int, bytes]],
-        keeper: Keeper,
+        keeper: Log,
         now_ms: int,
         now_s: float,
     ) -> None:
@@ -110,6 +111,7 @@ class Core:
         self._speech = Speech(self._floor)
         self._orders = Orders(self._floor, secret)
         self._talks = Talks(self._floor, secret, self._join_room)
+        self._admin = Admin(self._floor, self._orders, epoch)
         self.entries_count = 0
         self.log_failures_count = 0
         self._commands = self._command_table()
@@ -130,6 +132,7 @@ class Core:
             Command.TALK: (self._talks.talk, True),
             Command.MINE: (self._talks.mine, True),
             Command.READ: (self._talks.read, True),
+            Command.ADMIN: (self._admin.admin, False),
         }
         return {
             int(code): (
@@ -337,6 +340,11 @@ class Core:
         """Return what this drain wants to have in the log."""
         self._speech.texts_count = 0
         return self.rooms.take_proposals()
+
+    def take_wishes(self) -> set[str]:
+        """Return what operators want of whoever runs the core: `broker.chat.floor.RELOAD`."""
+        wishes, self._floor.wishes = self._floor.wishes, set()
+        return wishes
 
     def take_changes(self) -> list[Change]:
         """Return what is to be written down beside it, when there is time."""

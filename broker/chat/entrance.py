@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from broker import keys
 from broker.chat.floor import Floor
 from broker.chat.peer import Peer
+from broker.chat.rights import BAN, left_ms
 from broker.chat.sessions import Session
 from broker.log.interface import LogFailed, Sent
+from broker.log.rights_records import EVERYWHERE
 from common import wire
 from common.errors import Code, Refused
+from common.names import fold
 
 
 class Entrance:
@@ -26,6 +30,8 @@ class Entrance:
         sessions = floor.sessions
         if token == wire.NO_TOKEN:
             raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
+        if sessions.get(token) is None:
+            self._check_newcomer(command.nick, peer.key or keys.owner(command.owner))
         for idler in sessions.giving_way(route, token, command, peer):
             floor.dismiss(idler)
         session, is_resumed = sessions.hello(route, token, command, floor.now_s, peer)
@@ -37,6 +43,16 @@ class Entrance:
                 raise Refused(Code.LOG_FAILED, "the broker cannot read its log") from error
         nick = session.user.nick
         floor.reply(route, wire.Welcome(command.id, nick, is_resumed, floor.rules.motd))
+
+    def _check_newcomer(self, nick: str, identity: bytes) -> None:
+        """Raise `Refused` for somebody whom the broker takes not at all, or not now."""
+        floor = self._floor
+        if floor.is_draining and identity not in floor.rights.operators:
+            raise Refused(Code.DRAINING)
+        ban = floor.rights.sanction(EVERYWHERE, BAN, identity, fold(nick), floor.now_ms)
+        if ban is not None and identity not in floor.rights.operators:
+            detail = f"you are banned here: {ban.reason}" if ban.reason else ""
+            raise Refused(Code.BANNED, detail, left_ms(ban, floor.now_ms))
 
     def _remember(self, session: Session) -> None:
         """Find what a new session has sent already, before the broker or itself was restarted."""

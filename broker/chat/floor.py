@@ -11,16 +11,17 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from broker.chat.presence import Presence
-from broker.chat.rights import Rights, left_ms
+from broker.chat.rights import BAN, MUTE, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Rate, Session, Sessions, User
-from broker.log.interface import LogFailed
-from broker.log.rights_records import BAN, MUTE, AuditEntry, Change, Drop, Keeper
+from broker.log.interface import Log, LogFailed
+from broker.log.rights_records import AuditEntry, Change, Delete
 from common import wire
 from common.errors import Code, Refused
 from common.names import check_nick, is_closed
 from common.order import Role
 
+RELOAD = "reload"
 REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
 
 
@@ -44,6 +45,14 @@ class Effects(NamedTuple):
     forgotten: list[bytes]  # Senders whose session ended.
 
 
+class Actor(NamedTuple):
+    """Whose order it is."""
+
+    owner: bytes  # The identity; empty for who sits at the broker's host.
+    nick: str
+    role: Role
+
+
 class Floor:
     """Of one broker."""
 
@@ -54,7 +63,7 @@ class Floor:
         rooms: Rooms,
         rights: Rights,
         *,
-        keeper: Keeper,
+        keeper: Log,
         now_ms: int,
         now_s: float,
     ) -> None:
@@ -68,6 +77,8 @@ class Floor:
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
         self.refusals: Counter[str] = Counter()
+        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: RELOAD.
+        self.is_draining = False  # Nobody new is taken.
         self._later: list[Change] = []
 
     # --- what shall happen --------------------------------------------------
@@ -131,7 +142,7 @@ class Floor:
         return later
 
     def audit_entry(
-        self, actor: User, action: str, target: str, room: str, detail: str
+        self, actor: Actor, action: str, target: str, room: str, detail: str
     ) -> AuditEntry:
         """Return an entry of the audit log."""
         return AuditEntry(0, self.now_ms, actor.nick, actor.owner, action, target, room, detail)
@@ -182,7 +193,7 @@ class Floor:
     def drop_if_unused(self, room: Room) -> None:
         """Forget a room that nobody is in and nobody ever said anything in."""
         if self.rooms.drop_if_unused(room):
-            self.rights.apply([Drop(each) for each in tuple(self.rights.records_of(room.name))])
+            self.rights.apply([Delete(each) for each in tuple(self.rights.records_of(room.name))])
 
     def end(self, session: Session) -> None:
         """End a session."""

@@ -10,17 +10,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from broker import keys
-from broker.chat.floor import Floor
-from broker.chat.rights import SANCTIONS_PER_ROOM_MAX
+from broker.chat.floor import Actor, Floor
+from broker.chat.rights import BAN, MUTE, SANCTIONS_PER_ROOM_MAX
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session, User
 from broker.log.interface import LogFailed
 from broker.log.rights_records import (
-    BAN,
-    MUTE,
     AuditEntry,
     Change,
-    Drop,
+    Delete,
     Member,
     Put,
     Sanction,
@@ -64,16 +62,11 @@ class Target(NamedTuple):
 class Given(NamedTuple):
     """An order that may be carried out."""
 
-    session: Session  # Whose order it is.
+    actor: Actor
     room: Room
     target: Target
     value: int
     reason: str
-
-    @property
-    def actor(self) -> User:
-        """Who gave it."""
-        return self.session.user
 
 
 class Orders:
@@ -118,29 +111,36 @@ class Orders:
         except ValueError:
             raise Refused(Code.BAD_PAYLOAD, f"there is no order {command.action!r}") from None
         room = floor.member_room(session, command.room)
-        role = floor.rights.role(room.name, session.user.owner)
-        if role < NEEDED[action] or (is_talk(room.name) and action is not Action.REPORT):
-            needed = NEEDED[action].name.lower()
-            raise Refused(Code.FORBIDDEN, f"only a room's {needed} may {action.value}")
+        user = session.user
+        actor = Actor(user.owner, user.nick, floor.rights.role(room.name, user.owner))
         floor.charge(session, ORDER_COST)
-        target = Target(b"", "")
-        if action in ABOUT_SOMEBODY:
-            target = self._target(room, command.nick)
-            self._check_rank(room, session.user, role, target, action)
-        self._do[action](Given(session, room, target, command.value, command.reason))
-        title = floor.rights.facts(room.name).title
+        nick, value, reason = command.nick, command.value, command.reason
+        self.carry_out(actor, room, action, nick=nick, value=value, reason=reason)
+        title = floor.rights.title(room.name)
         floor.reply(session.route, order.Done(command.id, room.name, title))
 
-    def _check_rank(
-        self, room: Room, actor: User, role: Role, target: Target, action: Action
+    def carry_out(
+        self, actor: Actor, room: Room, action: Action, *, nick: str, value: int, reason: str
     ) -> None:
+        """Carry out an order in a room; raise `Refused` when its giver may not, or it cannot be."""
+        is_closed_talk = is_talk(room.name) and action is not Action.REPORT
+        if actor.role < NEEDED[action] or is_closed_talk:
+            needed = NEEDED[action].name.lower()
+            raise Refused(Code.FORBIDDEN, f"only a room's {needed} may {action.value}")
+        target = Target(b"", "")
+        if action in ABOUT_SOMEBODY:
+            target = self._target(room, nick)
+            self._check_rank(room, actor, target, action)
+        self._do[action](Given(actor, room, target, value, reason))
+
+    def _check_rank(self, room: Room, actor: Actor, target: Target, action: Action) -> None:
         """Raise `Refused` for an order against oneself, or against who is no lower."""
         if action in LIFTING:
             return
         if target.identity == actor.owner:
             raise Refused(Code.FORBIDDEN, f"nobody can {action.value} themselves")
         is_against = action in (Action.KICK, Action.BAN, Action.MUTE)
-        if is_against and self._floor.rights.role(room.name, target.identity) >= role:
+        if is_against and self._floor.rights.role(room.name, target.identity) >= actor.role:
             raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
 
     def _target(self, room: Room, nick: str) -> Target:
@@ -165,47 +165,42 @@ class Orders:
         name = keys.closed_name(self._secret, "+", room.name, self._floor.now_ms)
         facts = rights.facts(room.name)
         owner = facts.owner or given.actor.owner
-        changes: list[Change] = [Put(facts._replace(room=name, title=f"+{room.name}", owner=owner))]
+        changes: list[Change] = [Put(facts._replace(title=f"+{room.name}", owner=owner))]
         for user in room.roster:
             role = max(rights.role(room.name, user.owner), Role.MEMBER)
             if not rights.check_place(name, user.owner):
                 raise Refused(Code.TOO_MANY, f"{user.nick} is in as many closed rooms as can be")
             now_ms = self._floor.now_ms
-            place = Member(name, user.owner, user.nick, min(role, Role.OWNER), room.head, now_ms)
+            role = min(role, Role.OWNER)
+            place = Member(room.name, user.owner, user.nick, role, room.head, now_ms)
             changes.append(Put(place))
-        self._move(given, name, changes, "made the room private")
+        # First the places, then the door: whenever the broker ends in between, the room is open.
+        self._floor.keep(changes, self._audit(given, "private"))
+        self._move(given, name, "made the room private")
 
     def _open(self, given: Given) -> None:
         room = given.room
         if not is_closed(room.name):
             raise Refused(Code.FORBIDDEN, "the room is open to all already")
         rights = self._floor.rights
-        facts = rights.facts(room.name)
-        name = check_room(facts.title.removeprefix("+"))
+        name = check_room(rights.title(room.name).removeprefix("+"))
         if self._floor.rooms.get(name) is not None:
             raise Refused(Code.FORBIDDEN, f"there is a room #{name} already")
-        changes: list[Change] = [Put(facts._replace(room=name, title=""))]
-        changes += [
-            Put(member._replace(room=name))
-            for member in rights.members(room.name)
-            if member.role > Role.MEMBER
+        self._floor.keep([], self._audit(given, "public"))
+        self._move(given, name, "opened the room to all")
+        # What only a closed room has. It does no harm until it is gone.
+        stale: list[Change] = [
+            Delete(each) for each in rights.members(name) if each.role <= Role.MEMBER
         ]
-        self._move(given, name, changes, "opened the room to all")
+        self._floor.keep_soon([Put(rights.facts(name)._replace(title="")), *stale])
 
-    def _move(self, given: Given, name: str, changes: list[Change], deed: str) -> None:
+    def _move(self, given: Given, name: str, deed: str) -> None:
         """Give a room another name, with all that is written down of it."""
         floor, room = self._floor, given.room
         before = room.name
-        sanctions = [r for r in floor.rights.records_of(before) if isinstance(r, Sanction)]
-        changes += [Put(each._replace(room=name)) for each in sanctions]
-        stale = [Drop(record) for record in floor.rights.records_of(before)]
-        audit = floor.audit_entry(given.actor, deed, "", before, name)
-        # First what the room is to be, then its name: whenever the broker ends in between, the
-        # room is as it was.
-        floor.keep(changes, audit)
         self._log(lambda: floor.keeper.found_room(before))
         self._log(lambda: floor.keeper.rename_room(before, name))
-        floor.keep_soon(stale)
+        floor.rights.rename(before, name)
         floor.rooms.rename(room, name)
         for user in room.roster:
             for session in user.sessions:
@@ -236,9 +231,9 @@ class Orders:
         member = floor.rights.member(room.name, target.identity)
         if not is_closed(room.name) or member is None:
             raise Refused(Code.NO_SUCH_NICK, f"{target.nick} has no place in this room")
-        if member.role >= floor.rights.role(room.name, given.actor.owner):
+        if member.role >= given.actor.role:
             raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
-        floor.keep([Drop(member)], self._audit(given, "uninvite"))
+        floor.keep([Delete(member)], self._audit(given, "uninvite"))
         self._send_out(given, "uninvited")
         self._change_keys(room)
 
@@ -253,11 +248,11 @@ class Orders:
         changes: list[Change] = [Put(self._sanction(given, BAN))]
         member = floor.rights.member(room.name, target.identity)
         if member is not None:
-            changes.append(Drop(member))
+            changes.append(Delete(member))
         floor.keep(changes, self._audit(given, "ban"))
         self._send_out(given, "banned")
         self._change_keys(room)
-        self._announce(given, f"banned {target.nick}{_time_text(given.value)}")
+        self._announce(given, f"banned {target.nick}{time_text(given.value)}")
 
     def _unban(self, given: Given) -> None:
         self._lift(given, BAN, "unban")
@@ -267,7 +262,7 @@ class Orders:
         self._floor.keep([Put(self._sanction(given, MUTE))], self._audit(given, "mute"))
         self._floor.hear_out_all(given.room)
         self._tell(given, "muted")
-        self._announce(given, f"muted {given.target.nick}{_time_text(given.value)}")
+        self._announce(given, f"muted {given.target.nick}{time_text(given.value)}")
 
     def _unmute(self, given: Given) -> None:
         self._lift(given, MUTE, "unmute")
@@ -279,7 +274,7 @@ class Orders:
         floor, room, target = self._floor, given.room, given.target
         if given.value > SANCTION_S_MAX:
             raise Refused(Code.BAD_PAYLOAD, f"at most {SANCTION_S_MAX} seconds")
-        floor.keep_soon([Drop(each) for each in floor.rights.over(room.name, floor.now_ms)])
+        floor.keep_soon([Delete(each) for each in floor.rights.over(room.name, floor.now_ms)])
         if len(floor.rights.sanctions(room.name, floor.now_ms)) >= SANCTIONS_PER_ROOM_MAX:
             raise Refused(Code.TOO_MANY, f"a room has at most {SANCTIONS_PER_ROOM_MAX} of them")
         until_ms = floor.now_ms + 1_000 * given.value if given.value else 0
@@ -305,7 +300,7 @@ class Orders:
         ]
         if not found:
             raise Refused(Code.NO_SUCH_NICK, f"nothing like that holds against {target.nick}")
-        floor.keep([Drop(each) for each in found], self._audit(given, action))
+        floor.keep([Delete(each) for each in found], self._audit(given, action))
 
     # --- roles and rules ----------------------------------------------------
     def _op(self, given: Given) -> None:
@@ -329,7 +324,7 @@ class Orders:
         if member is None or member.role != Role.MODERATOR:
             raise Refused(Code.NO_SUCH_NICK, f"{target.nick} is no moderator here")
         after = Role.MEMBER if is_closed(room.name) else Role.GUEST
-        change = Put(member._replace(role=after)) if after else Drop(member)
+        change = Put(member._replace(role=after)) if after else Delete(member)
         floor.keep([change], self._audit(given, "deop"))
         floor.hear_out_all(room)
         self._tell(given, "role", value=after)
@@ -362,7 +357,7 @@ class Orders:
     def _report(self, given: Given) -> None:
         floor, room = self._floor, given.room
         floor.keep([], self._audit(given, "report", given.reason))
-        title = floor.rights.facts(room.name).title
+        title = floor.rights.title(room.name)
         text = f"{given.target.nick}: {given.reason}"
         notice = wire.Notice("report", room.name, title, given.actor.nick, text)
         for session in floor.sessions:
@@ -381,7 +376,7 @@ class Orders:
 
     def _tell(self, given: Given, code: str, value: int | None = None) -> None:
         """Tell whom an order is about."""
-        title = self._floor.rights.facts(given.room.name).title
+        title = self._floor.rights.title(given.room.name)
         notice = wire.Notice(
             code,
             given.room.name,
@@ -404,7 +399,7 @@ class Orders:
 
     def _tell_room(self, room: Room, code: str, was: str = "") -> None:
         """Tell all who are in a room; `was` is its name as they know it."""
-        title = self._floor.rights.facts(room.name).title
+        title = self._floor.rights.title(room.name)
         notice = wire.Notice(code, was or room.name, title, text=room.name)
         for user in room.roster:
             for session in user.sessions:
@@ -418,8 +413,8 @@ class Orders:
         )
 
     def _audit(self, given: Given, action: str, detail: str = "") -> AuditEntry:
-        room = self._floor.rights.facts(given.room.name).title or given.room.name
-        detail = detail or " ".join(filter(None, (_time_text(given.value), given.reason)))
+        room = self._floor.rights.title(given.room.name) or given.room.name
+        detail = detail or " ".join(filter(None, (time_text(given.value), given.reason)))
         return self._floor.audit_entry(given.actor, action, given.target.nick, room, detail.strip())
 
     def _log(self, write: Callable[[], None]) -> None:
@@ -430,5 +425,6 @@ class Orders:
             raise Refused(Code.LOG_FAILED) from error
 
 
-def _time_text(seconds: int) -> str:
+def time_text(seconds: int) -> str:
+    """Return how long an order holds, to go behind it; nothing for ever."""
     return f" for {seconds} s" if seconds else ""

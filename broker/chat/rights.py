@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from broker.log.rights_records import (
-    BROKER,
+    EVERYWHERE,
     Change,
-    Drop,
+    Delete,
     Member,
     NickRecord,
     Put,
@@ -25,6 +25,7 @@ from broker.log.rights_records import (
 from common.names import fold, is_closed
 from common.order import Role
 
+BAN, MUTE = "ban", "mute"
 MEMBERS_PER_ROOM_MAX = 4_096  # Of one room; each is a row, and told anew when keys change.
 SANCTIONS_PER_ROOM_MAX = 1_024
 CLOSED_PER_IDENTITY_MAX = 1_024  # Talks and private rooms of one person: one MY_ROOMS.
@@ -58,7 +59,7 @@ class Rights:
         for change in changes:
             if isinstance(change, Put):
                 self._put(change.record)
-            elif isinstance(change, Drop):
+            elif isinstance(change, Delete):
                 self._drop(change.record)
 
     def _put(self, record: Record) -> None:
@@ -101,10 +102,20 @@ class Rights:
             case NickRecord():
                 pass
 
+    def rename(self, before: str, room: str) -> None:
+        """Take in that a room has another name."""
+        for record in tuple(self.records_of(before)):
+            self._drop(record)
+            self._put(record._replace(room=room))
+
     # --- doors and roles ----------------------------------------------------
     def facts(self, room: str) -> RoomFacts:
         """Return what its owner made of a room."""
         return self._facts.get(room) or RoomFacts(room)
+
+    def title(self, room: str) -> str:
+        """Return what people call a closed room; nothing for one that is open."""
+        return self.facts(room).title if is_closed(room) else ""
 
     def is_known(self, room: str) -> bool:
         """Tell whether anything is written down of the room itself."""
@@ -149,7 +160,7 @@ class Rights:
         self, room: str, kind: str, identity: bytes, nick_key: str, now_ms: int
     ) -> Sanction | None:
         """Return what holds against somebody in a room, or in all; None where nothing does."""
-        for name in {room, BROKER}:
+        for name in {room, EVERYWHERE}:
             for each in self._sanctions.get(name, ()):
                 is_meant = each.identity == identity or fold(each.nick) == nick_key
                 if each.kind == kind and is_meant and not is_over(each, now_ms):
@@ -164,7 +175,7 @@ class Rights:
         """Return those of a room whose time is up."""
         return [each for each in self._sanctions.get(room, ()) if is_over(each, now_ms)]
 
-    def records_of(self, room: str) -> Iterator[Record]:
+    def records_of(self, room: str) -> Iterator[RoomFacts | Member | Sanction]:
         """Yield everything that is written down of a room."""
         if room in self._facts:
             yield self._facts[room]

@@ -98,7 +98,7 @@ class Talks:
     def title(self, name: str, identity: bytes) -> str:
         """Return what a room is called by somebody in it: a talk is called by the other one."""
         if not is_talk(name):
-            return self._floor.rights.facts(name).title
+            return self._floor.rights.title(name)
         for place in self._floor.rights.members(name):
             if place.identity != identity:
                 user = next((each.user for each in self._floor.sessions.of(place.identity)), None)

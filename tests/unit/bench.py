@@ -11,7 +11,6 @@ from common import topics, wire
 from common.limits import KEY_BYTES
 from common.wire import Batch, Kind, Notice, Payload, Presence, Publication
 from tests import saying
-from tests.notebook import Notebook
 from tests.unit.logs import MemoryStore, Store
 
 P = TypeVar("P", bound=Payload)
@@ -36,7 +35,6 @@ class Bench:
         self.rules = rules
         self.now_s = 0.0
         self.wall_shift_s = 0.0  # How far somebody has set the wall clock.
-        self.notebook = Notebook()
         self.start()
 
     def start(self) -> None:
@@ -49,7 +47,7 @@ class Bench:
             secret=self.log.secret,
             epoch=self.log.epoch,
             recall=self.log.recall,
-            keeper=self.notebook,
+            keeper=self.log,
             now_ms=self.now_ms,
             now_s=self.now_s,
         )

@@ -38,6 +38,7 @@ OPERATOR = "tests/integration/test_broker_process.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
 REPLICA = "tests/unit/test_replica.py"
+RIGHTS_STORE = "tests/unit/test_rights_store.py"
 ROOMS = "tests/unit/test_rooms.py"
 SEGMENTS = "tests/unit/test_segments.py"
 SESSION = "tests/unit/test_session.py"
@@ -180,7 +181,11 @@ MET = {
     "broker/log/reader.py": {
         "READS_MAX": (OF_BROKER, "test_a_log_that_loses_segments_again_and_again_is_told"),
     },
-    "broker/log/writer.py": {
+    "broker/log/rights_store.py": {
+        "AUDIT_MAX": (RIGHTS_STORE, "test_the_audit_log_keeps_so_many_of_the_newest"),
+        "SOON_MAX": (RIGHTS_STORE, "test_what_may_wait_is_bounded"),
+    },
+    "broker/log/retention.py": {
         "TRIM_ROOMS_MAX": (LOG_WRITER, "test_a_trim_takes_turns_and_small_bites"),
         "TRIM_BATCHES_MAX": (LOG_WRITER, "test_a_trim_takes_turns_and_small_bites"),
     },
