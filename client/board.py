@@ -173,6 +173,9 @@ class Board:
         if not view.is_silent:
             return [line]
         view.held.append(line)
+        if is_news and view.unread_count == 1 and not self.talks_expected:
+            words = f"{entry.nick} says something to you: /switch {view.label}"
+            return [self.notice(words)] if entry.nick != self.nick else []
         return []
 
     def entry_line(self, entry: Entry, view: RoomView, *, is_elsewhere: bool) -> Line:

@@ -175,8 +175,7 @@ COMMANDS = (
     Command(
         "/room",
         "[WHAT]",
-        "show what the room is, or make it: private; public; slow SECONDS; topic WHO, who may set"
-        " it: all, members, moderators, owner",
+        "show this room's rules; set: private, public, slow SECONDS, topic WHO",
         orders.room,
     ),
     Command(
@@ -200,7 +199,7 @@ COMMANDS = (
     Command(
         "/ban",
         "NICK [TIME] [REASON]",
-        "send somebody out, and keep them out: 10m, 2h, 1d; for ever without a time",
+        "send somebody out and keep them out; TIME: 10m, 2h, 1d, else for ever",
         partial(orders.with_time, Action.BAN),
     ),
     Command("/unban", "NICK", "end a ban", partial(orders.about_nick, Action.UNBAN)),
@@ -211,8 +210,8 @@ COMMANDS = (
         partial(orders.with_time, Action.MUTE),
     ),
     Command("/unmute", "NICK", "end a mute", partial(orders.about_nick, Action.UNMUTE)),
-    Command("/op", "NICK", "make somebody a moderator", partial(orders.about_nick, Action.OP)),
-    Command("/deop", "NICK", "end that", partial(orders.about_nick, Action.DEOP)),
+    Command("/op", "NICK", "let somebody keep order here", partial(orders.about_nick, Action.OP)),
+    Command("/deop", "NICK", "take that back", partial(orders.about_nick, Action.DEOP)),
     Command("/slow", "SECONDS", "let each person say one text in that time; 0: any", orders.slow),
     Command(
         "/report", "NICK REASON", "tell the moderators and the operators about it", orders.report

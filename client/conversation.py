@@ -56,7 +56,7 @@ class Conversation:
         self._ignored = Ignored() if ignored is None else ignored
         board.ignored = self._ignored
         self._errands = Errands(client.read)
-        self._talks = Talks(client, board, self.lock, self._errands, show)
+        self._talks = Talks(client, board, self.lock, self._errands)
         self._watcher = threading.Thread(target=self.watch, name="watch", daemon=True)
 
     def start(self, rooms: Sequence[str], history: int) -> None:

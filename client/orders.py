@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from client.times import seconds_of
+from common.errors import Code, Refused
 from common.limits import NUMBER_MAX
 from common.names import check_nick
 from common.order import Action, Role
@@ -18,6 +19,9 @@ TOPIC_BY = {
     "moderators": Role.MODERATOR,
     "owner": Role.OWNER,
 }
+
+
+TOPIC_WHO = "|".join(TOPIC_BY)
 
 
 class GiveOrder(Struct, frozen=True):
@@ -74,7 +78,7 @@ def room(text: str) -> Order | None:
             return slow(seconds)
         case ["topic", who] if who in TOPIC_BY:
             return GiveOrder(Action.TOPIC_BY, value=TOPIC_BY[who])
-    return None
+    raise Refused(Code.BAD_PAYLOAD, f"write private, public, slow SECONDS, or topic {TOPIC_WHO}")
 
 
 def slow(text: str) -> Order | None:

@@ -6,7 +6,6 @@ Owns no thread: what may block is called by the thread that acts, or is an erran
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from client.board import Board, Line
@@ -20,20 +19,17 @@ from common.order import MyRoom
 if TYPE_CHECKING:
     from client.api import Client
 
-Show = Callable[[Sequence[Line]], None]
-
 
 class Talks:
     """Of one conversation, whose lock guards the board."""
 
     def __init__(
-        self, client: Client, board: Board, lock: threading.Lock, errands: Errands, show: Show
+        self, client: Client, board: Board, lock: threading.Lock, errands: Errands
     ) -> None:
         self._client = client
         self._board = board
         self._lock = lock
         self._errands = errands
-        self._show = show
 
     @staticmethod
     def is_nick(room: str) -> bool:
@@ -95,8 +91,3 @@ class Talks:
         except Refused:
             with self._lock:
                 self._board.forget(room.room)
-            return
-        with self._lock:
-            line = f"{room.title[1:]} says something to you: /switch {room.title}"
-            lines = [self._board.notice(line)]
-        self._show(lines)
