@@ -112,8 +112,16 @@ class RoomView:
 class Board:
     """The state of one chat, and the lines that changes of it make."""
 
-    def __init__(self, nick: str, look: Look, ignored: Container[str] = ()) -> None:
+    def __init__(
+        self,
+        nick: str,
+        look: Look,
+        ignored: Container[str] = (),
+        *,
+        is_exposed: bool = False,
+    ) -> None:
         self.nick = nick
+        self.is_exposed = is_exposed  # Others on the network can read along.
         self.look = look
         self.ignored = ignored
         self.talks_expected = 0  # So many were asked for, whose names are not known yet.
@@ -346,7 +354,7 @@ class Board:
 
     # --- what the prompt shows ----------------------------------------------
     def toolbar(self) -> list[tuple[str, str]]:
-        """Return (style class, text) parts: room, users, connection, unread, unsent."""
+        """Return (style class, text) parts: room, users, connection, dangers, unsent, unread."""
         view = self.rooms.get(self.current)
         parts = [("class:room", f" {self.label()}" if view else " no room: /join ROOM")]
         if view:
@@ -355,6 +363,8 @@ class Board:
             parts.append(("", f"  {render.users_text(view.users)}"))
         style = "" if self.state == "online" else "class:trouble"
         parts += [("", "  "), (style, STATE_WORDS.get(self.state, render.safe(self.state)))]
+        if self.is_exposed:
+            parts += [("", "  "), ("class:trouble", "NOT ENCRYPTED")]
         if self.unsent_count:
             parts += [("", "  "), ("class:trouble", f"{self.unsent_count} not sent yet")]
         parts += [

@@ -121,6 +121,9 @@ class Memberships:
         """Take JOINED; see `Roster.replace` for is_news."""
         request = self._requests.take(joined.id)
         room = request.room if request is not None else None
+        if request is None and is_talk(joined.room) and joined.room not in self._rooms:
+            # Nobody waits for this talk any more. Left again, it can tell that there is news.
+            self._requests.send(Request(wire.Part(self._requests.next_id(), joined.room)), now)
         if request is not None and type(request.command) is order.Talk:
             room = self._talk_joined(request, joined, now)
         if room is None or room.join_id != joined.id:

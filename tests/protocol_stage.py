@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broker import history
 from broker.chat.core import Core, Facts, Rules
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from broker.log.interface import Committed, PageRead, RoomRecord, marks_of
 from common import wire
 from common.wire import Mode
@@ -88,4 +88,4 @@ class Shelf:
 
 def ask(shelf: Shelf, frames: list[bytes]) -> list[bytes]:
     """Return the history endpoint's answer."""
-    return history.answer(shelf, frames)
+    return history.answer(shelf, frames, now_ms=START_MS)

@@ -42,6 +42,8 @@ class Admin:
             "sanctions": self._sanctions,
             "audit": self._audit,
             "announce": self._announce,
+            "nicks": self._nicks,
+            "free": self._free,
             "retention": self._retention,
             "drop": self._drop,
             "reload": self._reload,
@@ -217,6 +219,22 @@ class Admin:
         floor.keep([Delete(each) for each in found], audit)
         return DONE
 
+    def _nicks(self, _actor: Actor, _command: order.Admin) -> Rows:
+        rows = [
+            [each.nick, each.identity.hex(), at_text(each.used_ms)]
+            for each in self._floor.register.records()
+        ]
+        return ["nick", "key", "used"], sorted(rows)
+
+    def _free(self, actor: Actor, command: order.Admin) -> Rows:
+        """Take a nick from its owner: whoever comes next may have it."""
+        floor = self._floor
+        if floor.register.owner_of(command.nick) is None:
+            raise Refused(Code.NO_SUCH_NICK, f"nobody owns {command.nick}")
+        self._note(actor, "free", command.nick, "")
+        floor.register.free(command.nick)
+        return DONE
+
     def _somebody(self, nick: str) -> tuple[bytes, str]:
         found = self._floor.find(nick)
         if found is None:
@@ -280,6 +298,8 @@ class Admin:
         except LogFailed as error:
             raise Refused(Code.LOG_FAILED) from error
         self._note(actor, "drop", removed.nick, room.name, f"entry {command.value}")
+        if removed.is_topic:
+            room.topic = ""
         publication = order.Removed(room.name, self._epoch, command.value)
         floor.effects.publications.append(room.subscription + wire.encode(publication))
         return ["nick", "at"], [[removed.nick, at_text(removed.ts_ms)]]

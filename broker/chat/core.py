@@ -17,7 +17,9 @@ import msgspec
 
 from broker.chat.admin import Admin
 from broker.chat.entrance import Entrance
+from broker.chat.floods import Move
 from broker.chat.floor import Effects, Floor, Rules
+from broker.chat.nicks import Register
 from broker.chat.orders import Orders
 from broker.chat.peer import PLAIN, Peer
 from broker.chat.rights import Rights
@@ -88,7 +90,7 @@ class Core:
         self._started_s = now_s
         self._is_closing = False
         self.sessions = Sessions(
-            clients_max=rules.clients_max, grace_s=rules.grace_s, rate=rules.rate
+            clients_max=rules.clients_max, grace_s=rules.grace_s, rate=rules.rate, now_s=now_s
         )
         self.rooms = Rooms(
             records,
@@ -98,13 +100,21 @@ class Core:
             rooms_max=rules.rooms_max,
         )
         written = keeper.load_rights()
+        register = Register(written.nicks, nick_days=rules.nick_days)
         rights = Rights(written, operators=rules.operators, commons=rules.commons)
         for each in written.rooms:
             room = self.rooms.get(each.room)
             if room is not None:
                 room.slow_s, room.topic_by = each.slow_s, each.topic_by
         self._floor = Floor(
-            rules, self.sessions, self.rooms, rights, keeper=keeper, now_ms=now_ms, now_s=now_s
+            rules,
+            self.sessions,
+            self.rooms,
+            rights,
+            register,
+            keeper=keeper,
+            now_ms=now_ms,
+            now_s=now_s,
         )
         self.refusals = self._floor.refusals
         self._entrance = Entrance(self._floor, recall)
@@ -180,7 +190,7 @@ class Core:
                 handle(route, token, command, peer)
                 return
             session = self.sessions.get(token)
-            if session is None or session.peer.key != peer.key:
+            if session is None or session.key != peer.key:
                 raise Refused(Code.NO_SESSION)
             session.route = route
             if code != SEND:
@@ -273,6 +283,7 @@ class Core:
         """Let a session into a room that it may enter, and tell it what it needs there."""
         floor = self._floor
         if room.name not in session.rooms:
+            floor.move(session, Move.JOIN)
             if len(session.rooms) >= ROOMS_PER_SESSION_MAX:
                 self._floor.drop_if_unused(room)
                 raise Refused(
@@ -292,7 +303,7 @@ class Core:
                 id=request_id,
                 room=room.name,
                 subscription=room.subscription,
-                ticket=room.ticket,
+                ticket=room.ticket(session.key, floor.now_ms),
                 epoch=self._epoch,
                 first=room.first,
                 head=room.head,
@@ -309,6 +320,7 @@ class Core:
 
     def _part(self, session: Session, command: wire.Part) -> None:
         room = self._floor.member_room(session, command.room)
+        self._floor.move(session, Move.PART)
         self._floor.leave(session, room)
         self._floor.reply(session.route, wire.Parted(command.id, room.name))
 
@@ -386,6 +398,7 @@ class Core:
         floor = self._floor
         for session in self.sessions.expired(floor.now_s):
             floor.dismiss(session)
+        floor.forget_nicks()
         for inbox in self.sessions.strangers(floor.now_s):
             floor.tell_inbox(inbox, wire.Notice(Code.NO_SESSION))
         for room in floor.presence.take(floor.now_s):
@@ -399,6 +412,15 @@ class Core:
             self.sessions.next_deadline_s(),
             self.rooms.next_deadline_s(),
         )
+
+    def reload(self, rules: Rules, *, admits: Callable[[bytes], bool]) -> None:
+        """Go by other rules from here on; end the sessions of keys that are let in no more."""
+        floor = self._floor
+        floor.rules = rules
+        floor.rights.operators = rules.operators
+        self.sessions.floods.rate = rules.rate
+        for session in [each for each in self.sessions if not admits(each.key)]:
+            floor.dismiss(session, wire.Notice(Code.NOT_ALLOWED))
 
     def close(self) -> None:
         """Take no more commands, and tell everybody that the broker is closing."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from broker import keys
+from broker.chat.floods import Move
 from broker.chat.floor import Actor, Floor
 from broker.chat.rights import BAN, MUTE, SANCTIONS_PER_ROOM_MAX
 from broker.chat.rooms import Room
@@ -113,6 +114,7 @@ class Orders:
         room = floor.member_room(session, command.room)
         user = session.user
         actor = Actor(user.owner, user.nick, floor.rights.role(room.name, user.owner))
+        floor.move(session, Move.RIGHTS)
         floor.charge(session, ORDER_COST)
         nick, value, reason = command.nick, command.value, command.reason
         self.carry_out(actor, room, action, nick=nick, value=value, reason=reason)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from broker.chat.lookalikes import key_of
 from broker.log.rights_records import (
     EVERYWHERE,
     Change,
@@ -22,7 +23,7 @@ from broker.log.rights_records import (
 from broker.log.rights_records import (
     Rights as Written,
 )
-from common.names import fold, is_closed
+from common.names import is_closed
 from common.order import Role
 
 BAN, MUTE = "ban", "mute"
@@ -162,7 +163,7 @@ class Rights:
         """Return what holds against somebody in a room, or in all; None where nothing does."""
         for name in {room, EVERYWHERE}:
             for each in self._sanctions.get(name, ()):
-                is_meant = each.identity == identity or fold(each.nick) == nick_key
+                is_meant = each.identity == identity or key_of(each.nick) == nick_key
                 if each.kind == kind and is_meant and not is_over(each, now_ms):
                     return each
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from broker import keys
+from broker.chat.floods import Move
 from broker.chat.floor import Floor
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session
@@ -40,6 +41,7 @@ class Talks:
     def talk(self, session: Session, command: order.Talk) -> None:
         """Open the talk with somebody; their nick must be in use, or owned."""
         floor, user = self._floor, session.user
+        floor.move(session, Move.RIGHTS)
         peer = floor.find(command.nick)
         if peer is None:
             raise Refused(Code.NO_SUCH_NICK, f"nobody called {command.nick} is known here")

@@ -27,7 +27,7 @@ import broker.log.writer
 import client.outbox
 import client.replica
 import client.requests
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 
 PLENTY = Rate(10_000, 10_000)
 

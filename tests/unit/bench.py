@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeVar
 
 from broker.chat.core import Core, Facts, Rules
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from broker.log.interface import LogFailed
 from common import topics, wire
 from common.limits import KEY_BYTES

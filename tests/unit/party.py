@@ -7,7 +7,8 @@ Nothing moves by itself: what somebody sends lies there until `carry`, what the 
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from broker.history import answer
 from client import effects
@@ -82,31 +83,32 @@ class Guest:
         self.kept: list[str] = []
         self.failed: list[tuple[object, Exception]] = []
         self.answers: dict[object, object] = {}
+        self._perform: dict[type[effects.Effect], Callable[[Any], object]] = {
+            effects.Transmit: lambda effect: self.commands.append(effect.command),
+            effects.Connect: lambda _: None,
+            effects.Subscribe: lambda effect: self.wanted.append((True, effect.topic)),
+            effects.Unsubscribe: lambda effect: self.wanted.append((False, effect.topic)),
+            effects.AskHistory: self._ask_history,
+            effects.DropHistory: self._drop_history,
+            effects.Emit: lambda effect: self.events.extend(effect.events),
+            effects.Kept: lambda effect: self.kept.extend(map(str, effect.tickets)),
+            effects.Failed: lambda effect: self.failed.extend(
+                (ticket, effect.error) for ticket in effect.tickets
+            ),
+            effects.Resolve: lambda effect: self.answers.update({effect.ticket: effect.value}),
+            effects.Reject: lambda effect: self.answers.update({effect.ticket: effect.error}),
+        }
 
     def do(self, wanted: list[effects.Effect]) -> None:
         for effect in wanted:
-            match effect:
-                case effects.Transmit(command):
-                    self.commands.append(command)
-                case effects.Subscribe(topic):
-                    self.wanted.append((True, topic))
-                case effects.Unsubscribe(topic):
-                    self.wanted.append((False, topic))
-                case effects.AskHistory(question):
-                    assert self.question is None, "a REQ takes one question at a time"
-                    self.question = question
-                case effects.DropHistory():
-                    self.question = None
-                case effects.Emit(events):
-                    self.events += events
-                case effects.Kept(tickets):
-                    self.kept += [str(ticket) for ticket in tickets]
-                case effects.Failed(tickets, error):
-                    self.failed += [(ticket, error) for ticket in tickets]
-                case effects.Resolve(ticket, value):
-                    self.answers[ticket] = value
-                case effects.Reject(ticket, error):
-                    self.answers[ticket] = error
+            self._perform[type(effect)](effect)
+
+    def _ask_history(self, effect: effects.AskHistory) -> None:
+        assert self.question is None, "a REQ takes one question at a time"
+        self.question = effect.question
+
+    def _drop_history(self, _: effects.DropHistory) -> None:
+        self.question = None
 
     @property
     def is_busy(self) -> bool:
@@ -144,7 +146,11 @@ class Guest:
     def page(self) -> None:
         question, self.question = self.question, None
         if question is not None:
-            frames = answer(self.party.store.reader(), wire.command_frames(wire.NO_TOKEN, question))
+            frames = answer(
+                self.party.store.reader(),
+                wire.command_frames(wire.NO_TOKEN, question),
+                now_ms=self.party.bench.now_ms,
+            )
             page = wire.parse_reply(frames)
             if isinstance(page, wire.Page):
                 batches = [wire.decode_batch(frame) for frame in frames[2:]]
@@ -185,13 +191,13 @@ class Guest:
 
     def order(self, room: str, action: str, nick: str = "", value: int = 0) -> object:
         """Give an order, and return what came of it."""
-        self.give(room, action, nick, value, "why not")
+        self.give(room, action, nick, value, "" if not nick else "why not")
         self.party.settle()
         return self.answers.pop(action)
 
     def heard(self, kind: type[T]) -> list[T]:
         """Return and forget the events of a kind."""
-        found = [event for event in self.events if isinstance(event, kind)]
+        found: list[T] = [event for event in self.events if isinstance(event, kind)]
         self.events = [event for event in self.events if not isinstance(event, kind)]
         return found
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from broker.chat.core import Rules
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from common import wire
 from common.errors import Code
 from common.limits import (
@@ -180,7 +180,7 @@ def test_join_gives_all_that_a_member_needs(bench: Bench) -> None:
             id=2,
             room="r",
             subscription=room.subscription,
-            ticket=room.ticket,
+            ticket=room.ticket(b"", 1_000_000),
             epoch=bench.log.epoch,
             first=1,
             head=1,

@@ -23,17 +23,21 @@ ENDPOINTS = "tests/integration/test_bounds.py"
 GREEDY = "tests/integration/test_greedy_readers.py"
 OF_BROKER = "tests/unit/test_bounds_broker.py"
 OF_CLIENT = "tests/unit/test_bounds_client.py"
+CERTIFICATES = "tests/unit/test_certificates.py"
+CURVE = "tests/integration/test_curve.py"
 CLIENT_SOCKETS = "tests/unit/test_client_sockets.py"
 COMMANDS = "tests/unit/test_core_commands.py"
 CONNECTIONS = "tests/unit/test_connections.py"
 DOOR = "tests/unit/test_door.py"
 DRAINS = "tests/unit/test_drains.py"
 EXPORTER = "tests/unit/test_exporter.py"
+FLOODS = "tests/unit/test_floods.py"
 HISTORY_ANSWER = "tests/unit/test_history_answer.py"
 LOG_WRITER = "tests/unit/test_log_writer.py"
 MAINTENANCE = "tests/unit/test_maintenance.py"
 NAMES = "tests/unit/test_names.py"
 NETWORK = "tests/faults/test_network.py"
+NICKS = "tests/unit/test_nicks.py"
 OPERATOR = "tests/integration/test_broker_process.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
@@ -43,6 +47,7 @@ ROOMS = "tests/unit/test_rooms.py"
 SEGMENTS = "tests/unit/test_segments.py"
 SESSION = "tests/unit/test_session.py"
 SESSIONS = "tests/unit/test_sessions.py"
+ZAP = "tests/unit/test_zap.py"
 WIRE = "tests/unit/test_wire.py"
 
 # Module, constant, and where what happens at the bound is shown: file and test.
@@ -112,6 +117,10 @@ MET = {
         ),
         "DRAIN_FRAMES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_replies"),
         "DRAIN_BYTES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_frames_and_bytes"),
+        "HANDSHAKES_BROKEN_MAX": (
+            OF_CLIENT,
+            "test_after_so_many_broken_handshakes_the_key_is_asked_for",
+        ),
         "RECONNECT_MS_MAX": (CLIENT_SOCKETS, "test_clients_do_not_come_back_all_at_once"),
         "UNACKED_MS_MAX": (NETWORK, "test_after_a_long_cut_nobody_waits_for_tcp"),
         "CONNECT_MS_MAX": (
@@ -212,10 +221,51 @@ MET = {
         "SEGMENT_BYTES_MAX": (SEGMENTS, "test_a_full_segment_is_followed_by_another"),
         "OPEN_FILES_MAX": (SEGMENTS, "test_a_reader_that_looked_before_a_segment_went_looks_again"),
     },
+    "broker/chat/floods.py": {
+        "KEYS_MAX": (FLOODS, "test_so_many_keys_are_remembered"),
+        "ADDRESSES_MAX": (FLOODS, "test_so_many_addresses_are_remembered"),
+    },
+    "broker/chat/lookalikes.py": {
+        "LOOKS_KEPT_MAX": ("tests/unit/test_lookalikes.py", "test_so_many_looks_are_kept"),
+    },
+    "broker/chat/nicks.py": {
+        "NICKS_PER_IDENTITY_MAX": (NICKS, "test_an_identity_has_so_many_nicks"),
+        "NICKS_MAX": (
+            NICKS,
+            "test_a_full_register_gives_up_the_longest_unused_of_those_unused_for_a_day",
+        ),
+        "CHANGES_MAX": (NICKS, "test_so_many_changes_wait_for_a_store_that_fails"),
+    },
     "broker/chat/sessions.py": {
         "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
     },
+    "broker/allow_list.py": {
+        "KEYS_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
+        "FILE_BYTES_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
+    },
+    "broker/host/certificates.py": {
+        "FILE_BYTES_MAX": (CERTIFICATES, "test_a_damaged_pair_is_refused_and_not_quoted"),
+        "READ_RETRIES_MAX": (CERTIFICATES, "test_a_file_that_comes_and_goes_is_not_waited_for"),
+    },
+    "broker/host/zap.py": {
+        "ID_BYTES_MAX": (
+            ZAP,
+            "test_an_id_of_any_length_is_answered_and_a_huge_one_is_not_repeated",
+        ),
+    },
+    "broker/introductions.py": {
+        "QUESTION_BYTES_MAX": (
+            CURVE,
+            "test_an_introduction_tells_the_key_to_whoever_asks_whatever",
+        ),
+        "QUESTIONS_WAITING_MAX": (CURVE, "test_a_flood_of_questions_is_answered_at_a_pace"),
+        "PER_S_MAX": (CURVE, "test_a_flood_of_questions_is_answered_at_a_pace"),
+    },
+    "broker/peers.py": {
+        "ROUTES_MAX": ("tests/unit/test_peers.py", "test_routes_remembered_are_bounded"),
+    },
     "broker/host/sockets.py": {
+        "HANDSHAKE_BYTES_MAX": (ZAP, "test_a_handler_lets_in_and_keeps_out"),
         "FRAMES_KEPT_MAX": (
             OF_BROKER,
             "test_a_message_of_many_frames_is_read_to_its_end_and_mostly_dropped",
