@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.chat.sessions import MOVED_MAX
 from client.events import Entry, Joined, Left, Missing, Moved, Removed, Reset, Told
 from client.requests import REQUEST_ID_FIRST
 from common import order, wire
@@ -63,6 +64,36 @@ def test_and_opened_again_it_has_its_name_back() -> None:
     anna.party.settle()
     assert [text for _, text in anna.texts()][-1] == "hi"
     assert anna.session.directory.moved == {name: "plans"}
+
+
+def test_whoever_resumes_by_a_former_name_gets_the_room_each_time() -> None:
+    """After a reconnect JOIN may come twice, and the second one must not open another room."""
+    anna, bob = in_plans("anna", "bob")
+    anna.give("plans", "private")
+    for guest in (anna, bob):
+        guest.hear = lambda: None  # type: ignore[method-assign]  # No word gets through.
+    anna.party.settle()
+    for _ in range(2):
+        bob.party.bench.core.receive(
+            bob.route, wire.command_frames(bob.token, wire.Join(9, "plans", resume=True))
+        )
+        bob.party.bench.drain()
+        (joined,) = bob.party.bench.replies.pop(bob.route)
+        assert isinstance(joined, wire.Joined)
+        assert joined.title == "+plans"
+
+
+def test_a_session_knows_so_many_former_names() -> None:
+    (anna,) = in_plans("anna")
+    session = anna.party.bench.core.sessions.get(anna.token)
+    assert session is not None
+    for number in range(MOVED_MAX + 1):
+        session.note_move(f"r{number}", f"+{number}")
+    assert len(session.moved) == MOVED_MAX
+    assert "r0" not in session.moved
+    session.note_move(f"+{MOVED_MAX}", "r1")
+    assert session.moved[f"r{MOVED_MAX}"] == "r1", "a name leads to where the room is now"
+    assert "r1" not in session.moved
 
 
 def test_texts_for_a_former_name_never_reach_a_room_that_took_it() -> None:
