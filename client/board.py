@@ -131,6 +131,7 @@ class Board:
         self.unsent_count = 0
         self.known_rooms: set[str] = set()  # From /rooms, for completion.
         self._shown = Shown()
+        self._sent_from = ""  # The room that a notice has just said we were sent away from.
         self._takes: dict[type[Event], Callable[[Any], list[Line]]] = {
             Entry: self._take_entry,
             Joined: self._take_joined,
@@ -208,6 +209,8 @@ class Board:
     def _take_told(self, told: Told) -> list[Line]:
         if told.nick in self.ignored and told.code == "invited":
             return []
+        if told.code in SENT_AWAY:
+            self._sent_from = told.room
         text = tidings.told_text(told)
         return [self.notice(text)] if text else []
 
@@ -216,8 +219,9 @@ class Board:
         was_current = left.room == self.current
         self.forget(left.room)
         lines = []
-        if left.code and left.code not in SENT_AWAY:  # That has been told already.
+        if left.code and left.room != self._sent_from:
             lines.append(self.trouble(f"you are not in {label} any more: {left.reason}"))
+        self._sent_from = ""
         if left.code and was_current:
             lines.append(self.notice(f"now in {self.label()}" if self.current else "in no room"))
         return lines

@@ -44,9 +44,18 @@ class Doors(Calls):
         name = self.find(room, timeout_s=timeout_s)
         pending: Pending[Joined] = Pending()
         if names.is_talk(name) and not names.is_wire_name(name):
-            return self._call(
-                pending, lambda s, now: s.talk(name[1:], history, since_ms, pending, now), timeout_s
-            )
+            try:
+                return self._call(
+                    pending,
+                    lambda s, now: s.talk(name[1:], history, since_ms, pending, now),
+                    timeout_s,
+                )
+            except Refused as error:
+                # Who is away is known by the talk that there is, if by nothing else.
+                if error.code != Code.NO_SUCH_NICK:
+                    raise
+                name = self._titled(name, error, timeout_s)
+                pending = Pending()
         return self._call(
             pending, lambda s, now: s.join(name, history, since_ms, pending, now), timeout_s
         )
@@ -75,9 +84,13 @@ class Doors(Calls):
         name = spell_room(room)
         if names.is_talk(name) or not names.is_closed(name) or names.is_wire_name(name):
             return name
+        return self._titled(name, Refused(Code.NOT_INVITED), timeout_s)
+
+    def _titled(self, title: str, nobody: Refused, timeout_s: float | None) -> str:
+        """Return the one of one's closed rooms that is called so; raise `nobody` without one."""
         mine = self.mine(timeout_s=timeout_s)
-        found = [each.room for each in mine if names.fold(each.title) == name]
-        return the_only(found, name, Refused(Code.NOT_INVITED))
+        found = [each.room for each in mine if names.fold(each.title) == names.fold(title)]
+        return the_only(found, title, nobody)
 
     def mine(self, *, timeout_s: float | None = CALL_TIMEOUT_S) -> list[MyRoom]:
         """Return the closed rooms that one belongs to: private ones, and talks.

@@ -24,8 +24,13 @@ Errand = Callable[[], None]
 class Errands:
     """May be told from any thread. `send_read(room, seq)` does not wait."""
 
-    def __init__(self, send_read: Callable[[str, int], object]) -> None:
+    def __init__(
+        self,
+        send_read: Callable[[str, int], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._send_read = send_read
+        self._clock = clock
         self._changed = threading.Condition()
         self._waiting: deque[Errand] = deque()
         self._read: dict[str, int] = {}  # By room: the seq to tell; of those joined, so bounded.
@@ -48,8 +53,8 @@ class Errands:
         """Have the broker told that a room was read up to a seq."""
         with self._changed:
             if seq > self._told.get(room, 0):
-                self._read[room] = seq
-                self._changed.notify_all()
+                self._read[room] = max(seq, self._read.get(room, 0))
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Tell what was read, and end the thread. What else waits is not done any more."""
@@ -63,7 +68,7 @@ class Errands:
         while True:
             with self._changed:
                 while not (self._waiting or self._is_stopped):
-                    wait_s = self._rest_until_s - time.monotonic() if self._read else None
+                    wait_s = self._rest_until_s - self._clock() if self._read else None
                     if wait_s is not None and wait_s <= 0:
                         break
                     self._changed.wait(wait_s)
@@ -81,7 +86,7 @@ class Errands:
         with self._changed:
             read, self._read = self._read, {}
             self._told.update(read)
-            self._rest_until_s = time.monotonic() + READ_EVERY_S
+            self._rest_until_s = self._clock() + READ_EVERY_S
         with contextlib.suppress(HubbubError):  # Left meanwhile, or closed: then it is not told.
             for room, seq in read.items():
                 self._send_read(room, seq)
