@@ -9,12 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.chat.sessions import MOVED_MAX
+from client import effects
 from client.events import Entry, Joined, Left, Missing, Moved, Removed, Reset, Told
+from client.outbox import Line, Outbox
+from client.questions import Questions
+from client.replica import Replica
 from client.requests import REQUEST_ID_FIRST
+from client.room import Room
 from common import order, wire
 from common.errors import Refused
-from common.limits import ROOMS_PER_SESSION_MAX
+from common.limits import ROOMS_PER_SESSION_MAX, SENDS_IN_FLIGHT_MAX
 from common.order import Done, Role
+from common.wire import Kind
 from tests.unit.party import Guest, Party
 
 
@@ -402,3 +408,76 @@ def test_ids_of_requests_stay_apart_from_numbers_of_sends() -> None:
     (command,) = anna.commands
     assert isinstance(command, order.Order)
     assert command.id >= REQUEST_ID_FIRST
+
+
+# --- each part by itself, where the broker's patience would hide its failing ------------------
+def test_the_outbox_says_in_the_new_name_what_waits_and_what_comes_later() -> None:
+    moved: dict[str, str] = {}
+    outbox = Outbox(moved)
+    (first,) = _put(outbox, "one")
+    for number in range(2, SENDS_IN_FLIGHT_MAX + 1):
+        _put(outbox, str(number))
+    assert _put(outbox, "waits") == []
+    moved["plans"] = "+new"
+    outbox.move("plans", "+new")
+    outbox.put([Line("plans", Kind.TEXT, "later", 5, "later")])
+    outbox.acked(wire.Ack(first.number, [wire.Place(7, 1)]))
+    (send,) = outbox.pump(1.0)
+    assert send.posts == [wire.Draft("+new", Kind.TEXT, ["waits", "later"])]
+
+
+def test_a_refused_post_is_said_again_where_its_room_is_now() -> None:
+    moved: dict[str, str] = {}
+    outbox = Outbox(moved)
+    (one,), (two,) = _put(outbox, "one"), _put(outbox, "two")
+    (other,) = _put(outbox, "three", "lobby")
+    moved["plans"] = "+new"
+    assert outbox.acked(wire.Ack(one.number, [wire.Place(0, 0, "not_member")])) == []
+    error = wire.Error(two.number, "not_member", "", survives=True)
+    assert outbox.refused(error, 1.0) == ([], [])
+    lost = outbox.acked(wire.Ack(other.number, [wire.Place(0, 0, "not_member")]))
+    assert [type(each) for each in lost] == [effects.Failed]
+    texts = [(d.room, d.texts) for send in outbox.pump(1.0) for d in send.posts]
+    assert [room for room, _ in texts] == ["+new"]
+    assert sorted(text for _, found in texts for text in found) == ["one", "two"]
+
+
+def _put(outbox: Outbox, text: str, room: str = "plans") -> list[wire.Send]:
+    outbox.put([Line(room, Kind.TEXT, text, len(text), text)])
+    return outbox.pump(0.0)
+
+
+def test_a_page_of_a_name_that_is_no_more_is_no_answer() -> None:
+    """History finds nothing under the old name; a newcomer would have seen no history."""
+    replica = Replica("plans", 100)
+    replica.joined(wire.Joined(1, "plans", b"", b"", 7, 1, 3, "", 1, 1, None), 0)
+    ask = replica.wants()
+    assert ask is not None
+    assert replica.page(ask, wire.Page(1, "plans", 7, 1, 0, more=False), []) == []
+    assert replica.wants() == ask
+
+
+def test_the_question_under_way_is_asked_again_by_the_new_name() -> None:
+    room = Room("plans", 100, None)
+    rooms = {"plans": room}
+    questions = Questions(rooms)
+    room.replica.joined(wire.Joined(1, "plans", b"", b"", 7, 1, 3, "", 1, 1, None), 0)
+    room.is_joined = True
+    questions.hunger(room)
+    (asked,) = questions.next(1, 0.0, is_paused=False)
+    assert isinstance(asked, effects.AskHistory)
+    room.rename("+new")
+    rooms["+new"] = rooms.pop("plans")
+    assert questions.move(room, "plans") == [effects.DropHistory()]
+    (again,) = questions.next(2, 0.0, is_paused=False)
+    assert isinstance(again, effects.AskHistory)
+    assert again.question.room == "+new"
+
+
+def test_a_name_that_was_had_before_is_not_a_former_one() -> None:
+    (anna,) = in_plans("anna")
+    session = anna.party.bench.core.sessions.get(anna.token)
+    assert session is not None
+    session.note_move("plans", "+a")
+    session.note_move("+a", "plans")
+    assert session.moved == {"+a": "plans"}
