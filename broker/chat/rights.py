@@ -6,7 +6,9 @@ was written down before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Container, Hashable, Iterable, Iterator
+from typing import TypeVar
 
 from broker.log.rights_records import (
     BROKER,
@@ -18,6 +20,7 @@ from broker.log.rights_records import (
     Record,
     RoomFacts,
     Sanction,
+    about,
 )
 from broker.log.rights_records import (
     Rights as Written,
@@ -28,6 +31,8 @@ from common.order import Role
 MEMBERS_PER_ROOM_MAX = 4_096  # Of one room; each is a row, and told anew when keys change.
 SANCTIONS_PER_ROOM_MAX = 1_024
 CLOSED_PER_IDENTITY_MAX = 1_024  # Talks and private rooms of one person: one MY_ROOMS.
+
+K = TypeVar("K", bound=Hashable)
 
 
 class Rights:
@@ -46,7 +51,9 @@ class Rights:
         self._facts = {facts.room: facts for facts in written.rooms}
         self._members: dict[str, dict[bytes, Member]] = {}
         self._closed: dict[bytes, set[str]] = {}
-        self._sanctions: dict[str, list[Sanction]] = {}
+        self._sanctions: dict[str, dict[tuple[object, ...], Sanction]] = {}
+        # The same by room, kind, and whom they hold against: an identity, or a folded nick.
+        self._against: dict[tuple[str, str, bytes | str], dict[tuple[object, ...], Sanction]] = {}
         for member in written.members:
             self._put(member)
         for sanction in written.sanctions:
@@ -71,7 +78,9 @@ class Rights:
                     self._closed.setdefault(record.identity, set()).add(record.room)
             case Sanction():
                 self._drop(record)
-                self._sanctions.setdefault(record.room, []).append(record)
+                self._sanctions.setdefault(record.room, {})[about(record)] = record
+                for whose in _whose(record):
+                    self._against.setdefault(whose, {})[about(record)] = record
             case NickRecord():
                 pass  # The register's: `broker.chat.nicks`.
 
@@ -89,15 +98,9 @@ class Rights:
                 if not rooms:
                     self._closed.pop(record.identity, None)
             case Sanction():
-                kept = [
-                    each
-                    for each in self._sanctions.get(record.room, [])
-                    if (each.kind, each.identity, each.nick)
-                    != (record.kind, record.identity, record.nick)
-                ]
-                self._sanctions[record.room] = kept
-                if not kept:
-                    del self._sanctions[record.room]
+                _take_out(self._sanctions, record.room, about(record))
+                for whose in _whose(record):
+                    _take_out(self._against, whose, about(record))
             case NickRecord():
                 pass
 
@@ -141,35 +144,78 @@ class Rights:
         members = self._members.get(room, {})
         if identity in members:
             return True
-        rooms = self._closed.get(identity, ())
-        return len(members) < MEMBERS_PER_ROOM_MAX and len(rooms) < CLOSED_PER_IDENTITY_MAX
+        if is_closed(room) and len(self._closed.get(identity, ())) >= CLOSED_PER_IDENTITY_MAX:
+            return False
+        return len(members) < MEMBERS_PER_ROOM_MAX
 
     # --- bans and mutes -----------------------------------------------------
     def sanction(
         self, room: str, kind: str, identity: bytes, nick_key: str, now_ms: int
     ) -> Sanction | None:
-        """Return what holds against somebody in a room, or in all; None where nothing does."""
-        for name in {room, BROKER}:
-            for each in self._sanctions.get(name, ()):
-                is_meant = each.identity == identity or fold(each.nick) == nick_key
-                if each.kind == kind and is_meant and not is_over(each, now_ms):
-                    return each
-        return None
+        """Return what holds against somebody, in a room or in all, and holds longest, if any."""
+        found = [
+            each
+            for whose in (identity, nick_key)
+            for name in (room, BROKER)
+            for each in self._against.get((name, kind, whose), {}).values()
+            if not is_over(each, now_ms)
+        ]
+        return max(found, key=_end_ms, default=None)
 
     def sanctions(self, room: str, now_ms: int) -> list[Sanction]:
         """Return all that hold in a room."""
-        return [each for each in self._sanctions.get(room, ()) if not is_over(each, now_ms)]
+        return [
+            each for each in self._sanctions.get(room, {}).values() if not is_over(each, now_ms)
+        ]
 
     def over(self, room: str, now_ms: int) -> list[Sanction]:
         """Return those of a room whose time is up."""
-        return [each for each in self._sanctions.get(room, ()) if is_over(each, now_ms)]
+        return [each for each in self._sanctions.get(room, {}).values() if is_over(each, now_ms)]
 
     def records_of(self, room: str) -> Iterator[Record]:
         """Yield everything that is written down of a room."""
         if room in self._facts:
             yield self._facts[room]
         yield from self.members(room)
-        yield from self._sanctions.get(room, ())
+        yield from self._sanctions.get(room, {}).values()
+
+    def homeless(self, rooms: Container[str]) -> list[Record]:
+        """Return what is written down of rooms that there are not.
+
+        An order that was cut short left it. What is kept of an open room is the operators' word,
+        and waits for the room.
+        """
+        found: list[Record] = [f for f in self._facts.values() if is_closed(f.room)]
+        found += [each for members in self._members.values() for each in members.values()]
+        found += [each for held in self._sanctions.values() for each in held.values()]
+        return [
+            each
+            for each in found
+            if not isinstance(each, NickRecord) and each.room not in rooms and each.room != BROKER
+        ]
+
+
+def _whose(sanction: Sanction) -> list[tuple[str, str, bytes | str]]:
+    """Return under what a sanction is found."""
+    found: list[tuple[str, str, bytes | str]] = [
+        (sanction.room, sanction.kind, fold(sanction.nick))
+    ]
+    if sanction.identity:
+        found.append((sanction.room, sanction.kind, sanction.identity))
+    return found
+
+
+def _take_out(
+    shelf: dict[K, dict[tuple[object, ...], Sanction]], key: K, what: tuple[object, ...]
+) -> None:
+    held = shelf.get(key, {})
+    held.pop(what, None)
+    if not held:
+        shelf.pop(key, None)
+
+
+def _end_ms(sanction: Sanction) -> float:
+    return sanction.until_ms or math.inf
 
 
 def is_over(sanction: Sanction, now_ms: int) -> bool:

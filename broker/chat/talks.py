@@ -11,12 +11,14 @@ from broker import keys
 from broker.chat.floor import Floor
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session
-from broker.log.interface import LogFailed
-from broker.log.rights_records import Change, Member, Put, RoomFacts
+from broker.log.rights_records import Change, Drop, Member, Put, RoomFacts
 from common import order, wire
-from common.errors import Code, Refused
-from common.names import is_closed, is_talk
+from common.errors import Code, HubbubError, Refused
+from common.limits import ROOMS_PER_SESSION_MAX
+from common.names import fold, is_closed, is_talk
 from common.order import Role
+
+BEGIN_COST = 20  # Texts: beginning a talk waits for the disk, and everybody with it.
 
 
 class Joining(Protocol):
@@ -40,7 +42,7 @@ class Talks:
     def talk(self, session: Session, command: order.Talk) -> None:
         """Open the talk with somebody; their nick must be in use, or owned."""
         floor, user = self._floor, session.user
-        peer = floor.find(command.nick)
+        peer = floor.find(command.nick) or self._met(user.owner, command.nick)
         if peer is None:
             raise Refused(Code.NO_SUCH_NICK, f"nobody called {command.nick} is known here")
         identity, nick = peer
@@ -50,8 +52,21 @@ class Talks:
         name = keys.closed_name(self._secret, "@", pair, 0)
         room = floor.rooms.get(name)
         if room is None or floor.rights.member(name, user.owner) is None:
+            if len(session.rooms) >= ROOMS_PER_SESSION_MAX:
+                raise Refused(Code.TOO_MANY_ROOMS)
+            floor.charge(session, BEGIN_COST)
             room = self._begin(name, [(user.owner, user.nick), (identity, nick)])
         self._join(session, room, command.id)
+
+    def _met(self, identity: bytes, nick: str) -> tuple[bytes, str] | None:
+        """Return with whom of that nick, though not here, somebody has a talk already."""
+        rights, wanted = self._floor.rights, fold(nick)
+        for place in rights.closed_rooms(identity):
+            if is_talk(place.room):
+                for other in rights.members(place.room):
+                    if other.identity != identity and fold(other.nick) == wanted:
+                        return other.identity, other.nick
+        return None
 
     def _begin(self, name: str, two: list[tuple[bytes, str]]) -> Room:
         floor = self._floor
@@ -62,13 +77,17 @@ class Talks:
         places += [
             Put(Member(name, identity, nick, Role.MEMBER, 0, floor.now_ms))
             for identity, nick in two
+            if floor.rights.member(name, identity) is None
         ]
         try:
             floor.keep(places)
             floor.keeper.found_room(name)
-        except (Refused, LogFailed) as error:
-            floor.rooms.forget(room)
+        except HubbubError as error:
+            if not room.is_kept:
+                floor.keep_soon([Drop(place.record) for place in places])
+                floor.rooms.forget(room)
             raise Refused(Code.LOG_FAILED) from error
+        room.is_kept = True
         return room
 
     def mine(self, session: Session, command: order.Mine) -> None:
@@ -79,7 +98,8 @@ class Talks:
             room = floor.rooms.get(place.room)
             if room is not None:
                 title = self.title(place.room, identity)
-                rooms.append(order.MyRoom(place.room, title, place.role, room.head, place.read_seq))
+                role = floor.rights.role(place.room, identity)
+                rooms.append(order.MyRoom(place.room, title, role, room.head, place.read_seq))
         floor.charge(session, len(rooms) // 64)
         floor.reply(session.route, order.MyRooms(command.id, rooms))
 

@@ -143,3 +143,16 @@ class Keeper(Protocol):
 
 class NoEntry(Exception):
     """There is no such entry, or no more."""
+
+
+def about(record: Record) -> tuple[object, ...]:
+    """Return what a record is about: another one about the same takes its place."""
+    match record:
+        case NickRecord():
+            return "nick", record.nick
+        case RoomFacts():
+            return "room", record.room
+        case Member():
+            return "member", record.room, record.identity
+        case Sanction():
+            return "sanction", record.room, record.kind, record.identity, record.nick

@@ -9,9 +9,11 @@ from broker.chat.sessions import Rate
 from broker.log.interface import LogFailed
 from common import topics, wire
 from common.limits import KEY_BYTES
+from common.order import Done, Mine, MyRoom, MyRooms, Order, Read, Role, Talk
 from common.wire import Batch, Kind, Notice, Payload, Presence, Publication
 from tests import saying
 from tests.notebook import Notebook
+from tests.unit import logs
 from tests.unit.logs import MemoryStore, Store
 
 P = TypeVar("P", bound=Payload)
@@ -36,7 +38,8 @@ class Bench:
         self.rules = rules
         self.now_s = 0.0
         self.wall_shift_s = 0.0  # How far somebody has set the wall clock.
-        self.notebook = Notebook()
+        rooms = self.store.rooms if isinstance(self.store, MemoryStore) else {}
+        self.notebook = Notebook(rooms, logs._Room)
         self.start()
 
     def start(self) -> None:
@@ -93,6 +96,17 @@ class Bench:
         taken = [each.body for each in self.published if type(each.body) is kind]
         self.published.clear()
         return [body for body in taken if not isinstance(body, Batch) or body.posts]
+
+    def said(self, topic: bytes) -> list[str]:
+        """Return all texts that were published on a topic."""
+        batches = [each.body for each in self.published if each.topic == topic]
+        posts = [post for batch in batches if isinstance(batch, Batch) for post in batch.posts]
+        return [text for post in posts for text in post.texts]
+
+    def restart(self) -> None:
+        """Start anew: nobody has a session, and what waited to be written down is."""
+        self.notebook.keep_soon(self.core.take_changes())
+        self.start()
 
     def beacons(self) -> list[Batch]:
         """Return and forget the head beacons."""
@@ -171,6 +185,48 @@ class Peer:
     def join(self, room: str, *, resume: bool = False) -> wire.Joined:
         """Join a room."""
         return self.ask(wire.Join(2, room, resume), wire.Joined)
+
+    def order(
+        self, room: str, action: str, nick: str = "", value: int = 0, reason: str = ""
+    ) -> Done:
+        """Give an order that is carried out."""
+        return self.ask(Order(3, room, action, nick, value, reason), Done)
+
+    def forbidden(
+        self, room: str, action: str, nick: str = "", value: int = 0, reason: str = ""
+    ) -> str:
+        """Give an order that is refused; return the code."""
+        return self.refused(Order(3, room, action, nick, value, reason)).code
+
+    def shut_out(self, room: str) -> wire.Error:
+        """Join a room, and be refused."""
+        return self.refused(wire.Join(2, room))
+
+    def talk(self, nick: str) -> wire.Joined:
+        """Open the talk with somebody."""
+        return self.ask(Talk(4, nick), wire.Joined)
+
+    def mine(self) -> list[MyRoom]:
+        """Return the closed rooms that it belongs to."""
+        return self.ask(Mine(5), MyRooms).rooms
+
+    def read(self, room: str, seq: int) -> Done:
+        """Note up to where it has read."""
+        return self.ask(Read(6, room, seq), Done)
+
+    def role(self, room: str) -> Role:
+        """Return what it may do in a room that it is in, or may enter."""
+        return Role(self.join(room).role)
+
+    def notices(self, code: str = "") -> list[wire.Notice]:
+        """Return and forget what its inbox was told, but for other codes."""
+        published, found = self.bench.published, []
+        for each in tuple(published):
+            if each.topic == self.inbox and isinstance(each.body, Notice):
+                published.remove(each)
+                if code in ("", each.body.code):
+                    found.append(each.body)
+        return found
 
     def next_send(self, room: str, *texts: str, kind: Kind = Kind.TEXT) -> wire.Send:
         """Return the next SEND."""
