@@ -18,7 +18,7 @@ from pathlib import Path
 import zmq
 
 from broker.chat.core import Core, Facts, Rules
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from broker.child import (
     ORDERS_FILE,
     Orders,
@@ -35,6 +35,7 @@ from broker.host.sockets import bound_socket, receive_message, send_message
 from broker.host.trouble import Trouble
 from broker.house import House
 from broker.log.interface import LogFailed, LogUnusable, Proposal
+from broker.log.rights_records import Change
 from broker.log.writer import FILE_NAME, SqliteLog
 from broker.metrics.tally import Tally
 from broker.subscriptions import Subscriptions
@@ -194,6 +195,7 @@ class Worker:
             if proposals:
                 self._append(proposals)
                 house.log_grows(time.monotonic())
+            self._keep(core.take_changes())
             committed = log.follow()
             core.committed(committed)
             tally.committed(committed)
@@ -218,6 +220,14 @@ class Worker:
             count = self._trouble.succeeded()
             if count:
                 self._logger.warning("the log is written again, after %d failures", count)
+
+    def _keep(self, changes: list[Change]) -> None:
+        """Have what can wait written down; what is not is lost with this process only."""
+        if changes:
+            try:
+                self._log.keep_soon(changes)
+            except LogFailed as error:
+                self._trouble.failed(str(error), time.monotonic(), self._logger)
 
     def _drain_commands(self) -> None:
         router, core, handle = self._router, self._core, self._core.receive

@@ -26,6 +26,9 @@ INVISIBLE = frozenset(
         (0x3164, 0x3164),
         (0xFE00, 0xFE0F),
         (0xFFA0, 0xFFA0),
+        (0x1107F, 0x1107F),
+        (0x13441, 0x13442),
+        (0x16FE4, 0x16FE4),
         (0xE0100, 0xE01EF),
     )
     for point in range(first, last + 1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from broker import history
 from broker.chat.core import Core, Facts, Rules
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from broker.log.interface import Committed, PageRead, RoomRecord, marks_of
 from common import wire
 from common.wire import Mode
-from tests.notebook import Notebook
+from tests.unit.logs import MemoryStore
 
 SECRET = bytes(32)
 EPOCH = 0x12345678
@@ -32,7 +32,7 @@ def begin() -> Core:
         secret=SECRET,
         epoch=EPOCH,
         recall=lambda _sender: {},
-        keeper=Notebook(),
+        keeper=MemoryStore().open(),
         now_ms=START_MS,
         now_s=START_S,
     )

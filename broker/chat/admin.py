@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from broker.chat.floor import RELOAD, Actor, Floor
 from broker.chat.orders import Orders, time_text
 from broker.chat.peer import Peer
+from broker.chat.rights import BAN
 from broker.chat.rooms import Room
-from broker.log.interface import LogFailed
-from broker.log.rights_records import BAN, BROKER, Drop, NoEntry, Put, Sanction
+from broker.log.interface import LogFailed, NotInLog
+from broker.log.rights_records import EVERYWHERE, Delete, Put, Sanction
 from common import order, wire
 from common.errors import Code, Refused
 from common.limits import REASON_CHARS_MAX
@@ -41,6 +42,8 @@ class Admin:
             "sanctions": self._sanctions,
             "audit": self._audit,
             "announce": self._announce,
+            "nicks": self._nicks,
+            "free": self._free,
             "retention": self._retention,
             "drop": self._drop,
             "reload": self._reload,
@@ -117,7 +120,7 @@ class Admin:
         return ["room", "kind", "nick", "key", "until", "by", "reason"], rows
 
     def _all_rooms(self) -> Iterable[str]:
-        return [BROKER, *sorted(room.name for room in self._floor.rooms)]
+        return [EVERYWHERE, *sorted(room.name for room in self._floor.rooms)]
 
     def _audit(self, _actor: Actor, command: order.Admin) -> Rows:
         try:
@@ -187,7 +190,7 @@ class Admin:
         if command.value:
             until_ms = now_ms + 1_000 * command.value
         sanction = Sanction(
-            BROKER,
+            EVERYWHERE,
             BAN,
             identity,
             nick,
@@ -207,13 +210,29 @@ class Admin:
         floor = self._floor
         found = [
             each
-            for each in floor.rights.sanctions(BROKER, floor.now_ms)
+            for each in floor.rights.sanctions(EVERYWHERE, floor.now_ms)
             if fold(each.nick) == fold(command.nick) or each.identity.hex() == command.nick
         ]
         if not found:
             raise Refused(Code.NO_SUCH_NICK, f"no ban holds against {command.nick}")
         audit = floor.audit_entry(actor, "unban", found[0].nick, "", "")
-        floor.keep([Drop(each) for each in found], audit)
+        floor.keep([Delete(each) for each in found], audit)
+        return DONE
+
+    def _nicks(self, _actor: Actor, _command: order.Admin) -> Rows:
+        rows = [
+            [each.nick, each.identity.hex(), at_text(each.used_ms)]
+            for each in self._floor.register.records()
+        ]
+        return ["nick", "key", "used"], sorted(rows)
+
+    def _free(self, actor: Actor, command: order.Admin) -> Rows:
+        """Take a nick from its owner: whoever comes next may have it."""
+        floor = self._floor
+        if floor.register.owner_of(command.nick) is None:
+            raise Refused(Code.NO_SUCH_NICK, f"nobody owns {command.nick}")
+        self._note(actor, "free", command.nick, "")
+        floor.register.free(command.nick)
         return DONE
 
     def _somebody(self, nick: str) -> tuple[bytes, str]:
@@ -273,7 +292,7 @@ class Admin:
         room = self._room(command.room)
         try:
             removed = floor.keeper.redact(room.name, command.value)
-        except NoEntry as error:
+        except NotInLog as error:
             detail = f"#{room.name} has no entry {command.value}"
             raise Refused(Code.BAD_PAYLOAD, detail) from error
         except LogFailed as error:

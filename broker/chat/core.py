@@ -17,7 +17,9 @@ import msgspec
 
 from broker.chat.admin import Admin
 from broker.chat.entrance import Entrance
+from broker.chat.floods import Move
 from broker.chat.floor import Effects, Floor, Rules
+from broker.chat.nicks import Register
 from broker.chat.orders import Orders
 from broker.chat.peer import PLAIN, Peer
 from broker.chat.rights import Rights
@@ -25,8 +27,8 @@ from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Session, Sessions
 from broker.chat.speech import Speech
 from broker.chat.talks import Talks
-from broker.log.interface import Committed, Proposal, RoomRecord
-from broker.log.rights_records import Change, Drop, Keeper, Put
+from broker.log.interface import Committed, Log, Proposal, RoomRecord
+from broker.log.rights_records import Change, Delete, Put
 from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
@@ -75,7 +77,7 @@ class Core:
         secret: bytes,
         epoch: int,
         recall: Callable[[bytes], Mapping[int, bytes]],
-        keeper: Keeper,
+        keeper: Log,
         now_ms: int,
         now_s: float,
     ) -> None:
@@ -88,7 +90,7 @@ class Core:
         self._started_s = now_s
         self._is_closing = False
         self.sessions = Sessions(
-            clients_max=rules.clients_max, grace_s=rules.grace_s, rate=rules.rate
+            clients_max=rules.clients_max, grace_s=rules.grace_s, rate=rules.rate, now_s=now_s
         )
         self.rooms = Rooms(
             records,
@@ -98,16 +100,24 @@ class Core:
             rooms_max=rules.rooms_max,
         )
         written = keeper.load_rights()
+        register = Register(written.nicks, nick_days=rules.nick_days)
         rights = Rights(written, operators=rules.operators, commons=rules.commons)
         for each in written.rooms:
             room = self.rooms.get(each.room)
             if room is not None:
                 room.slow_s, room.topic_by = each.slow_s, each.topic_by
         self._floor = Floor(
-            rules, self.sessions, self.rooms, rights, keeper=keeper, now_ms=now_ms, now_s=now_s
+            rules,
+            self.sessions,
+            self.rooms,
+            rights,
+            register,
+            keeper=keeper,
+            now_ms=now_ms,
+            now_s=now_s,
         )
         here = {room.name for room in self.rooms}
-        self._floor.keep_soon([Drop(each) for each in rights.homeless(here)])
+        self._floor.keep_soon([Delete(each) for each in rights.homeless(here)])
         self.refusals = self._floor.refusals
         self._entrance = Entrance(self._floor, recall)
         self._speech = Speech(self._floor)
@@ -182,7 +192,7 @@ class Core:
                 handle(route, token, command, peer)
                 return
             session = self.sessions.get(token)
-            if session is None or session.peer.key != peer.key:
+            if session is None or session.key != peer.key:
                 raise Refused(Code.NO_SESSION)
             session.route = route
             if code != SEND:
@@ -288,6 +298,7 @@ class Core:
         """Let a session into a room that it may enter, and tell it what it needs there."""
         floor = self._floor
         if room.name not in session.rooms:
+            floor.move(session, Move.JOIN)
             if len(session.rooms) >= ROOMS_PER_SESSION_MAX:
                 self._floor.drop_if_unused(room)
                 raise Refused(
@@ -325,6 +336,7 @@ class Core:
 
     def _part(self, session: Session, command: wire.Part) -> None:
         room = self._floor.member_room(session, command.room)
+        self._floor.move(session, Move.PART)
         self._floor.leave(session, room)
         self._floor.reply(session.route, wire.Parted(command.id, room.name))
 
@@ -403,6 +415,7 @@ class Core:
         floor = self._floor
         for session in self.sessions.expired(floor.now_s):
             floor.dismiss(session)
+        floor.forget_nicks()
         for inbox in self.sessions.strangers(floor.now_s):
             floor.tell_inbox(inbox, wire.Notice(Code.NO_SESSION))
         for room in floor.presence.take(floor.now_s):

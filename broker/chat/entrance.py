@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from broker import keys
+from broker.chat.floods import Move
 from broker.chat.floor import Floor
-from broker.chat.peer import Peer
-from broker.chat.rights import left_ms
+from broker.chat.lookalikes import key_of
+from broker.chat.peer import Peer, is_loopback
+from broker.chat.rights import BAN, left_ms
 from broker.chat.sessions import Session
 from broker.log.interface import LogFailed, Sent
-from broker.log.rights_records import BAN, BROKER
+from broker.log.rights_records import EVERYWHERE
 from common import wire
 from common.errors import Code, Refused
-from common.names import fold
+from common.names import check_nick
 
 
 class Entrance:
@@ -31,7 +33,7 @@ class Entrance:
         if token == wire.NO_TOKEN:
             raise Refused(Code.BAD_PAYLOAD, "HELLO takes a token of random bytes")
         if sessions.get(token) is None:
-            self._check_newcomer(command.nick, peer.key or keys.owner(command.owner))
+            self._check_newcomer(command.nick, peer.key or keys.owner(command.owner), peer)
         for idler in sessions.giving_way(route, token, command, peer):
             floor.dismiss(idler)
         session, is_resumed = sessions.hello(route, token, command, floor.now_s, peer)
@@ -44,15 +46,18 @@ class Entrance:
         nick = session.user.nick
         floor.reply(route, wire.Welcome(command.id, nick, is_resumed, floor.rules.motd))
 
-    def _check_newcomer(self, nick: str, identity: bytes) -> None:
+    def _check_newcomer(self, nick: str, identity: bytes, peer: Peer) -> None:
         """Raise `Refused` for somebody whom the broker takes not at all, or not now."""
         floor = self._floor
+        nick = check_nick(nick)
+        floor.check_move(Move.HELLO, identity, "" if is_loopback(peer.address) else peer.address)
         if floor.is_draining and identity not in floor.rights.operators:
             raise Refused(Code.DRAINING)
-        ban = floor.rights.sanction(BROKER, BAN, identity, fold(nick), floor.now_ms)
+        ban = floor.rights.sanction(EVERYWHERE, BAN, identity, key_of(nick), floor.now_ms)
         if ban is not None and identity not in floor.rights.operators:
             detail = f"you are banned here: {ban.reason}" if ban.reason else ""
             raise Refused(Code.BANNED, detail, left_ms(ban, floor.now_ms))
+        floor.claim(nick, identity)
 
     def _remember(self, session: Session) -> None:
         """Find what a new session has sent already, before the broker or itself was restarted."""
@@ -72,7 +77,10 @@ class Entrance:
     def nick(self, session: Session, command: wire.SetNick) -> None:
         """Give a session another nick, and tell its rooms."""
         floor = self._floor
-        user, nick_before = floor.sessions.rename(session, command.nick)
+        nick, identity = check_nick(command.nick), session.user.owner
+        floor.move(session, Move.NICK)
+        floor.claim(nick, identity)
+        user, nick_before = floor.sessions.rename(session, nick)
         if session.user is user:
             for name in sorted({name for each in user.sessions for name in each.rooms}):
                 room = floor.room(name)

@@ -11,18 +11,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from broker.chat.floods import Move, Rate
+from broker.chat.nicks import NICK_DAYS, Register
 from broker.chat.presence import Presence
-from broker.chat.rights import Rights, left_ms
+from broker.chat.rights import BAN, MUTE, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
-from broker.chat.sessions import Rate, Session, Sessions, User
-from broker.log.interface import LogFailed
+from broker.chat.sessions import Session, Sessions, User
+from broker.log.interface import Log, LogFailed
+from broker.log.retention_clock import RetentionClock
 from broker.log.rights_records import (
-    BAN,
-    MUTE,
     AuditEntry,
     Change,
-    Drop,
-    Keeper,
+    Delete,
+    NickRecord,
     Put,
     RoomFacts,
     about,
@@ -33,6 +34,7 @@ from common.names import check_nick, is_closed
 from common.order import Role
 
 RELOAD = "reload"
+NICKS_EVERY_S = 60.0
 REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
 
 # Who was told to join a room again and has not is told again after so long, then ever more rarely:
@@ -49,6 +51,7 @@ class Rules(NamedTuple):
     grace_s: float
     rate: Rate
     motd: str
+    nick_days: float = NICK_DAYS  # An owned nick that nobody uses is free after that.
     operators: frozenset[bytes] = frozenset()  # Public keys.
     commons: frozenset[str] = frozenset()  # Rooms that nobody but operators owns.
 
@@ -78,8 +81,9 @@ class Floor:
         sessions: Sessions,
         rooms: Rooms,
         rights: Rights,
+        register: Register,
         *,
-        keeper: Keeper,
+        keeper: Log,
         now_ms: int,
         now_s: float,
     ) -> None:
@@ -87,6 +91,7 @@ class Floor:
         self.sessions = sessions
         self.rooms = rooms
         self.rights = rights
+        self.register = register
         self.presence = Presence(now_s)
         self.keeper = keeper
         self.now_ms, self.now_s = now_ms, now_s
@@ -101,6 +106,8 @@ class Floor:
         self._late: dict[Session, dict[Room, str]] = {}
         self._remind_at_s = math.inf
         self._remind_s = REMIND_S
+        self._clock = RetentionClock(now_s)
+        self._nicks_at_s = now_s  # When to look for nicks that nobody uses.
 
     # --- what shall happen --------------------------------------------------
     def take_effects(self) -> Effects:
@@ -142,6 +149,18 @@ class Floor:
         if wait_ms:
             raise Refused(Code.SLOW_DOWN, value=wait_ms)
 
+    def move(self, session: Session, move: Move) -> None:
+        """Count a change that others hear of; raise `Refused(slow_down)` after too many."""
+        self.check_move(move, session.user.owner, session.address)
+
+    def check_move(self, move: Move, identity: bytes, address: str) -> None:
+        """Count a change by somebody, from an address that counts; raise `Refused(slow_down)`."""
+        wait_ms = self.sessions.floods.moves_wait_ms(
+            move, self.now_s, key=identity, address=address
+        )
+        if wait_ms:
+            raise Refused(Code.SLOW_DOWN, value=wait_ms)
+
     # --- what is written down -----------------------------------------------
     def keep(self, changes: Sequence[Change], audit: AuditEntry | None = None) -> None:
         """Write changes down, then take them in; raise `Refused(log_failed)` and change nothing."""
@@ -167,7 +186,16 @@ class Floor:
     def take_later(self) -> list[Change]:
         """Return what is to be written down when there is time."""
         later, self._later = list(self._later.values()), {}
+        for nick in self.register.take_changes():
+            record = NickRecord(*nick)
+            later.append(Put(record) if nick.identity else Delete(record))
         return later
+
+    def forget_nicks(self) -> None:
+        """Free the nicks that nobody has used for long, by a clock that is to be trusted."""
+        if self.now_s >= self._nicks_at_s:
+            self._nicks_at_s = self.now_s + NICKS_EVERY_S
+            self.register.expire(self._clock.now_ms(self.now_ms, self.now_s))
 
     def audit_entry(
         self, actor: Actor, action: str, target: str, room: str, detail: str
@@ -225,7 +253,7 @@ class Floor:
         """Forget a room that nobody is in and nobody ever said anything in."""
         if not self.rooms.drop_if_unused(room):
             return
-        drops = [Drop(each) for each in tuple(self.rights.records_of(room.name))]
+        drops = [Delete(each) for each in tuple(self.rights.records_of(room.name))]
         if [each.record for each in drops] == [RoomFacts(room.name, owner=self.owner(room))]:
             self.rights.apply(drops)  # Nothing of it was written down.
         else:
@@ -245,6 +273,7 @@ class Floor:
         """End a session."""
         for name in sorted(session.rooms):
             self.leave(session, self.room(name))
+        self.register.touch(session.user.nick, session.user.owner, self.now_ms)
         self.sessions.end(session)
         self.effects.forgotten.append(session.sender)
 
@@ -253,13 +282,22 @@ class Floor:
         self.end(session)
         self.notify(session, notice or wire.Notice(Code.NO_SESSION))
 
+    def claim(self, nick: str, identity: bytes) -> None:
+        """Let somebody have a nick, if nobody else owns it or one that looks like it."""
+        is_operator = identity in self.rights.operators
+        self.register.claim(nick, identity, self.now_ms, is_operator=is_operator)
+
     def find(self, nick: str) -> tuple[bytes, str] | None:
         """Return whose a nick is, and how they write it; None where nobody is known by it.
 
         Raises `Refused(nick_invalid)`.
         """
-        user = self.sessions.user(check_nick(nick))
-        return (user.owner, user.nick) if user is not None else None
+        nick = check_nick(nick)
+        user = self.sessions.user(nick)
+        if user is not None:
+            return user.owner, user.nick
+        identity = self.register.owner_of(nick)
+        return (identity, nick) if identity is not None else None
 
     # --- rooms with other keys ----------------------------------------------
     def ask_back(self, room: Room, was: str = "") -> None:
@@ -273,7 +311,7 @@ class Floor:
         self._remind_at_s = self.now_s + REMIND_S
 
     def _remind(self, session: Session, room: Room) -> None:
-        title = self.rights.facts(room.name).title
+        title = self.rights.title(room.name)
         known_as = self._late[session][room]
         self.notify(session, wire.Notice("rejoin", known_as, title, text=room.name))
 

@@ -11,18 +11,16 @@ from itertools import count
 from typing import NamedTuple, TypeVar
 
 from broker import keys
+from broker.chat.floods import Move
 from broker.chat.floor import Actor, Floor
-from broker.chat.rights import MEMBERS_PER_ROOM_MAX, SANCTIONS_PER_ROOM_MAX
+from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE, SANCTIONS_PER_ROOM_MAX
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session, User
 from broker.log.rights_records import (
-    BAN,
-    MUTE,
     AuditEntry,
     Change,
-    Drop,
+    Delete,
     Member,
-    NickRecord,
     Put,
     RoomFacts,
     Sanction,
@@ -126,10 +124,11 @@ class Orders:
         room = floor.member_room(session, command.room)
         user = session.user
         actor = Actor(user.owner, user.nick, floor.rights.role(room.name, user.owner))
+        floor.move(session, Move.RIGHTS)
         floor.charge(session, ORDER_COST)
         nick, value, reason = command.nick, command.value, command.reason
         self.carry_out(actor, room, action, nick=nick, value=value, reason=reason)
-        title = floor.rights.facts(room.name).title
+        title = floor.rights.title(room.name)
         floor.reply(session.route, order.Done(command.id, room.name, title))
 
     def carry_out(
@@ -182,7 +181,7 @@ class Orders:
         facts = rights.facts(room.name)
         owner = facts.owner or given.actor.owner
         name = self._closed_name(room.name)
-        changes: list[Change] = [Put(facts._replace(room=name, title=f"+{room.name}", owner=owner))]
+        changes: list[Change] = [Put(facts._replace(title=f"+{room.name}", owner=owner))]
         people = self._people(room, owner)
         if len(people) > MEMBERS_PER_ROOM_MAX:
             detail = f"a private room has at most {MEMBERS_PER_ROOM_MAX} members"
@@ -193,8 +192,17 @@ class Orders:
                 raise Refused(Code.TOO_MANY, f"{nick} is in as many closed rooms as can be")
             role = Role.OWNER if identity == owner else rights.role(room.name, identity)
             role = min(max(role, Role.MEMBER), Role.OWNER)
-            changes.append(Put(Member(name, identity, nick, role, room.head, now_ms)))
-        self._move(given, name, changes, "made the room private")
+            changes.append(Put(Member(room.name, identity, nick, role, room.head, now_ms)))
+        before = {about(each): each for each in rights.records_of(room.name)}
+        # First the places, then the door: whenever the broker ends in between, the room is open.
+        self._floor.keep(changes, self._audit(given, "private"))
+        try:
+            self._move(given, name, "made the room private")
+        except Refused:
+            for record in (change.record for change in changes):
+                known = before.get(about(record))
+                self._floor.keep_soon([Put(known) if known is not None else Delete(record)])
+            raise
 
     def _people(self, room: Room, owner: bytes) -> dict[bytes, str]:
         """Return who shall have a place in a room when it is closed, and how they are called."""
@@ -219,39 +227,24 @@ class Orders:
         if not is_closed(room.name):
             raise Refused(Code.FORBIDDEN, "the room is open to all already")
         rights = self._floor.rights
-        facts = rights.facts(room.name)
-        name = check_room(facts.title.removeprefix("+"))
+        name = check_room(rights.title(room.name).removeprefix("+"))
         if self._floor.rooms.get(name) is not None:
             raise Refused(Code.FORBIDDEN, f"there is a room #{name} already")
-        changes: list[Change] = [Put(facts._replace(room=name, title=""))]
-        changes += [
-            Put(member._replace(room=name))
-            for member in rights.members(room.name)
-            if member.role > Role.MEMBER
+        self._floor.keep([], self._audit(given, "public"))
+        self._move(given, name, "opened the room to all")
+        # What only a closed room has. It does no harm until it is gone.
+        stale: list[Change] = [
+            Delete(each) for each in rights.members(name) if each.role <= Role.MEMBER
         ]
-        self._move(given, name, changes, "opened the room to all")
+        self._floor.keep_soon([Put(rights.facts(name)._replace(title="")), *stale])
 
-    def _move(self, given: Given, name: str, changes: list[Change], deed: str) -> None:
+    def _move(self, given: Given, name: str, deed: str) -> None:
         """Give a room another name, with all that is written down of it."""
         floor, room = self._floor, given.room
         before = room.name
-        records = list(floor.rights.records_of(before))
-        changes += [Put(each._replace(room=name)) for each in records if isinstance(each, Sanction)]
-        audit = floor.audit_entry(given.actor, deed, "", before, name)
-        # First what the room is to be, then its name: whenever the broker ends in between, the
-        # room is as it was.
-        floor.keep(changes, audit)
-        try:
-            self._found(before)
-            self._log(lambda: floor.keeper.rename_room(before, name))
-        except Refused:
-            floor.keep_soon([Drop(change.record) for change in changes])
-            raise
-        known = {about(change.record) for change in changes}
-        moved = [each._replace(room=name) for each in records if not isinstance(each, NickRecord)]
-        # Also what a log took along with the name.
-        floor.keep_soon([Drop(each) for each in moved if about(each) not in known])
-        floor.keep_soon([*(Drop(each) for each in records), *changes])
+        self._found(before)
+        self._log(lambda: floor.keeper.rename_room(before, name))
+        floor.rights.rename(before, name)
         floor.rooms.rename(room, name)
         for user in room.roster:
             for session in user.sessions:
@@ -281,7 +274,7 @@ class Orders:
             raise Refused(Code.NO_SUCH_NICK, f"{target.nick} has no place in this room")
         if member.role >= given.actor.role:
             raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
-        self._remove(given, [Drop(member)], "uninvite", "uninvited")
+        self._remove(given, [Delete(member)], "uninvite", "uninvited")
 
     # --- against somebody ---------------------------------------------------
     def _kick(self, given: Given) -> None:
@@ -294,7 +287,7 @@ class Orders:
         changes: list[Change] = [Put(self._sanction(given, BAN))]
         member = floor.rights.member(room.name, target.identity)
         if member is not None:
-            changes.append(Drop(member))
+            changes.append(Delete(member))
         self._remove(given, changes, "ban", "banned")
         self._announce(given, f"banned {target.nick}{time_text(given.value)}")
 
@@ -318,7 +311,7 @@ class Orders:
         floor, room, target = self._floor, given.room, given.target
         if given.value > SANCTION_S_MAX:
             raise Refused(Code.BAD_PAYLOAD, f"at most {SANCTION_S_MAX} seconds")
-        floor.keep_soon([Drop(each) for each in floor.rights.over(room.name, floor.now_ms)])
+        floor.keep_soon([Delete(each) for each in floor.rights.over(room.name, floor.now_ms)])
         found = floor.rights.sanctions(room.name, floor.now_ms)
         others = [each for each in found if (each.kind, each.identity) != (kind, target.identity)]
         if len(others) >= SANCTIONS_PER_ROOM_MAX:
@@ -347,7 +340,7 @@ class Orders:
         ]
         if not found:
             raise Refused(Code.NO_SUCH_NICK, f"nothing like that holds against {target.nick}")
-        floor.keep([Drop(each) for each in found], self._audit(given, action))
+        floor.keep([Delete(each) for each in found], self._audit(given, action))
 
     # --- roles and rules ----------------------------------------------------
     def _op(self, given: Given) -> None:
@@ -373,7 +366,7 @@ class Orders:
         if member is None or member.role != Role.MODERATOR:
             raise Refused(Code.NO_SUCH_NICK, f"{target.nick} is no moderator here")
         after = Role.MEMBER if is_closed(room.name) else Role.GUEST
-        change = Put(member._replace(role=after)) if after else Drop(member)
+        change = Put(member._replace(role=after)) if after else Delete(member)
         floor.keep([change], self._audit(given, "deop"))
         floor.hear_out_somebody(target.identity, room)
         self._tell(given, "role", value=after)
@@ -406,7 +399,7 @@ class Orders:
     def _report(self, given: Given) -> None:
         floor, room = self._floor, given.room
         floor.keep([], self._audit(given, "report", given.reason))
-        title = floor.rights.facts(room.name).title
+        title = floor.rights.title(room.name)
         text = f"{given.target.nick}: {given.reason}"
         notice = wire.Notice("report", room.name, title, given.actor.nick, text)
         for session in floor.sessions:
@@ -425,7 +418,7 @@ class Orders:
 
     def _tell(self, given: Given, code: str, value: int | None = None) -> None:
         """Tell whom an order is about."""
-        title = self._floor.rights.facts(given.room.name).title
+        title = self._floor.rights.title(given.room.name)
         notice = wire.Notice(
             code,
             given.room.name,
@@ -465,7 +458,7 @@ class Orders:
         )
 
     def _audit(self, given: Given, action: str, detail: str = "") -> AuditEntry:
-        room = self._floor.rights.facts(given.room.name).title or given.room.name
+        room = self._floor.rights.title(given.room.name) or given.room.name
         detail = detail or " ".join(filter(None, (time_text(given.value), given.reason)))
         return self._floor.audit_entry(given.actor, action, given.target.nick, room, detail.strip())
 

@@ -14,3 +14,8 @@ class Peer(NamedTuple):
 
 
 PLAIN = Peer()
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether a numeric address is one of the machine itself."""
+    return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 
+from broker.chat.floods import RETURN_S
 from broker.chat.rooms import Room, telling_s
 from broker.chat.sessions import User
 
 PRESENCE_TICK_S = 0.1  # Who comes and goes within a tick is told in one frame.
-RETURN_S = 60.0  # So long after its start the broker takes resumed members for old ones,
+# So long after its start (`RETURN_S`) the broker takes resumed members for old ones,
 GONE_MAX = 10_000  # until so many have left already: then it no longer knows who is an old one.
 
 

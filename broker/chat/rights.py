@@ -10,10 +10,11 @@ import math
 from collections.abc import Container, Hashable, Iterable, Iterator
 from typing import TypeVar
 
+from broker.chat.lookalikes import key_of
 from broker.log.rights_records import (
-    BROKER,
+    EVERYWHERE,
     Change,
-    Drop,
+    Delete,
     Member,
     NickRecord,
     Put,
@@ -25,9 +26,10 @@ from broker.log.rights_records import (
 from broker.log.rights_records import (
     Rights as Written,
 )
-from common.names import fold, is_closed
+from common.names import is_closed
 from common.order import Role
 
+BAN, MUTE = "ban", "mute"
 MEMBERS_PER_ROOM_MAX = 4_096  # Of one room; each is a row, and told anew when keys change.
 SANCTIONS_PER_ROOM_MAX = 1_024
 CLOSED_PER_IDENTITY_MAX = 1_024  # Talks and private rooms of one person: one MY_ROOMS.
@@ -65,7 +67,7 @@ class Rights:
         for change in changes:
             if isinstance(change, Put):
                 self._put(change.record)
-            elif isinstance(change, Drop):
+            elif isinstance(change, Delete):
                 self._drop(change.record)
 
     def _put(self, record: Record) -> None:
@@ -104,10 +106,20 @@ class Rights:
             case NickRecord():
                 pass
 
+    def rename(self, before: str, room: str) -> None:
+        """Take in that a room has another name."""
+        for record in tuple(self.records_of(before)):
+            self._drop(record)
+            self._put(record._replace(room=room))
+
     # --- doors and roles ----------------------------------------------------
     def facts(self, room: str) -> RoomFacts:
         """Return what its owner made of a room."""
         return self._facts.get(room) or RoomFacts(room)
+
+    def title(self, room: str) -> str:
+        """Return what people call a closed room; nothing for one that is open."""
+        return self.facts(room).title if is_closed(room) else ""
 
     def is_known(self, room: str) -> bool:
         """Tell whether anything is written down of the room itself."""
@@ -156,7 +168,7 @@ class Rights:
         found = [
             each
             for whose in (identity, nick_key)
-            for name in (room, BROKER)
+            for name in (room, EVERYWHERE)
             for each in self._against.get((name, kind, whose), {}).values()
             if not is_over(each, now_ms)
         ]
@@ -172,33 +184,37 @@ class Rights:
         """Return those of a room whose time is up."""
         return [each for each in self._sanctions.get(room, {}).values() if is_over(each, now_ms)]
 
-    def records_of(self, room: str) -> Iterator[Record]:
+    def records_of(self, room: str) -> Iterator[RoomFacts | Member | Sanction]:
         """Yield everything that is written down of a room."""
         if room in self._facts:
             yield self._facts[room]
         yield from self.members(room)
         yield from self._sanctions.get(room, {}).values()
 
-    def homeless(self, rooms: Container[str]) -> list[Record]:
-        """Return what is written down of rooms that there are not.
+    def homeless(self, rooms: Container[str]) -> list[RoomFacts | Member | Sanction]:
+        """Return what an order left that was cut short: of rooms that there are not.
 
-        An order that was cut short left it. What is kept of an open room is the operators' word,
-        and waits for the room.
+        Also places in open rooms, which nobody needs. What is kept of an open room is the
+        operators' word, and waits for the room.
         """
-        found: list[Record] = [f for f in self._facts.values() if is_closed(f.room)]
-        found += [each for members in self._members.values() for each in members.values()]
-        found += [each for held in self._sanctions.values() for each in held.values()]
+        names = {*self._facts, *self._members, *self._sanctions} - {EVERYWHERE}
+        found = [each for name in sorted(names) for each in self.records_of(name)]
         return [
             each
             for each in found
-            if not isinstance(each, NickRecord) and each.room not in rooms and each.room != BROKER
+            if (each.room not in rooms and not _is_of_open(each))
+            or (isinstance(each, Member) and each.role <= Role.MEMBER and not is_closed(each.room))
         ]
+
+
+def _is_of_open(record: RoomFacts | Member | Sanction) -> bool:
+    return isinstance(record, RoomFacts) and not is_closed(record.room)
 
 
 def _whose(sanction: Sanction) -> list[tuple[str, str, bytes | str]]:
     """Return under what a sanction is found."""
     found: list[tuple[str, str, bytes | str]] = [
-        (sanction.room, sanction.kind, fold(sanction.nick))
+        (sanction.room, sanction.kind, key_of(sanction.nick))
     ]
     if sanction.identity:
         found.append((sanction.room, sanction.kind, sanction.identity))

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import NamedTuple
 
 from broker import keys
-from broker.chat.peer import PLAIN, Peer
+from broker.chat.floods import RETURN_S, Bucket, Floods, Rate
+from broker.chat.lookalikes import Lookalikes, key_of
+from broker.chat.peer import PLAIN, Peer, is_loopback
 from broker.chat.timers import Timers
 from common import topics
 from common.errors import Code, Refused
@@ -37,30 +38,36 @@ POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
 class User:
     """A nick in use, and the sessions that go by it. Compared by identity."""
 
-    __slots__ = ("key", "nick", "owner", "sessions")
+    __slots__ = ("folded", "key", "nick", "owner", "sessions")
 
     def __init__(self, nick: str, owner: bytes) -> None:
-        self.nick = nick
-        self.key = fold(nick)
         self.owner = owner
         self.sessions: set[Session] = set()
+        self.call(nick)
+
+    def call(self, nick: str) -> None:
+        """Give the user this nick."""
+        self.nick = nick
+        self.folded = fold(nick)
+        self.key = key_of(nick)  # The same for nicks that look alike.
 
 
 class Session:
     """One running client."""
 
     __slots__ = (
-        "allowance",
+        "address",
+        "bucket",
         "expected",
         "inbox",
         "inbox_count",
         "instance",
         "kept",
+        "key",
         "moved",
         "nudged",
         "origin",
         "peer",
-        "rated_at",
         "rooms",
         "route",
         "sender",
@@ -79,6 +86,9 @@ class Session:
         self.instance = instance
         self.sender = sender
         self.peer = peer  # Who began it; nobody else may speak for it.
+        self.key = peer.key
+        # Whose allowance it shares: on the broker's own host everybody has the same.
+        self.address = "" if is_loopback(peer.address) else peer.address
         self.user: User
         self.kept: Mapping[int, bytes] = {}  # The log's living memory; only the log writes it.
         self.expected = 1  # The number of the next SEND.
@@ -87,8 +97,7 @@ class Session:
         self.speaks: set[str] = set()  # Those of them in which it may say what it likes.
         self.moved: dict[str, str] = {}  # Rooms of its own that got another name: old to new.
         self.nudged: set[str] = set()  # Talks that it was told of, and is not in.
-        self.allowance = 0.0
-        self.rated_at = 0.0
+        self.bucket: Bucket
 
     def note_move(self, before: str, name: str) -> None:
         """Note that a room that it is in has another name from here on."""
@@ -107,25 +116,19 @@ class Session:
             self.moved = {old: new for old, new in self.moved.items() if new != name}
 
 
-class Rate(NamedTuple):
-    """A token bucket: texts a second, and how many at once."""
-
-    per_s: float
-    burst: float
-    unlimited: frozenset[str] = frozenset()  # Folded nicks of those that it does not hold for.
-
-
 class Sessions:
     """All sessions and users, and the inbox subscriptions that show who is alive."""
 
-    def __init__(self, *, clients_max: int, grace_s: float, rate: Rate) -> None:
+    def __init__(self, *, clients_max: int, grace_s: float, rate: Rate, now_s: float = 0.0) -> None:
+        """Begin with the broker, at a time of the steady clock."""
+        self.floods = Floods(rate, returned_s=now_s + RETURN_S)
         self.clients_max = clients_max
         self.is_short_of_memory = False  # Nobody new is taken then, and everybody waits.
         self._grace_s = grace_s
-        self._rate = rate
         self._by_token: dict[bytes, Session] = {}
         self._by_inbox: dict[bytes, Session] = {}
         self._users: dict[str, User] = {}
+        self._lookalikes: Lookalikes[User] = Lookalikes()
         self._people: dict[bytes, set[User]] = {}  # By identity: nicks that each goes by.
         self._unclaimed: dict[bytes, int] = {}  # Inboxes that no session has, and how often.
         # Sessions whose inbox was never open, oldest first: perhaps there is no client behind.
@@ -171,7 +174,7 @@ class Sessions:
         """Begin or resume a session; return it, and whether it was there. Raises `Refused`."""
         session = self._by_token.get(token)
         if session is not None:
-            if session.instance != hello.instance or session.peer.key != peer.key:
+            if session.instance != hello.instance or session.key != peer.key:
                 raise Refused(Code.SESSION_TAKEN)
             session.route = route
             session.expected = max(session.expected, hello.number)
@@ -185,7 +188,7 @@ class Sessions:
         self._origins[route] += 1
         session.user = user
         session.expected = hello.number
-        session.allowance, session.rated_at = self._rate.burst, now_s
+        session.bucket = Bucket(self.floods.rate, now_s)
         session.inbox_count = self._unclaimed.pop(inbox, 0)
         self._pokes.cancel(inbox)
         user.sessions.add(session)
@@ -212,12 +215,10 @@ class Sessions:
     def _user(self, nick: str, owner: bytes) -> User:
         """Return the user that a nick and an owner make, old or new. Raises `Refused`."""
         nick = check_nick(nick)
-        user = self._users.get(fold(nick))
-        if user is None:
-            return User(nick, owner)
-        if user.owner != owner:
-            raise Refused(Code.NICK_TAKEN, f"somebody else is here as {user.nick}")
-        return user
+        for user in self._lookalikes.alike(nick):
+            if user.owner != owner:
+                raise Refused(Code.NICK_TAKEN, f"somebody else is here as {user.nick}")
+        return self._users.get(key_of(nick)) or User(nick, owner)
 
     def end(self, session: Session) -> None:
         """Forget the session; its rooms are the caller's business."""
@@ -238,19 +239,29 @@ class Sessions:
         user = session.user
         user.sessions.discard(session)
         if not user.sessions and self._users.get(user.key) is user:
-            del self._users[user.key]
-            people = self._people[user.owner]
-            people.discard(user)
-            if not people:
-                del self._people[user.owner]
+            self._remove_user(user)
 
     def _add_user(self, user: User) -> None:
-        self._users[user.key] = user
-        self._people.setdefault(user.owner, set()).add(user)
+        if self._users.get(user.key) is not user:
+            self._users[user.key] = user
+            self._lookalikes.add(user.nick, user)
+            self._people.setdefault(user.owner, set()).add(user)
+
+    def _remove_user(self, user: User) -> None:
+        del self._users[user.key]
+        self._lookalikes.discard(user.nick, user)
+        people = self._people[user.owner]
+        people.discard(user)
+        if not people:
+            del self._people[user.owner]
 
     def user(self, nick: str) -> User | None:
-        """Return who goes by a nick now, in any spelling."""
-        return self._users.get(fold(nick))
+        """Return who goes by a nick now, in any spelling; a look-alike is somebody else."""
+        try:
+            user = self._users.get(key_of(nick))
+        except Refused:
+            return None  # Nobody can have such a nick.
+        return user if user is not None and user.folded == fold(nick) else None
 
     def of(self, identity: bytes) -> Iterator[Session]:
         """Yield all sessions of a person."""
@@ -265,12 +276,10 @@ class Sessions:
         """
         before, nick_before = session.user, session.user.nick
         user = self._user(nick, before.owner)
-        if user.key == before.key:
-            before.nick = check_nick(nick)
-        elif len(before.sessions) == 1 and not user.sessions:
-            del self._users[before.key]
-            before.nick, before.key = user.nick, user.key
-            self._users[before.key] = before
+        if user is before or (len(before.sessions) == 1 and not user.sessions):
+            self._remove_user(before)
+            before.call(check_nick(nick))
+            self._add_user(before)
         else:
             self._leave_user(session)
             session.user = user
@@ -285,23 +294,22 @@ class Sessions:
         """
         if self.is_short_of_memory:
             return MEMORY_WAIT_MS
-        rate = self._rate
-        if session.user.key in rate.unlimited:
-            return 0
-        allowance = min(rate.burst, session.allowance + (now_s - session.rated_at) * rate.per_s)
-        session.rated_at = now_s
-        if allowance >= count:
-            session.allowance = allowance - count
-            return 0
-        session.allowance = allowance
-        wanted = max(count, min(rate.burst, count * alike))
-        return int((wanted - allowance) / rate.per_s * 1_000) + 1
+        user = session.user
+        return self.floods.texts_wait_ms(
+            session.bucket,
+            user.folded,
+            count,
+            now_s,
+            key=user.owner,
+            address=session.address,
+            alike=alike,
+        )
 
     def inbox_opened(self, inbox: bytes, now_s: float, key: bytes = b"") -> bool:
         """Note that somebody subscribed to this inbox; tell whether it is theirs to hear."""
         session = self._by_inbox.get(inbox)
         if session is not None:
-            if session.peer.key != key:
+            if session.key != key:
                 return False
             session.inbox_count += 1
             self._unproven.pop(inbox, None)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from broker.chat.entrance import on_their_way
 from broker.chat.floor import Floor
-from broker.chat.rights import left_ms
+from broker.chat.rights import MUTE, left_ms
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session
 from broker.chat.texts import check_texts
 from broker.log.interface import Proposal, Sent, Spot, nowhere, reason_of
-from broker.log.rights_records import MUTE
 from common import wire
 from common.errors import Code, Refused
 from common.limits import SEND_TEXTS_MAX, SENDS_IN_FLIGHT_MAX

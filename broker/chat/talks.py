@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from broker import keys
+from broker.chat.floods import Move
 from broker.chat.floor import Floor
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session
-from broker.log.rights_records import Change, Drop, Member, Put, RoomFacts
+from broker.log.rights_records import Change, Delete, Member, Put, RoomFacts
 from common import order, wire
 from common.errors import Code, HubbubError, Refused
 from common.limits import ROOMS_PER_SESSION_MAX
@@ -42,6 +43,7 @@ class Talks:
     def talk(self, session: Session, command: order.Talk) -> None:
         """Open the talk with somebody; their nick must be in use, or owned."""
         floor, user = self._floor, session.user
+        floor.move(session, Move.RIGHTS)
         peer = floor.find(command.nick) or self._met(user.owner, command.nick)
         if peer is None:
             raise Refused(Code.NO_SUCH_NICK, f"nobody called {command.nick} is known here")
@@ -84,7 +86,7 @@ class Talks:
             floor.keeper.found_room(name)
         except HubbubError as error:
             if not room.is_kept:
-                floor.keep_soon([Drop(place.record) for place in places])
+                floor.keep_soon([Delete(place.record) for place in places])
                 floor.rooms.forget(room)
             raise Refused(Code.LOG_FAILED) from error
         room.is_kept = True
@@ -118,7 +120,7 @@ class Talks:
     def title(self, name: str, identity: bytes) -> str:
         """Return what a room is called by somebody in it: a talk is called by the other one."""
         if not is_talk(name):
-            return self._floor.rights.facts(name).title
+            return self._floor.rights.title(name)
         for place in self._floor.rights.members(name):
             if place.identity != identity:
                 user = next((each.user for each in self._floor.sessions.of(place.identity)), None)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from broker.log.interface import LogUnusable, Marks
 from broker.log.records import UNCHECKED
+from broker.log.rights_store import rename_room
 from broker.log.segments import (
     FIRST,
     OFFSET_BITS,
@@ -92,6 +93,12 @@ class Waiting:
         self.rows: list[BatchRow] = []
         self._made: list[tuple[int, str]] = []
         self._topics: dict[int, str] = {}
+        self._segments: set[int] = set()  # That have any of these records.
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing for the index to learn."""
+        return not self._segments
 
     def add(self, record: Record) -> None:
         """Take one more record, in the order of the log."""
@@ -104,20 +111,22 @@ class Waiting:
             position += size_bytes
         self._made += contents.made
         self._topics.update(contents.topics)
+        self._segments.add(record.start >> OFFSET_BITS)
 
     def write(self, connection: sqlite3.Connection, indexed: int) -> None:
         """Write it within a transaction; `indexed` is where its last record ends.
 
         Raises `sqlite3.Error`.
         """
-        connection.executemany("INSERT INTO rooms VALUES (?, ?, 0, 1, 0, '')", self._made)
+        for room_id, name in self._made:
+            _name_room(connection, room_id, name)
         connection.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", self.rows)
         if self._topics:
             connection.executemany(
                 "UPDATE rooms SET topic = ? WHERE id = ?",
                 [(topic, room_id) for room_id, topic in self._topics.items()],
             )
-        live: Counter[int] = Counter()
+        live = Counter(dict.fromkeys(self._segments, 0))
         for row in self.rows:
             live[row[4] >> OFFSET_BITS] += row[5]
         change_live(connection, live)
@@ -128,6 +137,17 @@ class Waiting:
         self.rows.clear()
         self._made.clear()
         self._topics.clear()
+        self._segments.clear()
+
+
+def _name_room(connection: sqlite3.Connection, room_id: int, name: str) -> None:
+    """Make a room, or give one that is there another name; raise `sqlite3.Error`."""
+    row = connection.execute("SELECT name FROM rooms WHERE id = ?", (room_id,)).fetchone()
+    if row is None:
+        connection.execute("INSERT INTO rooms VALUES (?, ?, 0, 1, 0, '')", (room_id, name))
+    elif row[0] != name:
+        connection.execute("UPDATE rooms SET name = ? WHERE id = ?", (name, room_id))
+        rename_room(connection, row[0], name)
 
 
 def change_live(connection: sqlite3.Connection, changes: Mapping[int, int]) -> None:
@@ -252,7 +272,7 @@ def _replay(
         if len(waiting.rows) >= WAITING_MAX:
             write()
     _check_end(folder, position, committed)  # Before anything behind it is given up.
-    if waiting.rows:
+    if not waiting.is_empty:
         # On a full disk the space that was taken ahead may be the only one for the index.
         os.truncate(path_of(folder, position >> OFFSET_BITS), position & OFFSET_MASK)
         write()

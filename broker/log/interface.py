@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from broker.log.rights_records import AuditEntry, Change, Rights, RoomFacts
 from common.errors import Code, HubbubError
 from common.wire import Ack, Mode, Place, Post, encode
 
@@ -26,6 +27,14 @@ class LogFailed(HubbubError):
 
 class LogUnusable(HubbubError):
     """The log cannot be opened; the message says what is wrong and what to do."""
+
+
+class NotInLog(HubbubError):
+    """There is no such room or entry in the log; nothing was changed."""
+
+
+class NameTaken(HubbubError):
+    """The log has a room of this name; nothing was changed."""
 
 
 # What the log remembers of a sender: the payload of each ACK, by the SEND's number. When the SEND
@@ -125,6 +134,13 @@ def marks_of(proposals: Iterable[Proposal], firsts: Sequence[int]) -> dict[bytes
     return marks
 
 
+class Redacted(NamedTuple):
+    """Of a text that was removed."""
+
+    nick: str
+    ts_ms: int
+
+
 class Log(Protocol):
     """The write side; one owner, one thread."""
 
@@ -157,6 +173,53 @@ class Log(Protocol):
 
         Returns the oldest seq kept of each room that lost some.
         """
+
+    def load_rights(self) -> Rights:
+        """Return all that `keep` and `keep_soon` were given; raise `LogFailed`."""
+
+    def audit(self, limit: int, before_id: int | None = None) -> list[AuditEntry]:
+        """Return the newest entries of the audit log, newest first; raise `LogFailed`.
+
+        before_id: only entries older than this one. So many are kept as `AUDIT_MAX` says.
+        """
+
+    def keep(self, changes: Sequence[Change], *, audit: Sequence[AuditEntry] = ()) -> None:
+        """Keep all of it, durably and in this order; raise `LogFailed` and keep nothing."""
+
+    def keep_soon(self, changes: Sequence[Change]) -> None:
+        """Keep it within a second or so; a crash before that loses it.
+
+        Raises `LogFailed` when much waits already, and cannot be written.
+        """
+
+    def set_retention(self, room: str, messages: int | None, days: int | None) -> RoomFacts:
+        """Let a room keep more or less than others, durably, and return its facts.
+
+        None: as everywhere. 0: for ever. Raises `LogFailed` and changes nothing.
+        """
+
+    def found_room(self, name: str) -> None:
+        """Let a room be in the log before its first entry, durably; one that is there stays.
+
+        Raises `LogFailed` and keeps nothing.
+        """
+
+    def rename_room(self, old: str, new: str) -> None:
+        """Give a room, with its entries and all that is kept for it, another name, durably.
+
+        No reader finds it under its old name when this returns; bodies of earlier batches keep
+        that inside. Raises `NotInLog`, `NameTaken`, and `LogFailed`; then nothing changes.
+        """
+
+    def raise_generation(self, room: str) -> int:
+        """Make every topic key and ticket of a room worthless; return its new generation.
+
+        Durable, and seen by every reader, when this returns. Raises `NotInLog`, and
+        `LogFailed`; then nothing changes.
+        """
+
+    def redact(self, room: str, seq: int) -> Redacted:
+        """Remove the text of an entry for good; raises `NotInLog`, `LogFailed`."""
 
     def close(self) -> None:
         """Release the log."""

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 from broker.log.index import (
@@ -34,7 +34,11 @@ READS_MAX = 3  # A segment may be dropped between the look into the index and th
 # Of a batch: place, count, ts, body, position, size_bytes, crc. As in the index; a batch of the
 # tail has its place made up.
 Row = tuple[int, int, int, bytes, int, int, int | None]
+ROOM = "SELECT id, generation, first, trimmed, topic FROM rooms"
 COLUMNS = "place, count, ts, body, position, size_bytes, crc"
+
+
+Found = TypeVar("Found")
 
 
 def _tell_nobody(_line: str) -> None:
@@ -78,15 +82,21 @@ class SqliteReader:
         self._db.execute("BEGIN")
         try:
             self._tail.catch_up(read_indexed(self._db))
-            indexed = [name for (name,) in self._db.execute("SELECT name FROM rooms")]
+            names: dict[int, str] = dict(self._db.execute("SELECT id, name FROM rooms"))
         finally:
             self._db.execute("COMMIT")
-        return indexed + self._tail.new_rooms()
+        return list((names | self._tail.new_names()).values())
 
     def generation(self, room: str) -> int:
-        """Return the room's generation; 0 for a room that the index does not know yet."""
-        row = self._db.execute("SELECT generation FROM rooms WHERE name = ?", (room,)).fetchone()
-        return int(row[0]) if row else 0
+        """Return the room's generation; 0 for an unknown room, and for one that is new.
+
+        Raises `LogFailed`, `sqlite3.Error`.
+        """
+        return self._patiently(lambda: self._generation(room))
+
+    def _generation(self, name: str) -> int:
+        row = self._room(name)
+        return row[1] if row else 0
 
     def read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
         """Read a page; an unknown room is an empty one. One snapshot for all of it.
@@ -95,11 +105,15 @@ class SqliteReader:
 
         Raises `LogFailed`, `sqlite3.Error`.
         """
+        return self._patiently(lambda: self._read(room, mode, at, limit))
+
+    def _patiently(self, look: Callable[[], Found]) -> Found:
+        """Return what a look finds in one snapshot; raise `LogFailed`, `sqlite3.Error`."""
         for tries_left in reversed(range(READS_MAX)):
             self._is_patient = tries_left > 0
             self._db.execute("BEGIN")
             try:
-                return self._read(room, mode, at, limit)
+                return look()
             except FileNotFoundError:
                 continue
             except Damaged as error:  # In the tail, which all rooms share; the index will pass it.
@@ -124,19 +138,26 @@ class SqliteReader:
             batches, more = self._after(view, at, limit)
         return PageRead(view.record, batches, more)
 
-    def _view(self, name: str) -> _View | None:
-        """Return the room as index and tail show it together."""
-        row = self._db.execute(
-            "SELECT id, generation, first, trimmed, topic FROM rooms WHERE name = ?", (name,)
-        ).fetchone()
+    def _room(self, name: str) -> tuple[int, int, int, int, str] | None:
+        """Return id, generation, first, trimmed and topic of a room that has this name now."""
         tail = self._tail
         tail.catch_up(read_indexed(self._db))
+        room_id = tail.room_id(name)
+        found: tuple[int, int, int, int, str] | None
+        if room_id is None:
+            found = self._db.execute(f"{ROOM} WHERE name = ?", (name,)).fetchone()
+            is_renamed = found is not None and found[0] in tail.new_names()
+            return None if is_renamed else found
+        found = self._db.execute(f"{ROOM} WHERE id = ?", (room_id,)).fetchone()
+        return found or (room_id, 0, 1, 0, "")
+
+    def _view(self, name: str) -> _View | None:
+        """Return the room as index and tail show it together."""
+        row = self._room(name)
         if row is None:
-            room_id = tail.room_id(name)
-            if room_id is None:
-                return None
-            row = (room_id, 0, 1, 0, "")
+            return None
         room_id, generation, first, trimmed, topic = row
+        tail = self._tail
         head, ts = indexed_head, _ = read_tail(self._db, room_id, trimmed)
         newer = tail.batches(room_id, indexed_head)
         if newer:

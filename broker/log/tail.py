@@ -30,7 +30,8 @@ class Tail:
         self._indexed = FIRST  # What lies before is dropped here,
         self._position = FIRST  # and what lies before this was read.
         self._batches: dict[int, list[TailBatch]] = {}
-        self._ids: dict[str, int] = {}
+        self._ids: dict[str, int] = {}  # Of rooms that were made or renamed,
+        self._names: dict[int, str] = {}  # and the other way round.
         self._topics: dict[int, str] = {}
 
     def catch_up(self, indexed: int) -> None:
@@ -42,7 +43,8 @@ class Tail:
             self._forget(indexed)
         for record in self._segments.records(self._position, self._high_water.get()):
             contents, position = record.contents, record.start
-            self._ids.update((name, room_id) for room_id, name in contents.made)
+            for room_id, name in contents.made:
+                self._name(room_id, name)
             self._topics.update(contents.topics)
             for batch in contents.batches:
                 size_bytes = batch.size_bytes
@@ -52,12 +54,18 @@ class Tail:
                 position += size_bytes
             self._position = record.end
 
+    def _name(self, room_id: int, name: str) -> None:
+        """Note a new room, or the new name of one."""
+        self._ids.pop(self._names.get(room_id, ""), None)
+        self._ids[name], self._names[room_id] = room_id, name
+
     def _forget(self, indexed: int) -> None:
         """Drop what the index has learnt; rooms and topics go when that is all of it."""
         self._indexed = indexed
         if indexed >= self._position:
             self._position = indexed
             self._ids.clear()
+            self._names.clear()
             self._topics.clear()
         kept = {
             room_id: [batch for batch in batches if batch.position >= indexed]
@@ -65,12 +73,12 @@ class Tail:
         }
         self._batches = {room_id: batches for room_id, batches in kept.items() if batches}
 
-    def new_rooms(self) -> list[str]:
-        """Return the rooms that began since the index was last seen to catch up."""
-        return list(self._ids)
+    def new_names(self) -> dict[int, str]:
+        """Return the names of rooms that the index may not have yet, by id."""
+        return self._names
 
     def room_id(self, name: str) -> int | None:
-        """Return the id of a room that is newer than the index."""
+        """Return the id of a room whose name is newer than the index."""
         return self._ids.get(name)
 
     def topic(self, room_id: int) -> str | None:

@@ -11,20 +11,17 @@ import contextlib
 import errno
 import secrets
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from zlib import crc32
 
 from broker.keys import SECRET_BYTES
-from broker.log import progress
+from broker.log import progress, retention, schema
+from broker.log.administration import Administration
 from broker.log.compaction import Compaction
 from broker.log.index import (
-    SEQ_BITS,
-    SEQ_MASK,
     WAITING_MAX,
     Waiting,
-    change_live,
     connect,
     read_identity,
     read_indexed,
@@ -32,79 +29,32 @@ from broker.log.index import (
     recover,
     set_meta,
 )
-from broker.log.interface import Committed, LogFailed, LogUnusable, Proposal, RoomRecord, marks_of
+from broker.log.interface import (
+    Committed,
+    LogFailed,
+    LogUnusable,
+    Proposal,
+    RoomRecord,
+    marks_of,
+)
 from broker.log.records import BatchPlace, Contents
+from broker.log.retention import Retention
+from broker.log.rights_store import Soon, read_rights, write_changes
+from broker.log.room import Room
 from broker.log.segments import OFFSET_BITS, HighWater, Record, SegmentWriter, numbers
 from broker.log.senders import Senders
 from common.wire import Batch, encode
 
 FILE_NAME = "hubbub.db"
 APPLICATION_ID = 0x48554242  # "HUBB": file(1) and we can tell whose database it is.
-# 1 had no `sends`; 2 had every body in `batches`, 3 no CRC of each, as old rows still have.
-SCHEMA_VERSION = 4
-
-TRIM_ROOMS_MAX = 64  # A trim looks at so many rooms and drops so many batches of each,
-TRIM_BATCHES_MAX = 512  # so that chat never waits long for it.
+SCHEMA_VERSION = schema.VERSION
 FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PRIMARY_CODE = 0xFF  # Of what SQLite says, without its details.
 SENDER_DAYS = 7  # How long a client may take to send again what was not acknowledged.
-DAY_MS = 86_400_000
+DAY_MS = retention.DAY_MS
 # Chat does not wait for whoever else has the database locked: the index can be written later.
 BUSY_MS = 10
 SENDERS_EVERY_MS = 3_600_000  # They have no order by time: a look is a look at all of them.
-
-SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE rooms (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    generation INTEGER NOT NULL,
-    first INTEGER NOT NULL,  -- The oldest entry kept.
-    trimmed INTEGER NOT NULL,  -- The newest entry dropped; the head of a room without rows.
-    topic TEXT NOT NULL
-);
-CREATE TABLE batches (
-    place INTEGER PRIMARY KEY,  -- rooms.id << 40 | last seq
-    count INTEGER NOT NULL,
-    ts INTEGER NOT NULL,  -- Of the last post, milliseconds since 1970; rises within a room.
-    body BLOB NOT NULL  -- Empty where it lies in a segment.
-);
-CREATE TABLE senders (
-    sender BLOB PRIMARY KEY,
-    ts INTEGER NOT NULL,
-    marks BLOB NOT NULL  -- MessagePack: {number: payload of its ACK} of the last SENDs.
-) WITHOUT ROWID;
-"""
-SCHEMA_SENDS = """
-CREATE TABLE sends (
-    id INTEGER PRIMARY KEY,  -- One per writing of the index, until it is in `senders`.
-    marks BLOB NOT NULL  -- MessagePack: {sender: {number: payload of its ACK}}
-);
-"""
-SCHEMA_SEGMENTS = """
-ALTER TABLE batches ADD COLUMN position INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE batches ADD COLUMN size_bytes INTEGER NOT NULL DEFAULT 0;
-CREATE TABLE segments (
-    id INTEGER PRIMARY KEY,
-    live_bytes INTEGER NOT NULL  -- Of the batches that are not dropped yet.
-);
-"""
-SCHEMA_CHECKS = "ALTER TABLE batches ADD COLUMN crc INTEGER"  # CRC-32 of the body.
-
-
-class _Room:
-    """The writer's own memory of a room."""
-
-    __slots__ = ("first", "generation", "head", "id", "topic", "ts")
-
-    def __init__(
-        self, room_id: int, generation: int, first: int, topic: str, tail: tuple[int, int]
-    ) -> None:
-        self.id = room_id
-        self.generation = generation
-        self.first = first
-        self.topic = topic
-        self.head, self.ts = tail
 
 
 def prepare(folder: Path) -> Path:
@@ -162,19 +112,12 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")  # Only now: others' files stay untouched.
     connection.execute("BEGIN IMMEDIATE")
     if is_empty:
-        for statement in SCHEMA.split(";\n"):
-            connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    if version < SCHEMA_VERSION:
+        schema.upgrade(connection, version)
+    if is_empty:
         set_meta(connection, "secret", secrets.token_bytes(SECRET_BYTES))
         _set_epoch(connection)
-    if version < 2:  # noqa: PLR2004 - the schema that brought them
-        connection.execute(SCHEMA_SENDS)
-    if version < 3:  # noqa: PLR2004 - likewise
-        for statement in SCHEMA_SEGMENTS.split(";\n"):
-            connection.execute(statement)
-    if version < SCHEMA_VERSION:
-        connection.execute(SCHEMA_CHECKS)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
     recover(connection, path.parent)
     if not _is_continued(connection, path.parent):
@@ -209,13 +152,11 @@ def _is_continued(connection: sqlite3.Connection, folder: Path) -> bool:
     return progress.is_continued(folder, epoch, total)
 
 
-class SqliteLog:
+class SqliteLog(Administration):
     """The write side. Belongs to the one thread that makes it."""
 
     def __init__(self, path: Path, *, retain_messages: int, retain_days: int) -> None:
         """Open a log that `prepare` has made; raise `LogUnusable`, `sqlite3.Error`, `OSError`."""
-        self._retain_messages = retain_messages
-        self._retain_ms = retain_days * DAY_MS
         self._path, self._folder = path, path.parent
         if not path.exists():  # Or it would be made, and empty.
             message = f"the log {path} was removed: put it back, or restore a backup"
@@ -227,7 +168,7 @@ class SqliteLog:
         end = recover(self._db, self._folder)
         self.epoch, self.secret = read_identity(self._db)
         self._rooms = {
-            name: _Room(room_id, generation, first, topic, read_tail(self._db, room_id, trimmed))
+            name: Room(room_id, generation, first, topic, read_tail(self._db, room_id, trimmed))
             for room_id, name, generation, first, trimmed, topic in self._db.execute(
                 "SELECT id, name, generation, first, trimmed, topic FROM rooms"
             )
@@ -246,7 +187,10 @@ class SqliteLog:
         self._total = sum(room.head for room in self._rooms.values())
         self._noted_total = -1
         self._note_progress()
-        self._trim_queue: list[str] = []
+        self._retention = Retention(self._db, self._rooms, retain_messages, retain_days)
+        for facts in read_rights(self._db).rooms:
+            self._retention.note(facts)
+        self._soon = Soon()
         self._senders_ms = 0  # When senders of long ago were last looked for.
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
@@ -263,11 +207,17 @@ class SqliteLog:
         Nothing of this object changes before the record is on the disk, so a failure needs no
         undoing. Raises `LogUnusable` when it cannot be known what is kept.
         """
+        with self._all_or_nothing():
+            self._append(proposals)
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Surround what commits a record, and changes this object only then."""
         if self._is_removed:
             self._check_database()
         end = self._segments.end
         try:
-            self._append(proposals)
+            yield
         except MemoryError as error:
             if self._segments.end != end:
                 raise  # Something was written: only a restart is sure to find out what.
@@ -276,14 +226,14 @@ class SqliteLog:
 
     def _append(self, proposals: Sequence[Proposal]) -> None:
         heads: dict[str, int] = {}
-        made: dict[str, _Room] = {}
+        made: dict[str, Room] = {}
         batches: list[BatchPlace] = []
         committed: list[Committed] = []
         for proposal in proposals:
             name = proposal.room
             room = self._rooms.get(name) or made.get(name)
             if room is None:
-                room = made[name] = _Room(self._room_id_last + len(made) + 1, 0, 1, "", (0, 0))
+                room = made[name] = Room(self._room_id_last + len(made) + 1, 0, 1, "", (0, 0))
             prev = heads.get(name, room.head)
             first, last, ts = prev + 1, prev + proposal.count, proposal.posts[-1].ts
             body = encode(Batch(name, self.epoch, prev, first, proposal.posts))
@@ -327,14 +277,17 @@ class SqliteLog:
 
     def _write_index(self) -> None:
         """Tell the index of all that was committed; raise `sqlite3.Error`."""
-        if not self._waiting.rows:
+        if self._waiting.is_empty and not self._soon:
             return
         self._db.execute("BEGIN IMMEDIATE")
-        self._waiting.write(self._db, self._segments.records_end)
+        if not self._waiting.is_empty:
+            self._waiting.write(self._db, self._segments.records_end)
         self._senders.write()
+        write_changes(self._db, self._soon.changes())
         self._db.execute("COMMIT")
         self._waiting.clear()
         self._senders.written()
+        self._soon.clear()
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:  # A full disk has rolled back by itself.
@@ -365,15 +318,14 @@ class SqliteLog:
         """
         self._check_database()
         self._note_progress()
-        oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
         try:
             self._write_index()
             self._senders.fold()
             self._forget_senders(now_ms)
             self._compaction.step(read_indexed(self._db) >> OFFSET_BITS)
-            cuts = self._cuts(oldest_ms)
+            cuts = self._retention.cuts(now_ms)
             if cuts:
-                self._drop(cuts)
+                self._retention.drop(cuts)
         except (sqlite3.Error, OSError) as error:
             self._roll_back()
             message = f"the log cannot be trimmed: {error}"
@@ -381,6 +333,22 @@ class SqliteLog:
         for name, cut in cuts.items():
             self._rooms[name].first = cut + 1
         return {name: cut + 1 for name, cut in cuts.items()}
+
+    def _name(self, room_id: int, name: str) -> None:
+        """Commit a room's name; raise `LogFailed` and keep nothing."""
+        with self._all_or_nothing():
+            try:
+                self._write_index()  # What is kept for the old name comes before.
+            except sqlite3.Error as error:
+                self._roll_back()
+                message = f"the log cannot be written: {error}"
+                raise LogFailed(message) from error
+            self._commit(Contents([(room_id, name)], [], {}, []), [])
+        self._room_id_last = max(self._room_id_last, room_id)
+        try:
+            self._write_index()
+        except sqlite3.Error:  # It is on the disk, and readers see it: the index has time.
+            self._roll_back()
 
     def _check_database(self) -> None:
         """Raise `LogFailed` when the file was removed or replaced: SQLite would not notice.
@@ -398,51 +366,6 @@ class SqliteLog:
                 "nothing from here on: put it back, or stop the broker and restore a backup"
             )
             raise LogFailed(message)
-
-    def _cuts(self, oldest_ms: int) -> dict[str, int]:
-        """Return the last seq to drop of each room whose turn it is and that has one."""
-        if not self._trim_queue:
-            self._trim_queue = list(self._rooms)
-        turn, self._trim_queue = (
-            self._trim_queue[:TRIM_ROOMS_MAX],
-            self._trim_queue[TRIM_ROOMS_MAX:],
-        )
-        cuts = {name: self._cut(self._rooms[name], oldest_ms) for name in turn}
-        return {name: cut for name, cut in cuts.items() if cut}
-
-    def _cut(self, room: _Room, oldest_ms: int) -> int:
-        last_unwanted = room.head - self._retain_messages if self._retain_messages else 0
-        base = room.id << SEQ_BITS
-        cut = 0
-        for place, ts in self._db.execute(
-            "SELECT place, ts FROM batches WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?",
-            (base, base | SEQ_MASK, TRIM_BATCHES_MAX),
-        ):
-            if place & SEQ_MASK > last_unwanted and ts >= oldest_ms:
-                break
-            cut = place & SEQ_MASK
-        return cut
-
-    def _drop(self, cuts: Mapping[str, int]) -> None:
-        """Drop the entries up to these seqs."""
-        db = self._db
-        freed: Counter[int] = Counter()
-        db.execute("BEGIN IMMEDIATE")
-        for name, cut in cuts.items():
-            room_id = self._rooms[name].id
-            places = (room_id << SEQ_BITS, room_id << SEQ_BITS | cut)
-            for segment, size_bytes in db.execute(
-                "SELECT position >> ?, sum(size_bytes) FROM batches "
-                "WHERE place BETWEEN ? AND ? AND position > 0 GROUP BY 1",
-                (OFFSET_BITS, *places),
-            ):
-                freed[segment] -= size_bytes
-            db.execute("DELETE FROM batches WHERE place BETWEEN ? AND ?", places)
-            db.execute(
-                "UPDATE rooms SET first = ?, trimmed = ? WHERE id = ?", (cut + 1, cut, room_id)
-            )
-        change_live(db, freed)
-        db.execute("COMMIT")
 
     def _forget_senders(self, now_ms: int) -> None:
         if 0 <= now_ms - self._senders_ms < SENDERS_EVERY_MS:

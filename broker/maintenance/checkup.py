@@ -303,7 +303,8 @@ class _Checkup:
         except DECODE_ERRORS as error:
             self._problem(file, offset, f"cannot be read: {error}", entries)
             return
-        if (batch.room, batch.first, last_seq(batch)) != entries:
+        # A batch that is older than its room's name has another one.
+        if (batch.first, last_seq(batch)) != entries[1:]:
             self._problem(file, offset, "another batch is there", entries)
             return
         self.report.batches += 1
@@ -325,7 +326,7 @@ class _Checkup:
             end = record.end
             position = record.start
             self._names.update(record.contents.made)
-            self.report.rooms += len(record.contents.made)
+            self.report.rooms = len(self._names)
             for batch in record.contents.batches:
                 first, name = batch.last - batch.count + 1, self._names.get(batch.room, "?")
                 if first != self._heads.get(batch.room, 0) + 1:

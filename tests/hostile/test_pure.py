@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker import keys
-from broker.chat.sessions import SESSIONS_PER_ROUTE_MAX, Rate
+from broker.chat.floods import Rate
+from broker.chat.sessions import SESSIONS_PER_ROUTE_MAX
 from broker.connections import Connections
 from broker.history import answer
 from broker.subscriptions import Subscriptions

@@ -20,7 +20,6 @@ from broker.log.reader import SqliteReader
 from broker.log.writer import SqliteLog, prepare
 from common import wire
 from common.errors import Code, Refused
-from tests.notebook import Notebook
 from tests.sim.checkers import Judge
 from tests.sim.disk import Disk, Killed
 from tests.sim.log_file import MAGIC
@@ -50,7 +49,6 @@ class Broker:
         self.reader: SqliteReader | None = None
         self.log: SqliteLog
         self.starts = 0
-        self.notebook = Notebook()
         self.refusals: Counter[str] = Counter()  # Of all cores before this one.
         self.is_prepared = False  # Did the supervisor look at the log since it was started?
         self._folder = folder
@@ -78,7 +76,7 @@ class Broker:
                 self._disk.owner = "history"
                 self.reader = SqliteReader(self.path)
                 self._trace.note("history", "starts")
-        except (OSError, sqlite3.Error, LogUnusable) as error:
+        except (OSError, sqlite3.Error, LogFailed, LogUnusable) as error:
             why = str(error).replace(str(self._folder), "DATA")  # It differs from run to run.
             self._trace.note("broker", f"does not start: {why}")
             if self._disk.failures["told"] == failures:
@@ -104,7 +102,7 @@ class Broker:
             secret=self.log.secret,
             epoch=self.log.epoch,
             recall=self.log.recall,
-            keeper=self.notebook,
+            keeper=self.log,
             now_ms=now_ms,
             now_s=now_s,
         )

@@ -25,6 +25,7 @@ from broker.log import progress, records
 from broker.log.index import read_indexed
 from broker.log.interface import Committed, LogFailed, Proposal
 from broker.log.reader import SqliteReader
+from broker.log.retention import Retention
 from broker.log.segments import HighWater, Record, SegmentReader, SegmentWriter
 from broker.log.writer import SqliteLog
 from client.events import Missing
@@ -215,9 +216,11 @@ def _forget_tail(_recover: Any) -> Any:  # noqa: ANN401
 
 
 def _keep_less(cut: Any) -> Any:  # noqa: ANN401
-    def eager(self: SqliteLog, room: Any, oldest_ms: int) -> int:  # noqa: ANN401
-        with mock.patch.object(self, "_retain_messages", max(1, self._retain_messages - 3)):
-            found: int = cut(self, room, oldest_ms)
+    def eager(self: Retention, name: str, now_ms: int) -> int:
+        usual = self._everywhere
+        less = usual._replace(messages=max(1, (usual.messages or 0) - 3))
+        with mock.patch.object(self, "_everywhere", less):
+            found: int = cut(self, name, now_ms)
         return found
 
     return eager
@@ -296,7 +299,7 @@ BUGS: dict[str, Bug] = {
     ),
     "trim without a word": Bug(Replica, "_miss", _miss_silently, 40),
     "count wrongly what is missing": Bug(Replica, "_miss", _miscount, 40),
-    "keep less than asked": Bug(SqliteLog, "_cut", _keep_less, 20),
+    "keep less than asked": Bug(Retention, "_cut", _keep_less, 20),
     "lose a topic": Bug(SqliteLog, "_commit", _lose_topic, 40),
     "ignore a hole in presence": Bug(Roster, "apply", _ignore_version, 80),
     "keep those who have gone": Bug(Sessions, "expired", _nothing, 60, "leave"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from tests.sim.run import run, world
 from tests.sim.weather import FAULTS, PLENTY, Weather, weather
 

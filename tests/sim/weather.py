@@ -20,13 +20,14 @@ import broker.chat.roster
 import broker.log.compaction
 import broker.log.index
 import broker.log.reader
+import broker.log.retention
 import broker.log.segments
 import broker.log.senders
 import broker.log.writer
 import client.outbox
 import client.replica
 import client.requests
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 
 PLENTY = Rate(10_000, 10_000)
 
@@ -38,8 +39,8 @@ LIMITS: dict[str, tuple[tuple[ModuleType, ...], tuple[int, ...]]] = {
     "SCAN_BYTES": ((broker.log.segments,), (64, 512, 65_536)),
     "WAITING_MAX": ((broker.log.index, broker.log.writer), (3, 16, 4_096)),
     "HISTORY_BYTES_MAX": ((broker.log.reader,), (100, 1_000, 1 << 20)),
-    "TRIM_BATCHES_MAX": ((broker.log.writer,), (2, 512)),
-    "TRIM_ROOMS_MAX": ((broker.log.writer,), (1, 64)),
+    "TRIM_BATCHES_MAX": ((broker.log.retention,), (2, 512)),
+    "TRIM_ROOMS_MAX": ((broker.log.retention,), (1, 64)),
     "FOLD_SENDERS": ((broker.log.senders,), (1, 256)),
     "MOVED_BYTES_MAX": ((broker.log.compaction,), (100, 1 << 20)),
     "SEEN_BATCHES_MAX": ((broker.log.compaction,), (2, 4_096)),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from contextlib import suppress
+from typing import NamedTuple, TypeVar, cast
 
 from broker.chat.core import Core, Facts, Rules
-from broker.chat.sessions import Rate
-from broker.log.interface import LogFailed
+from broker.chat.floods import Rate
+from broker.log.interface import Log, LogFailed
+from broker.log.rights_records import AuditEntry, Record
 from common import topics, wire
 from common.limits import KEY_BYTES
 from common.order import Done, Mine, MyRoom, MyRooms, Order, Read, Role, Talk
 from common.wire import Batch, Kind, Notice, Payload, Presence, Publication
 from tests import saying
-from tests.notebook import Notebook
-from tests.unit import logs
 from tests.unit.logs import MemoryStore, Store
 
 P = TypeVar("P", bound=Payload)
@@ -30,6 +30,19 @@ class Published(NamedTuple):
     body: Publication
 
 
+class Refusing:
+    """A log that refuses some calls, as one on a full disk does."""
+
+    def __init__(self, log: Log, failing: set[str]) -> None:
+        self._log = log
+        self._failing = failing
+
+    def __getattr__(self, name: str) -> object:
+        if name in self._failing:
+            raise LogFailed("the log cannot be written: for a test")
+        return getattr(self._log, name)
+
+
 class Bench:
     """A running broker. Nothing moves by itself: `drain` is one turn of the worker's loop."""
 
@@ -38,13 +51,12 @@ class Bench:
         self.rules = rules
         self.now_s = 0.0
         self.wall_shift_s = 0.0  # How far somebody has set the wall clock.
-        rooms = self.store.rooms if isinstance(self.store, MemoryStore) else {}
-        self.notebook = Notebook(rooms, logs._Room)
+        self.failing: set[str] = set()  # What the log refuses to do, by the name of the call.
         self.start()
 
     def start(self) -> None:
         """Start the broker, anew after the first time: only the store remembers."""
-        self.log = self.store.open()
+        self.log = cast("Log", Refusing(self.store.open(), self.failing))
         self.core = Core(
             self.rules,
             FACTS,
@@ -52,7 +64,7 @@ class Bench:
             secret=self.log.secret,
             epoch=self.log.epoch,
             recall=self.log.recall,
-            keeper=self.notebook,
+            keeper=self.log,
             now_ms=self.now_ms,
             now_s=self.now_s,
         )
@@ -80,6 +92,8 @@ class Bench:
                 self.log.append(proposals)
             except LogFailed:
                 self.core.failed(proposals)
+        with suppress(LogFailed):
+            self.log.keep_soon(self.core.take_changes())
         self.core.committed(self.log.follow())
         effects = self.core.take_effects()
         for frame in effects.publications:
@@ -103,10 +117,16 @@ class Bench:
         posts = [post for batch in batches if isinstance(batch, Batch) for post in batch.posts]
         return [text for post in posts for text in post.texts]
 
-    def restart(self) -> None:
-        """Start anew: nobody has a session, and what waited to be written down is."""
-        self.notebook.keep_soon(self.core.take_changes())
-        self.start()
+    @property
+    def records(self) -> dict[tuple[object, ...], Record]:
+        """Everything that is written down but the audit."""
+        assert isinstance(self.store, MemoryStore)
+        return self.store.records
+
+    @property
+    def audits(self) -> list[AuditEntry]:
+        """Who did what to whom, oldest first."""
+        return self.log.audit(1_000)[::-1]
 
     def beacons(self) -> list[Batch]:
         """Return and forget the head beacons."""

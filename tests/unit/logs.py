@@ -14,6 +14,8 @@ from broker.log.interface import (
     Log,
     LogFailed,
     Marks,
+    NameTaken,
+    NotInLog,
     PageRead,
     Proposal,
     Reader,
@@ -23,6 +25,18 @@ from broker.log.interface import (
     marks_of,
 )
 from broker.log.reader import SqliteReader
+from broker.log.rights_records import (
+    AuditEntry,
+    Change,
+    Member,
+    NickRecord,
+    Put,
+    Record,
+    Rights,
+    RoomFacts,
+    Sanction,
+)
+from broker.log.rights_store import TABLES, key_of
 from broker.log.writer import DAY_MS, SqliteLog, prepare
 from common.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, SENDS_IN_FLIGHT_MAX
 from common.spans import last_seq
@@ -66,7 +80,10 @@ class Store(Protocol):
         """Open its read side."""
 
     def fill(self) -> None:
-        """Let every write fail that needs space."""
+        """Let every append fail: it needs space."""
+
+    def fill_all(self) -> None:
+        """Let every write fail."""
 
     def free(self) -> None:
         """Let writes succeed again."""
@@ -125,10 +142,16 @@ class SqliteStore:
         assert self._log is not None
         self._log._segments._sync = _no_space
 
+    def fill_all(self) -> None:
+        """Let no record be kept, and nothing in SQLite's file."""
+        self.fill()
+        self.database.execute("PRAGMA query_only = ON")
+
     def free(self) -> None:
         """Let records be kept again."""
         assert self._log is not None
         self._log._segments._sync = _no_sync if self._is_quick else os.fdatasync
+        self.database.execute("PRAGMA query_only = OFF")
 
     def close(self) -> None:
         """Close the writer and all readers."""
@@ -152,6 +175,7 @@ class _Room:
         self.first = 1
         self.head = 0
         self.topic = ""
+        self.generation = 0
         self.rows: list[_Row] = []
 
 
@@ -165,6 +189,8 @@ class MemoryStore:
         self.marks: dict[bytes, Marks] = {}
         self.is_full = False
         self.generation = 0
+        self.records: dict[tuple[object, ...], Record] = {}
+        self.audit: list[AuditEntry] = []
 
     def open(self, *, retain_messages: int = 0, retain_days: int = 0) -> MemoryLog:
         """Open the writer."""
@@ -176,6 +202,10 @@ class MemoryStore:
 
     def fill(self) -> None:
         """Fail every append."""
+        self.is_full = True
+
+    def fill_all(self) -> None:
+        """Fail every write."""
         self.is_full = True
 
     def free(self) -> None:
@@ -203,8 +233,7 @@ class MemoryLog:
 
     def append(self, proposals: Sequence[Proposal]) -> None:
         """Keep all of it, or nothing."""
-        if self._store.is_full:
-            raise LogFailed("the log cannot be written: full")
+        self._may_fail()
         firsts: list[int] = []
         for each in proposals:
             room = self._store.rooms.setdefault(each.room, _Room())
@@ -239,11 +268,85 @@ class MemoryLog:
         """Drop what is past retention."""
         oldest_ms = now_ms - self._retain_ms if self._retain_ms else 0
         firsts: dict[str, int] = {}
+        own = {each.room: each for each in self.load_rights().rooms}
         for name, room in self._store.rooms.items():
-            unwanted = room.head - self._retain_messages if self._retain_messages else 0
-            while room.rows and (room.rows[0].last <= unwanted or room.rows[0].ts < oldest_ms):
+            messages, since_ms = self._retain_messages, oldest_ms
+            if name in own and own[name].retain_messages is not None:
+                messages = own[name].retain_messages or 0
+            if name in own and own[name].retain_days is not None:
+                days = own[name].retain_days
+                since_ms = now_ms - days * DAY_MS if days else 0
+            unwanted = room.head - messages if messages else 0
+            while room.rows and (room.rows[0].last <= unwanted or room.rows[0].ts < since_ms):
                 firsts[name] = room.first = room.rows.pop(0).last + 1
         return firsts
+
+    def load_rights(self) -> Rights:
+        """Return what is kept."""
+        kinds: tuple[type[Record], ...] = (NickRecord, RoomFacts, Member, Sanction)
+        found = [
+            [each for each in self._store.records.values() if type(each) is kind] for kind in kinds
+        ]
+        return Rights(*found)  # type: ignore[arg-type]  # Each list has one kind.
+
+    def audit(self, limit: int, before_id: int | None = None) -> list[AuditEntry]:
+        """Return the newest entries."""
+        older = [each for each in self._store.audit if before_id is None or each.id < before_id]
+        return older[::-1][:limit]
+
+    def keep(self, changes: Sequence[Change], *, audit: Sequence[AuditEntry] = ()) -> None:
+        """Keep all of it, or nothing."""
+        self._may_fail()
+        for change in changes:
+            key = (TABLES[type(change.record)].name, *key_of(change.record))
+            self._store.records.pop(key, None)
+            if isinstance(change, Put):
+                self._store.records[key] = change.record
+        for entry in audit:
+            last_id = self._store.audit[-1].id if self._store.audit else 0
+            self._store.audit.append(entry._replace(id=last_id + 1))
+
+    def keep_soon(self, changes: Sequence[Change]) -> None:
+        """Keep it; here, at once."""
+        self.keep(changes)
+
+    def set_retention(self, room: str, messages: int | None, days: int | None) -> RoomFacts:
+        """Let a room keep more or less than others."""
+        known = {each.room: each for each in self.load_rights().rooms}
+        facts = known.get(room, RoomFacts(room))
+        self.keep([Put(facts._replace(retain_messages=messages, retain_days=days))])
+        return facts._replace(retain_messages=messages, retain_days=days)
+
+    def found_room(self, name: str) -> None:
+        """Make a room."""
+        self._may_fail()
+        self._store.rooms.setdefault(name, _Room())
+
+    def rename_room(self, old: str, new: str) -> None:
+        """Give a room another name."""
+        if old not in self._store.rooms:
+            raise NotInLog(old)
+        if new in self._store.rooms:
+            raise NameTaken(new)
+        self._may_fail()
+        self._store.rooms[new] = self._store.rooms.pop(old)
+        for key, record in list(self._store.records.items()):
+            if not isinstance(record, NickRecord) and record.room == old:
+                del self._store.records[key]
+                self.keep([Put(record._replace(room=new))])
+
+    def raise_generation(self, room: str) -> int:
+        """Raise a room's generation."""
+        if room not in self._store.rooms:
+            raise NotInLog(room)
+        self._may_fail()
+        self._store.rooms[room].generation += 1
+        return self._store.rooms[room].generation
+
+    def _may_fail(self) -> None:
+        if self._store.is_full:
+            message = "the log cannot be written: full"
+            raise LogFailed(message)
 
     def close(self) -> None:
         """Do nothing."""
@@ -257,8 +360,9 @@ class MemoryReader:
         self.epoch, self.secret = store.epoch, store.secret
 
     def generation(self, room: str) -> int:
-        """Return the generation that all rooms share here."""
-        return self._store.generation if room in self._store.rooms else 0
+        """Return what all rooms share here, and the room's own."""
+        found = self._store.rooms.get(room)
+        return self._store.generation + found.generation if found else 0
 
     def read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
         """Read a page."""
@@ -296,7 +400,7 @@ def _taken(rows: list[_Row], limit: int, count_of: _Counts) -> int:
 
 def _record(name: str, room: _Room) -> RoomRecord:
     ts = room.rows[-1].ts if room.rows else 0
-    return RoomRecord(name, 0, room.first, room.head, room.topic, ts)
+    return RoomRecord(name, room.generation, room.first, room.head, room.topic, ts)
 
 
 def kept_texts(reader: Reader, room: str) -> list[str]:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from broker.chat.core import Rules
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from common import wire
 from common.errors import Code
 from common.limits import (

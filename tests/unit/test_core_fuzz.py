@@ -81,7 +81,7 @@ def state(peer: Peer) -> tuple[object, ...]:
         session.inbox_count,
         frozenset(session.rooms),
         dict(session.kept),
-        session.allowance,
+        session.bucket.allowance,
     )
 
 

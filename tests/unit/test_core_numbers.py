@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from broker.log.interface import LogFailed
 from common import spans, wire
 from common.errors import Code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.chat.sessions import Rate
+from broker.chat.floods import Rate
 from common import spans, wire
 from common.errors import Code
 from common.limits import SEND_TEXTS_MAX, TOPIC_CHARS_MAX

@@ -29,17 +29,20 @@ CONNECTIONS = "tests/unit/test_connections.py"
 DOOR = "tests/unit/test_door.py"
 DRAINS = "tests/unit/test_drains.py"
 EXPORTER = "tests/unit/test_exporter.py"
+FLOODS = "tests/unit/test_floods.py"
 HISTORY_ANSWER = "tests/unit/test_history_answer.py"
 LOG_WRITER = "tests/unit/test_log_writer.py"
 MAINTENANCE = "tests/unit/test_maintenance.py"
 NAMES = "tests/unit/test_names.py"
 NETWORK = "tests/faults/test_network.py"
+NICKS = "tests/unit/test_nicks.py"
 OPERATOR = "tests/integration/test_broker_process.py"
 ORDERS = "tests/unit/test_orders.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
 REPLICA = "tests/unit/test_replica.py"
 RIGHTS = "tests/unit/test_rights.py"
+RIGHTS_STORE = "tests/unit/test_rights_store.py"
 ROOMS = "tests/unit/test_rooms.py"
 SEGMENTS = "tests/unit/test_segments.py"
 SESSION = "tests/unit/test_session.py"
@@ -184,7 +187,11 @@ MET = {
     "broker/log/reader.py": {
         "READS_MAX": (OF_BROKER, "test_a_log_that_loses_segments_again_and_again_is_told"),
     },
-    "broker/log/writer.py": {
+    "broker/log/rights_store.py": {
+        "AUDIT_MAX": (RIGHTS_STORE, "test_the_audit_log_keeps_so_many_of_the_newest"),
+        "SOON_MAX": (RIGHTS_STORE, "test_what_may_wait_is_bounded"),
+    },
+    "broker/log/retention.py": {
         "TRIM_ROOMS_MAX": (LOG_WRITER, "test_a_trim_takes_turns_and_small_bites"),
         "TRIM_BATCHES_MAX": (LOG_WRITER, "test_a_trim_takes_turns_and_small_bites"),
     },
@@ -231,6 +238,21 @@ MET = {
     "broker/log/segments.py": {
         "SEGMENT_BYTES_MAX": (SEGMENTS, "test_a_full_segment_is_followed_by_another"),
         "OPEN_FILES_MAX": (SEGMENTS, "test_a_reader_that_looked_before_a_segment_went_looks_again"),
+    },
+    "broker/chat/floods.py": {
+        "KEYS_MAX": (FLOODS, "test_so_many_keys_are_remembered"),
+        "ADDRESSES_MAX": (FLOODS, "test_so_many_addresses_are_remembered"),
+    },
+    "broker/chat/lookalikes.py": {
+        "LOOKS_KEPT_MAX": ("tests/unit/test_lookalikes.py", "test_so_many_looks_are_kept"),
+    },
+    "broker/chat/nicks.py": {
+        "NICKS_PER_IDENTITY_MAX": (NICKS, "test_an_identity_has_so_many_nicks"),
+        "NICKS_MAX": (
+            NICKS,
+            "test_a_full_register_gives_up_the_longest_unused_of_those_unused_for_a_day",
+        ),
+        "CHANGES_MAX": (NICKS, "test_so_many_changes_wait_for_a_store_that_fails"),
     },
     "broker/chat/sessions.py": {
         "MOVED_MAX": (RIGHTS, "test_a_room_to_and_fro_is_found_under_all_its_names"),

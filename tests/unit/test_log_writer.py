@@ -14,6 +14,7 @@ import pytest
 import broker.log.writer
 import tests
 from broker.log.interface import LogFailed, LogUnusable, RoomRecord
+from broker.log.retention import TRIM_BATCHES_MAX, TRIM_ROOMS_MAX
 from broker.log.segments import HighWater
 from broker.log.writer import (
     APPLICATION_ID,
@@ -21,8 +22,6 @@ from broker.log.writer import (
     FILE_NAME,
     SCHEMA_VERSION,
     SENDER_DAYS,
-    TRIM_BATCHES_MAX,
-    TRIM_ROOMS_MAX,
     SqliteLog,
     prepare,
 )

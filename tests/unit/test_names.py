@@ -125,6 +125,56 @@ def test_what_cannot_be_a_name_is_refused_with_its_code(name: str) -> None:
     assert Code.ROOM_INVALID == room.value.code
 
 
+# Default_Ignorable_Code_Point of Unicode 15.1, DerivedCoreProperties.txt.
+DEFAULT_IGNORABLE = (
+    (0xAD, 0xAD),
+    (0x34F, 0x34F),
+    (0x61C, 0x61C),
+    (0x115F, 0x1160),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x200B, 0x200F),
+    (0x202A, 0x202E),
+    (0x2060, 0x206F),
+    (0x3164, 0x3164),
+    (0xFE00, 0xFE0F),
+    (0xFEFF, 0xFEFF),
+    (0xFFA0, 0xFFA0),
+    (0xFFF0, 0xFFF8),
+    (0x1BCA0, 0x1BCA3),
+    (0x1D173, 0x1D17A),
+    (0xE0000, 0xE0FFF),
+)
+# Letters and marks that are not in that list and show nothing all the same.
+BLANK = {0x2800, 0x1107F, 0x13441, 0x13442, 0x16FE4}
+DIRECTIONS = {"LRE", "LRO", "RLE", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI", "BN", "WS", "S", "B"}
+
+
+def is_taken(name: str) -> bool:
+    """Tell whether somebody may be called so."""
+    try:
+        check_nick(name)
+    except Refused:
+        return False
+    return True
+
+
+def test_no_character_that_shows_nothing_or_turns_the_text_is_taken() -> None:
+    """Over all of Unicode: what is ignorable, blank, a control, a space or without a meaning."""
+    hidden = {
+        *(point for first, last in DEFAULT_IGNORABLE for point in range(first, last + 1)),
+        *BLANK,
+        *(
+            point
+            for point in range(sys.maxunicode + 1)
+            if unicodedata.category(chr(point))[0] in "CZ"
+            or unicodedata.bidirectional(chr(point)) in DIRECTIONS
+        ),
+    }
+    assert len(hidden) > 900_000  # Most of Unicode is not assigned.
+    assert [] == [hex(point) for point in sorted(hidden) if is_taken(f"a{chr(point)}b")]
+
+
 @pytest.mark.parametrize(
     "name", ["a", "7", "Anna-Maria_2.0", "Łódź", "नमस्ते", "日本", "שלום", "a" * 32]
 )

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from broker.chat.orders import SANCTION_S_MAX, SLOW_S_MAX
-from broker.chat.rights import SANCTIONS_PER_ROOM_MAX
-from broker.log.rights_records import BAN, Put, Sanction
+from broker.chat.rights import BAN, SANCTIONS_PER_ROOM_MAX
+from broker.log.rights_records import Put, Sanction
 from common import order, wire
 from common.limits import NICK_CHARS_MAX, REASON_CHARS_MAX
 from common.order import ORDER_KIND, Action, Role
@@ -40,7 +40,7 @@ def lines(bench: Bench) -> list[tuple[str, str]]:
 
 
 def last_audit(bench: Bench) -> tuple[str, str, str, str, str]:
-    entry = bench.notebook.audits[-1]
+    entry = bench.audits[-1]
     return entry.actor_nick, entry.action, entry.target, entry.room, entry.detail
 
 
@@ -62,7 +62,7 @@ def test_an_owner_is_written_down_with_the_first_text() -> None:
         ann.ask(wire.Part(1, room), wire.Parted)
     bench.drain(1)
     assert (Role.GUEST, Role.OWNER) == (bob.role("r"), bob.role("s"))
-    bench.restart()
+    bench.start()
     assert Role.OWNER == bench.peer("ann").role("r")
 
 
@@ -79,13 +79,13 @@ def test_orders_given_in_an_unused_room_go_with_it() -> None:
     """What a founder set, when even the word of it was lost, is not the next one's."""
     bench = Bench()
     ann = bench.peer("ann", "r")
-    bench.store.fill()
+    bench.failing |= {"append"}
     ann.order("r", Action.TOPIC_BY, value=Role.OWNER)
-    bench.store.free()
+    bench.failing.clear()
     ann.ask(wire.Part(1, "r"), wire.Parted)
     bench.drain(1)
-    bench.restart()
-    assert [] == bench.notebook.load_rights().rooms
+    bench.start()
+    assert [] == bench.log.load_rights().rooms
     joined = bench.peer("bob").join("r")
     assert (Role.OWNER, 0) == (joined.role, joined.topic_by)
 
@@ -122,7 +122,7 @@ def test_a_moderator_is_made_and_unmade() -> None:
     bench, ann, bob, eve = three()
     assert [("ann", "made bob a moderator")] == lines(bench)
     assert "forbidden" == ann.forbidden("r", Action.OP, "bob")
-    bench.restart()
+    bench.start()
     ann, bob = bench.peer("ann", "r"), bench.peer("bob", "r")
     bob.order("r", Action.SLOW, value=5)
     ann.order("r", Action.DEOP, "bob")
@@ -157,7 +157,7 @@ def test_who_is_banned_stays_out_by_every_name() -> None:
     bob.order("r", Action.BAN, "eve", reason="spam")
     assert ["banned"] == [each.code for each in eve.notices()]
     assert [("bob", "banned eve (spam)")] == lines(bench)
-    bench.restart()
+    bench.start()
     other = bench.peer("evelyn", owner="eve")
     for peer in (bench.peer("eve"), other):
         refused = peer.shut_out("R")
@@ -186,7 +186,7 @@ def test_a_timed_ban_ends_by_itself(is_restarted: bool) -> None:  # noqa: FBT001
     ann.order("r", Action.BAN, "eve", 60)
     bench.drain(59.5)
     if is_restarted:
-        bench.restart()
+        bench.start()
         eve = bench.peer("eve")
         bench.now_s -= 0.2
     assert 500 == eve.shut_out("r").value
@@ -271,7 +271,7 @@ def test_orders_that_there_are_not_are_refused() -> None:
     assert "not_member" == ann.forbidden("+" + "0" * 24, Action.KICK, "eve")
     assert "bad_payload" == ann.forbidden("r", Action.TOPIC_BY, value=Role.OPERATOR)
     assert "text_invalid" == ann.forbidden("r", Action.KICK, "eve", reason="\0")
-    assert [] == [each for each in bench.notebook.audits if each.action != "op"]
+    assert [] == [each for each in bench.audits if each.action != "op"]
 
 
 def test_a_reason_is_a_line() -> None:
@@ -285,7 +285,7 @@ def test_a_sanction_lasts_so_long() -> None:
     for action in (Action.BAN, Action.MUTE):
         assert "bad_payload" == ann.forbidden("r", action, "eve", SANCTION_S_MAX + 1)
     ann.order("r", Action.MUTE, "eve", SANCTION_S_MAX)
-    assert 1 == len(bench.notebook.load_rights().sanctions)
+    assert 1 == len(bench.log.load_rights().sanctions)
 
 
 def test_a_room_is_so_slow() -> None:
@@ -310,7 +310,7 @@ def test_a_room_has_so_many_sanctions() -> None:
     ann.order("r", Action.MUTE, "eve", 5)
     bench.drain(10)
     ann.order("r", Action.MUTE, "bob")
-    assert 1 == len(bench.notebook.load_rights().sanctions)
+    assert 1 == len(bench.log.load_rights().sanctions)
 
 
 # --- a log that fails -------------------------------------------------------
@@ -318,14 +318,14 @@ def test_a_room_has_so_many_sanctions() -> None:
 def test_a_ban_that_cannot_be_written_down_does_not_hold(failing: str) -> None:
     """The person is still in, hears everything, and is banned by the next try."""
     bench, ann, _, eve = three()
-    bench.notebook.failing = {failing}
+    bench.failing |= {failing}
     assert "log_failed" == ann.forbidden("r", Action.BAN, "eve")
     assert [] == eve.notices("banned")
     joined = eve.join("r")
     assert bench.core.subscribed(joined.subscription) is not None
     eve.send("r", "still here")
     assert "still here" in bench.said(joined.subscription)
-    bench.notebook.failing = set()
+    bench.failing.clear()
     ann.order("r", Action.BAN, "eve")
     assert "banned" == eve.shut_out("r").code
     assert bench.core.subscribed(joined.subscription) is None
@@ -336,7 +336,7 @@ def test_a_ban_that_cannot_be_written_down_does_not_hold(failing: str) -> None:
 )
 def test_what_cannot_be_written_down_is_not_done(action: Action) -> None:
     bench, ann, _, eve = three()
-    bench.notebook.failing = {"keep"}
+    bench.failing |= {"keep"}
     assert "log_failed" == ann.forbidden("r", action, "eve", 5)
     assert [] == eve.notices()
     eve.send("r", "as before", "in all")
@@ -348,7 +348,7 @@ def test_what_waits_to_be_written_down_does_not_undo_what_came_after() -> None:
     bench, ann, bob, _ = three()
     bob.ask(wire.SetNick(1, "Rob"), wire.Renamed)  # Touches the place: that is written down soon.
     ann.order("r", Action.DEOP, "Rob")
-    bench.restart()
+    bench.start()
     assert Role.GUEST == bench.peer("bob").role("r")
 
 

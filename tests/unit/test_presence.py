@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from broker.chat import presence
-from broker.chat.presence import RETURN_S, Presence
+from broker.chat.floods import RETURN_S
+from broker.chat.presence import Presence
 from broker.chat.rooms import Room
 from broker.chat.sessions import User
 from tests.unit.bench import Bench

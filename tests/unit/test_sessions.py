@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.chat.floods import Rate
 from broker.chat.sessions import (
     INBOXES_SPARE,
     MEMORY_WAIT_MS,
     POKE_S,
     SESSIONS_PER_ROUTE_MAX,
-    Rate,
     Session,
     Sessions,
 )
@@ -103,6 +103,50 @@ def test_a_nick_belongs_to_one_owner_in_all_its_forms(house: House) -> None:
         assert Code.NICK_TAKEN == code_of(lambda form=form: house.hello(form, "other's"))  # type: ignore[misc]
     assert Code.NICK_INVALID == code_of(lambda: house.hello("a b", "ann's"))
     assert 2 == len(house.sessions)
+
+
+def test_nobody_comes_by_a_nick_that_looks_like_anothers(house: House) -> None:
+    """Its owner does, and is the same user; the refusal names the nick that is there."""
+    ian = house.enter("Ian", "a")
+    for form in ("lan", "1AN", "\N{GREEK CAPITAL LETTER IOTA}an"):
+        assert not house.takes(form, "b")
+        assert Code.NICK_TAKEN == code_of(lambda form=form: house.hello(form, "b"))  # type: ignore[misc]
+    with pytest.raises(Refused, match="somebody else is here as Ian"):
+        house.hello("lan", "b")
+    assert ian.user is house.hello("lan", "a")[0].user
+    assert "Ian" == ian.user.nick
+    bob = house.enter("bob", "b")
+    assert Code.NICK_TAKEN == code_of(lambda: house.sessions.rename(bob, "lan"))
+
+
+def test_a_person_is_found_by_the_nick_and_not_by_a_look_alike(house: House) -> None:
+    """What is meant for lan is not told to Ian, though nobody else can be lan now."""
+    ian = house.enter("Ian")
+    for form in ("Ian", "IAN", "\uff29an"):
+        assert ian.user is house.sessions.user(form)
+    for other in ("lan", "1an", "bob", "a\u0640b", ""):
+        assert house.sessions.user(other) is None
+
+
+def test_a_nick_that_looks_like_two_keeps_others_from_both(house: House) -> None:
+    """Greek nu is an N and a v: taken, renamed and given back, both are."""
+    greek = house.enter("\N{GREEK CAPITAL LETTER NU}ick", "g")
+    assert not house.takes("nick", "b")
+    assert not house.takes("Vick", "b")
+    house.sessions.rename(greek, "\N{GREEK SMALL LETTER NU}ick")  # As written, no N any more.
+    assert house.takes("nick", "b")
+    assert not house.takes("vick", "b")
+    nick = house.enter("Nick", "b")
+    assert Code.NICK_TAKEN == code_of(
+        lambda: house.sessions.rename(greek, "\N{GREEK CAPITAL LETTER NU}ick")
+    )
+    assert Code.NICK_TAKEN == code_of(lambda: house.sessions.rename(nick, "vick"))
+    house.sessions.end(greek)
+    house.sessions.rename(nick, "vick")
+    assert house.takes("nick", "c")
+    house.sessions.end(nick)
+    assert house.takes("vick", "c")
+    assert {} == house.sessions._lookalikes._by_look
 
 
 def test_a_nick_is_free_when_its_last_session_ends(house: House) -> None:
@@ -251,7 +295,7 @@ def test_nicks_are_unique_among_owners_whatever_happens(moves: list[tuple[str, i
         nick, owner = nicks[which], "xy"[other % 2]
         session = list(owner_of)[other % len(owner_of)] if owner_of else None
         if move == "enter":
-            holders = {o for s, o in owner_of.items() if s.user.key == nick.lower()}
+            holders = {o for s, o in owner_of.items() if s.user.folded == nick.lower()}
             assert house.takes(nick, owner) == (holders <= {owner})
             if holders <= {owner}:
                 owner_of[house.enter(nick, owner)] = owner
@@ -261,10 +305,10 @@ def test_nicks_are_unique_among_owners_whatever_happens(moves: list[tuple[str, i
             house.sessions.end(session)
             del owner_of[session]
         else:
-            holders = {o for s, o in owner_of.items() if s.user.key == nick.lower()}
+            holders = {o for s, o in owner_of.items() if s.user.folded == nick.lower()}
             if holders <= {owner_of[session]}:
                 house.sessions.rename(session, nick)
-                assert nick.lower() == session.user.key
+                assert nick.lower() == session.user.folded
             else:
                 assert Code.NICK_TAKEN == code_of(lambda: house.sessions.rename(session, nick))  # noqa: B023 - called at once
         assert set(house.sessions) == set(owner_of)
@@ -370,17 +414,6 @@ def test_a_token_bucket_gives_a_burst_and_then_its_rate() -> None:
     assert 101 == wait_ms(ann, 1, 1_000.0)
 
 
-def test_a_wait_for_several_alike_is_enough_for_all_of_them() -> None:
-    """So long that they pass one after the other; but never for more than a burst."""
-    house = House(rate=Rate(10.0, 20.0))
-    ann = house.enter("ann")
-    wait_ms = house.sessions.wait_ms
-    assert 0 == wait_ms(ann, 20, 0.0, alike=16)
-    assert 1_501 == wait_ms(ann, 5, 0.0, alike=3)
-    assert [0, 0, 0] == [wait_ms(ann, 5, 1.501, alike=3) for _ in range(3)]
-    assert 2_000 == wait_ms(ann, 5, 1.501, alike=16)
-
-
 @given(
     st.floats(1, 1e7),
     st.integers(256, 10_000),
@@ -448,10 +481,11 @@ def test_resuming_again_and_again_does_not_keep_a_session_alive(house: House) ->
 
 
 def test_named_nicks_have_no_rate() -> None:
-    """In any spelling; for everybody else, and for them under another nick, it holds."""
+    """In any spelling; for all others, look-alikes, and them under another nick, it holds."""
     house = House(rate=Rate(10.0, 20.0, frozenset({"importer"})))
     bot, ann = house.enter("Importer"), house.enter("ann")
     assert 0 == house.sessions.wait_ms(bot, 10**9, 0.0)
     assert 0 < house.sessions.wait_ms(ann, 21, 0.0)
-    house.sessions.rename(bot, "other")
-    assert 0 < house.sessions.wait_ms(bot, 21, 0.0)
+    for other in ("other", "irnporter"):
+        house.sessions.rename(bot, other)
+        assert 0 < house.sessions.wait_ms(bot, 21, 0.0)

@@ -63,7 +63,7 @@ def test_a_mute_outlives_what_eve_can_do() -> None:
     eve.ask(wire.SetNick(1, "evelyn"), wire.Renamed)
     assert "muted" == refusal(eve)[0]
     assert "muted" == refusal(bench.peer("other", "r", owner="eve"))[0]
-    bench.restart()
+    bench.start()
     eve, ann = bench.peer("evelyn", "r", owner="eve"), bench.peer("ann", "r")
     assert "muted" == refusal(eve)[0]
     ann.order("r", Action.UNMUTE, "evelyn")
@@ -80,7 +80,7 @@ def test_two_mutes_hold_as_long_as_the_longer() -> None:
     assert ("muted", 60_000) == refusal(eve)
     ann.order("r", Action.UNMUTE, "evelyn")
     eve.send("r", "free")
-    assert [] == bench.notebook.load_rights().sanctions
+    assert [] == bench.log.load_rights().sanctions
 
 
 def test_a_send_to_several_rooms_is_kept_where_it_may_be() -> None:
@@ -143,7 +143,7 @@ def test_a_room_is_made_fast_again() -> None:
     bench, ann, eve = two()
     ann.order("r", Action.SLOW, value=10)
     eve.send("r", "one")
-    bench.restart()
+    bench.start()
     ann, eve = bench.peer("ann", "r"), bench.peer("eve", "r")
     eve.send("r", "one")
     assert "slow_mode" == refusal(eve)[0]

@@ -57,7 +57,7 @@ def test_nobody_gives_orders_in_a_talk(action: order.Action) -> None:
 def test_somebody_in_a_talk_can_be_reported() -> None:
     bench, ann, _, _, name = talk()
     ann.order(name, order.Action.REPORT, "bob", reason="rude")
-    assert ["report"] == [each.action for each in bench.notebook.audits]
+    assert ["report"] == [each.action for each in bench.audits]
 
 
 def test_a_talk_takes_another_who_is_known() -> None:
@@ -89,7 +89,7 @@ def test_a_talk_goes_on_when_the_other_is_away_or_has_another_nick() -> None:
     bob.ask(wire.SetNick(1, "Rob"), wire.Renamed)
     assert "@Rob" == ann.talk("rob").title
     bob.ask(wire.Bye(1), wire.Goodbye)
-    bench.restart()
+    bench.start()
     ann = bench.peer("ann")
     assert (name, "@Rob") == (ann.talk("rob").room, ann.mine()[0].title)
     assert "no_such_nick" == ann.refused(order.Talk(1, "bob")).code
@@ -128,7 +128,7 @@ def test_up_to_where_somebody_read_is_remembered() -> None:
         bob.read(name, seq)
         assert [read] == [each.read for each in bob.mine()]
     assert [0] == [each.read for each in ann.mine()]
-    bench.restart()
+    bench.start()
     assert [3] == [each.read for each in bench.peer("bob").mine()]
     bob = bench.peer("bob", owner="bob")
     assert "not_member" == bob.refused(order.Read(1, name, 1)).code
@@ -151,8 +151,9 @@ def test_open_rooms_are_not_remembered() -> None:
 def test_what_waits_to_be_written_down_is_one_change_for_each_place() -> None:
     """However often somebody reads."""
     bench, ann, _, _, name = talk()
-    for _ in range(50):
-        ann.read(name, ann.send(name, "a").kept[0].first)
+    ann.send(name, *["a"] * 50)
+    for seq in range(51):
+        ann.say(order.Read(1, name, seq))
     assert 1 == len([each for each in bench.core.take_changes() if "Member" in repr(each)])
 
 
@@ -162,19 +163,19 @@ def test_a_talk_that_cannot_be_written_down_is_not_begun(failing: str) -> None:
     """And begins when the log works; nothing is left of the first try."""
     bench = Bench()
     ann, bob = bench.peer("ann"), bench.peer("bob")
-    bench.notebook.failing = {failing}
+    bench.failing |= {failing}
     assert "log_failed" == ann.refused(order.Talk(1, "bob")).code
     assert [[], []] == [ann.mine(), bob.mine()]
     assert [] == list(bench.core.rooms)
-    bench.notebook.failing = set()
+    bench.failing.clear()
     name = ann.talk("bob").room
-    bench.restart()
+    bench.start()
     assert [name] == [each.room for each in bench.peer("bob").mine()]
 
 
 def test_a_talk_that_is_there_needs_no_log() -> None:
     bench, _, bob, _, name = talk()
-    bench.notebook.failing = {"keep", "found_room"}
+    bench.failing |= {"keep", "found_room"}
     assert name == bob.talk("ann").room
 
 

@@ -1,0 +1,229 @@
+"""Who owns which nick. Pure: time comes in, and what the store is to write goes out.
+
+A nick belongs to the first key that took it, with all that looks like it, until nobody has used
+it for some days or an operator frees it. Only an identity that is proved, the public key of a
+CURVE client, owns a nick. Without keys a nick is held by those who are there, which is the
+business of `broker.chat.sessions`. PROTOCOL.md, "Names"; ADR 0027.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from broker.chat.lookalikes import Lookalikes, key_of, looks
+from broker.log.rights_records import NickRecord
+from common.errors import Code, Refused
+from common.names import fold
+
+DAY_MS = 86_400_000
+NICK_DAYS = 90.0  # A nick outlives a long holiday, or a project elsewhere.
+PROVED_BYTES = 32  # A CURVE key; the digest of an owner's secret is shorter, and proves little.
+NICKS_PER_IDENTITY_MAX = 8  # A person has one or two, a bot a few.
+NICKS_MAX = 16_384  # Four for each client of a broker with default settings.
+# A full register gives up no nick that was used within a day. Else somebody who makes keys by the
+# thousand would push everybody out in a minute, and then take whose nick they like.
+YIELDS_AFTER_MS = DAY_MS
+# A use this little newer than the one noted changes nothing: who reconnects writes nothing.
+USE_STEP_MS = 3_600_000
+CHANGES_MAX = 4 * NICKS_MAX  # That wait for a store that fails; then the oldest are lost.
+
+RESERVED = (
+    "hubbub",
+    "system",
+    "server",
+    "broker",
+    "operator",
+    "admin",
+    "administrator",
+    "moderator",
+)
+_RESERVED_LOOKS = {key_of(name): name for name in RESERVED}
+
+
+class NickChange(NamedTuple):
+    """What the row of this nick is to be; with the identity b"" there is to be none."""
+
+    nick: str
+    identity: bytes
+    used_ms: int
+
+
+class _Entry:
+    __slots__ = ("identity", "key", "nick", "used_ms")
+
+    def __init__(self, record: NickRecord) -> None:
+        self.nick, self.identity, self.used_ms = record
+        self.key = key_of(record.nick)
+
+
+def check_reserved(nick: str) -> None:
+    """Raise `Refused(nick_reserved)` for a nick that is, or looks like, one of `RESERVED`."""
+    for look in looks(nick):
+        if look in _RESERVED_LOOKS:
+            detail = f"only an operator may go by {nick}: {_RESERVED_LOOKS[look]} is reserved"
+            raise Refused(Code.NICK_RESERVED, detail)
+
+
+class Register:
+    """All nicks that have an owner.
+
+    Times are milliseconds since 1970. Where the clock can jump, give the log's retention clock:
+    a jump of a year would free every nick.
+    """
+
+    def __init__(self, records: Iterable[NickRecord] = (), *, nick_days: float = NICK_DAYS) -> None:
+        """Take over what the store has, in any order.
+
+        Nicks of two owners can have become alike since, by another table of look-alikes. Then the
+        record that is older by its last use stays, and the other is given up, as are the longest
+        unused beyond the bounds. `take_changes` tells of it.
+        """
+        self.nick_days = nick_days
+        self._entries: dict[str, _Entry] = {}  # By key; the longest unused first.
+        self._of: dict[bytes, dict[str, _Entry]] = {}  # The same for each identity.
+        self._lookalikes: Lookalikes[_Entry] = Lookalikes()
+        self._changed: dict[str, NickChange] = {}  # By spelling, as the rows of the store.
+        for record in sorted(records, key=lambda record: (record.used_ms, record)):
+            self._load(record)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def records(self) -> list[NickRecord]:
+        """Return all of them, the longest unused first."""
+        return [
+            NickRecord(each.nick, each.identity, each.used_ms) for each in self._entries.values()
+        ]
+
+    def claim(self, nick: str, identity: bytes, now_ms: int, *, is_operator: bool = False) -> bool:
+        """Give the nick to the identity, or note that it uses it; tell whether it owns it now.
+
+        `nick` has passed `check_nick`. Nobody comes to own a nick without a proved identity, nor
+        while the register is full of nicks in use. Of an identity with too many nicks the longest
+        unused gives way. Raises `Refused`: `nick_reserved`, `nick_taken`, `nick_invalid`.
+        """
+        if not is_operator:
+            check_reserved(nick)
+        if len(identity) != PROVED_BYTES:
+            return False
+        for entry in self._lookalikes.alike(nick):
+            if entry.identity != identity:
+                raise Refused(Code.NICK_TAKEN, _taken(nick, entry.nick))
+        own = self._entries.get(key_of(nick))
+        if own is not None and own.nick == nick:
+            self._use(own, now_ms)
+            return True
+        if own is not None:
+            self._forget(own)  # Another spelling is another row.
+        elif len(self._entries) >= NICKS_MAX:
+            longest_unused = next(iter(self._entries.values()))
+            if now_ms - longest_unused.used_ms < YIELDS_AFTER_MS:
+                return False
+            self._forget(longest_unused)
+        self._add(_Entry(NickRecord(nick, identity, now_ms)))
+        return True
+
+    def touch(self, nick: str, identity: bytes, now_ms: int) -> None:
+        """Note that the identity uses the nick still, if it owns it. `claim` does so itself."""
+        entry = self._exactly(nick)
+        if entry is not None and entry.identity == identity:
+            self._use(entry, now_ms)
+
+    def owner_of(self, nick: str) -> bytes | None:
+        """Return who owns exactly this nick, in any of its forms; a look-alike is not enough."""
+        entry = self._exactly(nick)
+        return entry.identity if entry is not None else None
+
+    def nicks_of(self, identity: bytes) -> tuple[str, ...]:
+        """Return the nicks that the identity owns, the longest unused first."""
+        return tuple(entry.nick for entry in self._of.get(identity, {}).values())
+
+    def free(self, nick: str) -> bytes | None:
+        """Take exactly this nick from its owner; return who that was, if anybody."""
+        entry = self._exactly(nick)
+        if entry is None:
+            return None
+        self._forget(entry)
+        return entry.identity
+
+    def expire(self, now_ms: int) -> None:
+        """Free the nicks that nobody has used for `nick_days`."""
+        before_ms = now_ms - self.nick_days * DAY_MS
+        while self._entries:
+            longest_unused = next(iter(self._entries.values()))
+            if longest_unused.used_ms >= before_ms:
+                break
+            self._forget(longest_unused)
+
+    def take_changes(self) -> list[NickChange]:
+        """Return what the store is to write since the last call, one change a nick."""
+        changes = list(self._changed.values())
+        self._changed.clear()
+        return changes
+
+    def put_back(self, changes: Iterable[NickChange]) -> None:
+        """Keep for the next `take_changes` what the store could not write."""
+        self._changed = {change.nick: change for change in changes} | self._changed
+        while len(self._changed) > CHANGES_MAX:
+            del self._changed[next(iter(self._changed))]
+
+    def _load(self, record: NickRecord) -> None:
+        try:
+            entry = _Entry(record)
+            others = list(self._lookalikes.alike(record.nick))
+        except Refused:  # Allowed once, by another version of Unicode.
+            self._note(record.nick, b"", 0)
+            return
+        if any(each.identity != record.identity for each in others):
+            self._note(record.nick, b"", 0)
+            return
+        same = self._entries.get(entry.key)
+        if same is not None:
+            self._forget(same)
+        elif len(self._entries) >= NICKS_MAX:
+            self._forget(next(iter(self._entries.values())))
+        self._add(entry)
+        self._changed.pop(record.nick, None)  # The store has it.
+
+    def _exactly(self, nick: str) -> _Entry | None:
+        try:
+            entry = self._entries.get(key_of(nick))
+        except Refused:
+            return None  # Nobody can have such a nick.
+        return entry if entry is not None and fold(entry.nick) == fold(nick) else None
+
+    def _add(self, entry: _Entry) -> None:
+        own = self._of.setdefault(entry.identity, {})
+        if len(own) >= NICKS_PER_IDENTITY_MAX:
+            self._forget(next(iter(own.values())))
+        self._entries[entry.key] = own[entry.key] = entry
+        self._lookalikes.add(entry.nick, entry)
+        self._note(entry.nick, entry.identity, entry.used_ms)
+
+    def _use(self, entry: _Entry, now_ms: int) -> None:
+        if now_ms - entry.used_ms < USE_STEP_MS:
+            return
+        entry.used_ms = now_ms
+        for entries in (self._entries, self._of[entry.identity]):
+            del entries[entry.key]
+            entries[entry.key] = entry
+        self._note(entry.nick, entry.identity, now_ms)
+
+    def _forget(self, entry: _Entry) -> None:
+        del self._entries[entry.key]
+        own = self._of[entry.identity]
+        del own[entry.key]
+        if not own:
+            del self._of[entry.identity]
+        self._lookalikes.discard(entry.nick, entry)
+        self._note(entry.nick, b"", 0)
+
+    def _note(self, nick: str, identity: bytes, used_ms: int) -> None:
+        self._changed[nick] = NickChange(nick, identity, used_ms)
+
+
+def _taken(nick: str, taken: str) -> str:
+    if fold(nick) == fold(taken):
+        return f"{taken} belongs to somebody else"
+    return f"{nick} looks like {taken}, which belongs to somebody else"

@@ -1,0 +1,162 @@
+"""The side of the log that is not messages: what is kept beside them, and the names of rooms.
+
+A base of `broker.log.writer.SqliteLog`, whose transactions these are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+from broker.log.interface import LogFailed, NameTaken, NotInLog
+from broker.log.retention import Retention
+from broker.log.rights_records import AuditEntry, Change, Put, Rights, RoomFacts
+from broker.log.rights_store import Soon, read_audit, read_rights, write_audit, write_changes
+from broker.log.room import Room
+
+
+class Administration(ABC):
+    """Belongs to the one thread that makes the log."""
+
+    _db: sqlite3.Connection
+    _rooms: dict[str, Room]
+    _retention: Retention
+    _soon: Soon
+    _is_removed: bool
+    _room_id_last: int
+
+    @abstractmethod
+    def _check_database(self) -> None:
+        """Raise `LogFailed` when the file was removed or replaced."""
+
+    @abstractmethod
+    def _write_index(self) -> None:
+        """Write what waits for it, also in `_soon`; raise `sqlite3.Error`."""
+
+    @abstractmethod
+    def _roll_back(self) -> None:
+        """End a transaction that failed."""
+
+    @abstractmethod
+    def _name(self, room_id: int, name: str) -> None:
+        """Commit a room's name; raise `LogFailed` and keep nothing."""
+
+    def load_rights(self) -> Rights:
+        """Return all that `keep` and `keep_soon` were given; raise `LogFailed`."""
+        try:
+            if len(self._soon):
+                self._write_index()
+            return read_rights(self._db)
+        except sqlite3.Error as error:
+            self._roll_back()
+            message = f"the log cannot be read: {error}"
+            raise LogFailed(message) from error
+
+    def audit(self, limit: int, before_id: int | None = None) -> list[AuditEntry]:
+        """Return the newest entries of the audit log, newest first; raise `LogFailed`.
+
+        before_id: only entries older than this one.
+        """
+        try:
+            return read_audit(self._db, limit, before_id)
+        except sqlite3.Error as error:
+            message = f"the log cannot be read: {error}"
+            raise LogFailed(message) from error
+
+    def keep(self, changes: Sequence[Change], *, audit: Sequence[AuditEntry] = ()) -> None:
+        """Keep all of it on the disk, in this order, or raise `LogFailed` and keep nothing."""
+        with self._durably() as db:
+            write_changes(db, changes)
+            if audit:
+                write_audit(db, audit)
+        self._retention.follow(changes)
+
+    def keep_soon(self, changes: Sequence[Change]) -> None:
+        """Keep it within a second or so; a crash before that loses it.
+
+        Raises `LogFailed` when much waits already, and cannot be written.
+        """
+        if self._soon.is_full:
+            try:
+                self._write_index()
+            except sqlite3.Error as error:
+                self._roll_back()
+                message = f"the log cannot be written: {error}"
+                raise LogFailed(message) from error
+        self._soon.add(changes)
+        self._retention.follow(changes)
+
+    def set_retention(self, room: str, messages: int | None, days: int | None) -> RoomFacts:
+        """Let a room keep more or less than others, and return its facts; raise `LogFailed`.
+
+        None: as everywhere. 0: for ever.
+        """
+        known = (each for each in self.load_rights().rooms if each.room == room)
+        facts = next(known, RoomFacts(room))
+        fresh = facts._replace(retain_messages=messages, retain_days=days)
+        self.keep([Put(fresh)])
+        return fresh
+
+    def found_room(self, name: str) -> None:
+        """Let a room be in the log before its first entry; one that is there stays as it is.
+
+        On the disk when this returns; raises `LogFailed` and keeps nothing.
+        """
+        if name not in self._rooms:
+            room_id = self._room_id_last + 1
+            self._name(room_id, name)
+            self._rooms[name] = Room(room_id, 0, 1, "", (0, 0))
+
+    def rename_room(self, old: str, new: str) -> None:
+        """Give a room, with its entries and all that is kept for it, another name.
+
+        On the disk, and seen by every reader, when this returns. Bodies of earlier batches keep
+        the old name inside. Raises `NotInLog` when there is no such room, `NameTaken` when there
+        is one of the new name, and `LogFailed`; then nothing changes.
+        """
+        room = self._rooms.get(old)
+        if room is None:
+            raise NotInLog(f"there is no room {old} in the log")
+        if new in self._rooms:
+            raise NameTaken(f"there is a room {new} in the log")
+        self._name(room.id, new)
+        del self._rooms[old]
+        self._rooms[new] = room
+        self._retention.rename(old, new)
+
+    def raise_generation(self, room: str) -> int:
+        """Make every topic key and ticket of a room worthless; return its new generation.
+
+        On the disk, and seen by every reader, when this returns. Raises `NotInLog`, and
+        `LogFailed`; then nothing changes.
+        """
+        found = self._rooms.get(room)
+        if found is None:
+            raise NotInLog(f"there is no room {room} in the log")
+        fresh = found.generation + 1
+        with self._durably() as db:
+            db.execute("UPDATE rooms SET generation = ? WHERE id = ?", (fresh, found.id))
+        found.generation = fresh
+        return fresh
+
+    @contextlib.contextmanager
+    def _durably(self) -> Iterator[sqlite3.Connection]:
+        """Surround a transaction that is on the disk in the end; raise `LogFailed`."""
+        if self._is_removed:
+            self._check_database()
+        db = self._db
+        try:
+            self._write_index()
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            message = f"the log cannot be written: {error}"
+            raise LogFailed(message) from error
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # Then commits take longer, no more.
+                db.execute("PRAGMA synchronous = NORMAL")

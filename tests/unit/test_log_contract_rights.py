@@ -1,0 +1,168 @@
+"""What every log promises of rights and of rooms' names: the contract's tests, run for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from broker.log.interface import LogFailed, NameTaken, NotInLog, RoomRecord
+from broker.log.rights_records import (
+    AuditEntry,
+    Delete,
+    Member,
+    NickRecord,
+    Put,
+    RoomFacts,
+    Sanction,
+)
+from broker.log.writer import DAY_MS
+from common.wire import Mode
+from tests.unit.logs import Store, proposal, said
+from tests.unit.test_log_contract import ANN, BOB, store, whole
+
+__all__ = ["store"]  # A fixture.
+
+NICK = NickRecord("ann", ANN, 5)
+FACTS = RoomFacts("r", "plans", ANN, is_private=True, topic_by=2, slow_s=3)
+MEMBER = Member("r", ANN, "ann", 2, 7, 5)
+BAN = Sanction("", "ban", BOB, "bob", 9, "spam", "ann", ANN, 5)
+
+
+def audited(number: int) -> AuditEntry:
+    """Return an entry of the audit log."""
+    return AuditEntry(0, number, "ann", ANN, "ban", "bob", "r", "spam")
+
+
+class TestRights:
+    """What is kept beside messages, and the names of rooms."""
+
+    def test_what_is_kept_is_there_after_a_reopening(self, store: Store) -> None:
+        """Each record replaces the one with the same key, and goes by its key."""
+        log = store.open()
+        assert ([], [], [], []) == log.load_rights()
+        log.keep([Put(NICK), Put(FACTS), Put(MEMBER), Put(BAN)])
+        log.keep_soon([Put(MEMBER._replace(read_seq=9)), Put(NICK._replace(used_ms=6))])
+        expected = (
+            [NICK._replace(used_ms=6)],
+            [FACTS],
+            [MEMBER._replace(read_seq=9)],
+            [BAN],
+        )
+        assert expected == log.load_rights()
+        log = store.open()
+        assert expected == log.load_rights()
+        for record in (NickRecord("ann", b"", 0), RoomFacts("r"), Member("r", ANN)):
+            log.keep([Delete(record)])
+        assert ([], [], [], [BAN]) == log.load_rights()
+        log.keep([Put(NICK), Delete(NICK), Delete(BAN._replace(reason="", until_ms=0))])
+        assert ([], [], [], []) == store.open().load_rights()
+
+    def test_the_audit_log_is_read_page_by_page(self, store: Store) -> None:
+        """Newest first; with the changes that it tells of, or alone."""
+        log = store.open()
+        log.keep([Put(BAN)], audit=[audited(1), audited(2)])
+        log.keep([], audit=[audited(3)])
+        page = log.audit(2)
+        assert [3, 2] == [each.ts_ms for each in page]
+        assert [audited(1)] == [each._replace(id=0) for each in log.audit(9, page[-1].id)]
+        assert [3, 2, 1] == [each.ts_ms for each in store.open().audit(9)]
+        assert [] == store.open().audit(0)
+
+    def test_a_room_is_founded_before_its_first_entry(self, store: Store) -> None:
+        """It is known, and its first entry is number 1."""
+        log = store.open()
+        log.found_room("+0")
+        log.found_room("+0")
+        assert [RoomRecord("+0", 0, 1, 0, "")] == log.rooms() == store.open().rooms()
+        log = store.open()
+        log.append([proposal("+0", said("a"))])
+        assert [(0, 1, 1)] == [(e.prev, e.first, e.last) for e in log.follow()]
+        assert ["a"] == whole(store.reader(), "+0")
+
+    def test_a_renamed_room_keeps_entries_and_all_else(self, store: Store) -> None:
+        """Its old name is free at once, for readers too, and the change survives."""
+        log, reader = store.open(), store.reader()
+        log.append([proposal("r", said("a", ts=5), topic="t"), proposal("s", said("x"))])
+        log.keep([Put(FACTS), Put(MEMBER), Put(BAN._replace(room="r")), Put(NICK)])
+        assert 1 == log.raise_generation("r")
+        assert ["a"] == whole(reader)
+        log.rename_room("r", "+0")
+        assert (["a"], []) == (whole(reader, "+0"), whole(reader, "r"))
+        assert (1, 0) == (reader.generation("+0"), reader.generation("r"))
+        assert RoomRecord("r", 0, 1, 0, "") == reader.read("r", Mode.AFTER, 0, 9).record
+        log.append([proposal("r", said("new")), proposal("+0", said("b", ts=6))])
+        for _ in range(2):
+            assert (["a", "b"], ["new"]) == (whole(reader, "+0"), whole(reader, "r"))
+            rooms = [RoomRecord("+0", 1, 1, 2, "t", 6), RoomRecord("r", 0, 1, 1, "", 1)]
+            assert rooms == [each for each in sorted(log.rooms()) if each.name != "s"]
+            rights = log.load_rights()
+            assert [FACTS._replace(room="+0")] == rights.rooms
+            assert [MEMBER._replace(room="+0")] == rights.members
+            assert [BAN._replace(room="+0")] == rights.sanctions
+            log, reader = store.open(), store.reader()
+        with pytest.raises(NotInLog):
+            log.rename_room("none", "+1")
+        with pytest.raises(NameTaken):
+            log.rename_room("r", "+0")
+        log.rename_room("r", "q")
+        log.rename_room("+0", "r")
+        assert (["a", "b"], ["new"]) == (whole(reader, "r"), whole(reader, "q"))
+
+    def test_a_raised_generation_is_seen_at_once_and_stays(self, store: Store) -> None:
+        """Also of a room that was made just now."""
+        log, reader = store.open(), store.reader()
+        log.append([proposal("r", said("a"))])
+        assert [1, 2] == [log.raise_generation("r") for _ in range(2)]
+        assert 2 == reader.generation("r") == log.rooms()[0].generation
+        assert [2] == [record.generation for record in store.open().rooms()]
+        assert 2 == store.reader().read("r", Mode.AFTER, 0, 1).record.generation
+        with pytest.raises(NotInLog):
+            log.raise_generation("none")
+
+    def test_a_full_disk_changes_nothing(self, store: Store) -> None:
+        """Every call says so, and works when there is room again."""
+        log, reader = store.open(), store.reader()
+        log.append([proposal("r", said("a"))])
+        log.keep([Put(FACTS)], audit=[audited(1)])
+        rooms, rights = log.rooms(), log.load_rights()
+        calls: list[Callable[[], object]] = [
+            lambda: log.keep([Put(NICK)], audit=[audited(2)]),
+            lambda: log.set_retention("r", 5, 5),
+            lambda: log.found_room("s"),
+            lambda: log.rename_room("r", "+0"),
+            lambda: log.raise_generation("r"),
+        ]
+        store.fill_all()
+        for call in calls:
+            with pytest.raises(LogFailed):
+                call()
+            assert (rooms, 0) == (log.rooms(), reader.generation("r"))
+        store.free()
+        assert (rights, 1) == (log.load_rights(), len(log.audit(9)))
+        assert ([], ["a"]) == (whole(reader, "+0"), whole(reader, "r"))
+        assert rooms == store.open().rooms()
+        log = store.open()
+        for call in calls[:-1]:
+            call()
+        assert ["+0", "s"] == sorted(room.name for room in log.rooms())
+
+    def test_a_room_may_have_a_retention_of_its_own(self, store: Store) -> None:
+        """It survives, goes with the room's name, and ends when it is taken back."""
+        log = store.open(retain_messages=2)
+        log.keep([Put(FACTS)])
+        facts = FACTS._replace(retain_messages=0, retain_days=1)
+        assert facts == log.set_retention("r", 0, 1)
+        log.set_retention("s", 3, None)
+        assert facts in log.load_rights().rooms
+        for room in ("q", "r", "s"):
+            for text in "abcd":
+                log.append([proposal(room, said(text, ts=5))])
+        assert {"q": 3, "s": 2} == log.trim(5)
+        log.rename_room("r", "+0")
+        assert {} == log.trim(5)
+        log = store.open(retain_messages=2)
+        assert {} == log.trim(5)
+        assert {"+0": 5} == log.trim(DAY_MS + 6)
+        log.set_retention("s", None, None)
+        assert {"s": 3} == log.trim(5)

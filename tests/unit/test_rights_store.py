@@ -1,0 +1,230 @@
+"""What the log keeps for names, rooms, members, sanctions and the audit log, in its files."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from broker.log.interface import LogFailed, RoomRecord
+from broker.log.rights_records import AuditEntry, Delete, Member, NickRecord, Put, RoomFacts
+from broker.log.rights_store import AUDIT_MAX, SOON_MAX
+from broker.log.segments import numbers, path_of
+from broker.maintenance.backup import backup, restore
+from broker.maintenance.checkup import check
+from broker.maintenance.export import export
+from common.wire import Mode
+from tests.unit.logs import SqliteStore, kept_texts, proposal, said
+from tests.unit.test_segments import crashed, small_segments
+
+__all__ = ["small_segments"]  # A fixture.
+
+ANN = b"a" * 32
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    """Return a new log."""
+    with closing(SqliteStore(tmp_path / "log", is_quick=True)) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Path:
+    """Return the log's folder."""
+    (tmp_path / "log").mkdir(exist_ok=True)
+    return tmp_path / "log"
+
+
+def entry(number: int) -> AuditEntry:
+    """Return an entry of the audit log."""
+    return AuditEntry(0, number, "ann", ANN, "ban", "bob", "r", f"{number}")
+
+
+def test_the_audit_log_keeps_so_many_of_the_newest(store: SqliteStore) -> None:
+    """However many there were; ids go on."""
+    log = store.open()
+    log.keep([], audit=[entry(number) for number in range(AUDIT_MAX)])
+    assert AUDIT_MAX == len(log.audit(2 * AUDIT_MAX))
+    log.keep([], audit=[entry(AUDIT_MAX), entry(AUDIT_MAX + 1)])
+    kept = log.audit(2 * AUDIT_MAX)
+    assert AUDIT_MAX == len(kept)
+    assert (AUDIT_MAX + 2, 3) == (kept[0].id, kept[-1].id)
+    (count,) = store.database.execute("SELECT count(*) FROM audit").fetchone()
+    assert AUDIT_MAX == count
+
+
+def test_what_may_wait_is_bounded(store: SqliteStore) -> None:
+    """When so many records wait they are written, and where that fails nothing more is taken."""
+    log = store.open()
+    log.keep_soon([Put(NickRecord("n0", ANN, 1))])
+    for number in range(SOON_MAX):  # Of the same record one change waits, the newest.
+        log.keep_soon([Put(NickRecord(f"n{number}", ANN, 2))])
+    assert SOON_MAX == len(log._soon)
+    store.fill_all()
+    with pytest.raises(LogFailed):
+        log.keep_soon([Put(NickRecord("more", ANN, 1))])
+    assert SOON_MAX == len(log._soon)
+    store.free()
+    log.keep_soon([Put(NickRecord("more", ANN, 1))])
+    assert 1 == len(log._soon)
+    nicks = log.load_rights().nicks
+    assert (SOON_MAX + 1, 2) == (len(nicks), max(nicks).used_ms)
+
+
+def test_what_is_kept_is_on_the_disk_before_anybody_is_told(store: SqliteStore) -> None:
+    """SQLite waits for the disk at the end of these transactions, and only of these."""
+    log = store.open()
+    statements: list[str] = []
+    store.database.set_trace_callback(statements.append)
+    log.keep([Put(Member("r", ANN))])
+    begin = statements.index("PRAGMA synchronous = FULL")
+    assert begin < statements.index("COMMIT") < statements.index("PRAGMA synchronous = NORMAL")
+    log.append([proposal("r", said("a"))])
+    log.raise_generation("r")
+    assert statements.count("PRAGMA synchronous = FULL") == 2
+    statements.clear()
+    log.keep_soon([Put(Member("r", ANN, read_seq=1))])
+    log.trim(0)
+    assert "PRAGMA synchronous = FULL" not in statements
+
+
+def test_a_crash_keeps_what_was_kept(store: SqliteStore, tmp_path: Path) -> None:
+    """And of what may wait what a trim or a stop has written."""
+    log = store.open()
+    log.keep([Put(NickRecord("ann", ANN, 1)), Put(RoomFacts("r", "plans", is_private=True))])
+    log.keep_soon([Put(NickRecord("ann", ANN, 2))])
+    log.trim(0)
+    log.keep_soon([Put(NickRecord("ann", ANN, 3)), Delete(RoomFacts("r"))])
+    with closing(SqliteStore(crashed(store.path.parent, tmp_path / "crashed"))) as again:
+        rights = again.open().load_rights()
+        assert [NickRecord("ann", ANN, 2)] == rights.nicks
+        assert [RoomFacts("r", "plans", is_private=True)] == rights.rooms
+        assert rights.rooms[0].is_private is True
+    store.close()
+    rights = store.open().load_rights()
+    assert ([NickRecord("ann", ANN, 3)], []) == (rights.nicks, rights.rooms)
+
+
+@pytest.mark.parametrize("is_index_locked", [False, True])
+def test_no_reader_finds_a_renamed_room_under_its_old_name(
+    store: SqliteStore, *, is_index_locked: bool
+) -> None:
+    """Not in the moment after, not one whose tail knew the old name, not with an old index."""
+    log = store.open()
+    log.append([proposal("other", said("x"))])
+    log.trim(0)
+    fresh, knowing = store.reader(), store.reader()
+    log.append([proposal("plans", said("a"))])
+    assert 1 == knowing.read("plans", Mode.AFTER, 0, 9).record.head  # From its tail alone.
+    if is_index_locked:
+        log._write_index()
+        store.database.execute("PRAGMA busy_timeout = 1")
+        waiting = log._waiting
+        log._waiting = type(waiting)()
+        refuse_index(log)
+    log.rename_room("plans", "+0")
+    for reader in (fresh, knowing, store.reader()):
+        assert RoomRecord("plans", 0, 1, 0, "") == reader.read("plans", Mode.AFTER, 0, 9).record
+        assert ["a"] == kept_texts(reader, "+0")
+        assert ["+0", "other"] == sorted(reader.rooms())
+        assert 0 == reader.generation("plans")
+    log.append([proposal("plans", said("new")), proposal("+0", said("b"))])
+    for reader in (fresh, knowing, store.reader()):
+        assert (["new"], ["a", "b"]) == (kept_texts(reader, "plans"), kept_texts(reader, "+0"))
+
+
+def refuse_index(log: object) -> None:
+    """Let the index be written no more after its next writing."""
+    calls = iter([False])
+    write = log._write_index  # type: ignore[attr-defined]
+
+    def refused() -> None:
+        if next(calls, True):
+            message = "database is locked"
+            raise sqlite3.OperationalError(message)
+        write()
+
+    log._write_index = refused  # type: ignore[attr-defined]
+
+
+def test_a_generation_goes_with_the_room_before_the_index_knows(store: SqliteStore) -> None:
+    """Tickets for the new name are made for it at once."""
+    log = store.open()
+    log.found_room("plans")
+    assert 1 == log.raise_generation("plans")
+    refuse_index(log)
+    log.rename_room("plans", "+0")
+    assert 1 == store.reader().generation("+0")
+    assert 0 == store.reader().generation("plans")
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+def test_a_crash_after_a_rename_keeps_the_new_name(
+    store: SqliteStore, tmp_path: Path, *, has_index: bool
+) -> None:
+    """Also where the index is made again of all segments; what was kept for it goes with it."""
+    log = store.open()
+    log.append([proposal("plans", said("a")), proposal("r", said("x"))])
+    log.keep([Put(RoomFacts("plans", "+plans")), Put(Member("plans", ANN))])
+    refuse_index(log)
+    log.rename_room("plans", "+0")
+    log.append([proposal("+0", said("b")), proposal("plans", said("new"))])
+    target = crashed(store.path.parent, tmp_path / "crashed")
+    if not has_index:
+        for path in target.glob("hubbub.db*"):
+            path.unlink()
+        (target / "progress").unlink()
+    with closing(SqliteStore(target)) as again:
+        log = again.open()
+        assert ["+0", "plans", "r"] == sorted(record.name for record in log.rooms())
+        assert ["a", "b"] == kept_texts(again.reader(), "+0")
+        assert ["new"] == kept_texts(again.reader(), "plans")
+        rights = log.load_rights()
+        assert ([RoomFacts("+0", "+plans")] if has_index else []) == rights.rooms
+        assert ([Member("+0", ANN)] if has_index else []) == rights.members
+    assert [] == check(target).problems
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_a_segment_of_names_alone_goes_when_the_index_is_safe(
+    store: SqliteStore, folder: Path, tmp_path: Path
+) -> None:
+    """It is needed until then, and then no more."""
+    log = store.open()
+    log.append([proposal("r", said("a" * 900))])
+    log.found_room("s")
+    log.append([proposal("r", said("b" * 950))])
+    assert [1, 2, 3] == numbers(folder)
+    with closing(SqliteStore(crashed(folder, tmp_path / "crashed"))) as again:
+        assert ["r", "s"] == [room.name for room in again.open().rooms()]
+        assert [1, 2, 3] == numbers(tmp_path / "crashed")
+    log.trim(0)
+    log.trim(0)
+    assert not path_of(folder, 2).exists()
+    store.close()
+    assert ["r", "s"] == [room.name for room in store.open().rooms()]
+
+
+def test_tools_know_a_renamed_room_by_its_new_name(store: SqliteStore, tmp_path: Path) -> None:
+    """Check, backup, restore and export; the index may know the name or not."""
+    log = store.open()
+    log.append([proposal("plans", said("a"))])
+    log.rename_room("plans", "+0")
+    log.append([proposal("+0", said("b"))])
+    log.keep([Put(RoomFacts("+0", "+plans", owner=ANN))])
+    folder = crashed(store.path.parent, tmp_path / "crashed")
+    shutil.copyfile(store.path.parent / "committed", folder / "committed")
+    for report in (check(folder), backup(folder, tmp_path / "copy")):
+        assert ([], 1, 2) == (report.problems, report.rooms, report.entries)
+    restore(tmp_path / "copy", tmp_path / "new", is_forced=False)
+    with closing(SqliteStore(tmp_path / "new")) as again:
+        assert [RoomFacts("+0", "+plans", owner=ANN)] == again.open().load_rights().rooms
+        assert ["a", "b"] == kept_texts(again.reader(), "+0")
+    lines = list(export(folder, ["+0"], 0, pytest.fail))
+    assert 2 == len(lines)
+    assert all('"room": "+0"' in line for line in lines)
