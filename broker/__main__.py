@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from broker import config, supervisor
+from broker import config, key_command, supervisor
 from broker.logs import JSON, TEXT
 from broker.maintenance import commands as maintenance
 from common.errors import HubbubError
@@ -20,11 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     log_format = TEXT
     try:
+        if words and words[0] == key_command.NAME:
+            return key_command.main(words[1:], print)
         if words and words[0] in maintenance.SUBCOMMANDS:
             return maintenance.main(words)
         settings = config.load(words)
         log_format = settings.log_format
-        return supervisor.run(settings, lambda line: print(line, flush=True))
+        return supervisor.run(
+            settings, lambda line: print(line, flush=True), lambda: config.load(words)
+        )
     except HubbubError as error:
         if log_format == JSON:
             logging.getLogger("broker").critical("%s", error)

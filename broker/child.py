@@ -1,7 +1,8 @@
 """How the supervisor and its child processes talk: a line of JSON each way over pipes.
 
-The supervisor writes the child's orders as one line on its standard input. The end of that
-input is the order to stop, whether the supervisor closed it or is gone: no child outlives it.
+The supervisor writes the child's orders as one line on its standard input, and another line
+whenever settings have changed. The end of that input is the order to stop, whether the supervisor
+closed it or is gone: no child outlives it.
 The child writes one line on its standard output when it serves, or why it cannot; from then on
 a line with its figures about once a second, which is also its sign of life.
 """
@@ -9,7 +10,6 @@ a line with its figures about once a second, which is also its sign of life.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import resource
@@ -22,11 +22,10 @@ from broker import logs
 from broker.config import Settings
 from broker.metrics.figures import Figures
 
-ORDERS_FILE = 0  # Standard input. Readable again after the orders: it has ended.
+ORDERS_FILE = 0  # Standard input. Readable again after the orders: a line, or its end.
 # Standard output, past Python's buffer: what is left there fails at the exit.
 REPORT_FILE = 1
-READ_BYTES = 256
-_ORDERS = io.FileIO(ORDERS_FILE, closefd=False)  # Unbuffered, so that polls tell the truth.
+READ_BYTES = 64 * 1024
 
 TELL_EVERY_S = 1.0
 
@@ -40,6 +39,16 @@ class Orders(msgspec.Struct, frozen=True):
     rooms_port: int
     history_port: int
     restarts: int = 0  # Of this child, until now.
+    introduction_port: int = 0
+    is_secure: bool = False  # CURVE on all endpoints but that of introductions.
+    allowed: tuple[str, ...] | None = None  # Keys in hex that are let in; None: all.
+
+
+class Reload(msgspec.Struct, frozen=True, tag_field="order", tag="reload"):
+    """What a child is told when the operator has changed settings."""
+
+    settings: Settings
+    allowed: tuple[str, ...] | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -50,12 +59,50 @@ class Report(msgspec.Struct, frozen=True):
     note: str = ""  # For the operator, once all children serve.
 
 
-def begin(name: str) -> tuple[Orders, logging.Logger]:
+class Ear:
+    """Hears the supervisor. Used by one thread at a time."""
+
+    def __init__(self, file: int = ORDERS_FILE) -> None:
+        self._file = file
+        self._rest = b""
+        self._lines: list[bytes] = []
+        self.is_over = False  # The word to stop.
+
+    def orders(self) -> Orders:
+        """Wait for the orders and return them."""
+        while not self._lines and not self.is_over:
+            self._read()
+        if not self._lines:
+            raise EOFError("the supervisor ended before its orders")
+        return msgspec.json.decode(self._lines.pop(0), type=Orders)
+
+    def hear(self, timeout_s: float) -> Reload | None:
+        """Wait so long for a word; return the newest settings if there are any."""
+        if (
+            not self._lines
+            and not self.is_over
+            and select.select([self._file], [], [], timeout_s)[0]
+        ):
+            self._read()
+        lines, self._lines = self._lines, []
+        return msgspec.json.decode(lines[-1], type=Reload) if lines else None
+
+    def _read(self) -> None:
+        """Take what is there; wait where nothing is."""
+        data = os.read(self._file, READ_BYTES)
+        self.is_over = not data
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._lines += lines
+
+
+def begin(name: str) -> tuple[Orders, Ear, logging.Logger]:
     """Read the orders and set up logging; the terminal's signals are the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    orders = msgspec.json.decode(_ORDERS.readline(), type=Orders)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ear = Ear()
+    orders = ear.orders()
     logs.set_up(orders.settings.log_level, orders.settings.log_format)
-    return orders, logging.getLogger(name)
+    return orders, ear, logging.getLogger(name)
 
 
 def report(report: Report) -> None:
@@ -83,14 +130,6 @@ class Teller:
             self._rest = self._rest[os.write(self._file, self._rest) :]
         except OSError:
             return  # Full, or the supervisor is gone: then the orders have ended, too.
-
-
-def await_stop(timeout_s: float) -> bool:
-    """Wait until the supervisor has closed the orders, or is gone; tell whether it is so."""
-    while select.select([_ORDERS], [], [], timeout_s)[0]:
-        if not _ORDERS.read(READ_BYTES):
-            return True
-    return False
 
 
 def raise_descriptor_limit() -> int:

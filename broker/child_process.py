@@ -36,6 +36,8 @@ class Child:
         self.is_at_disk = False
         self._started_ms = 0
         self._rest = b""  # A line that has not come whole.
+        self._unsaid = b""  # The rest of a line to the child, and the one after it.
+        self._next = b""
         self._past: Mapping[str, float] = {}  # What the processes before this one counted.
         self._figures = Figures()
 
@@ -66,12 +68,41 @@ class Child:
         self.is_at_disk = False
         self._rest = b""
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # Dead already: its output ends, too.
-            self.process.stdin.write(orders + b"\n")
-            self.process.stdin.flush()
+        os.set_blocking(self.process.stdin.fileno(), False)  # It may never read.
+        self._unsaid, self._next = orders + b"\n", b""
+        self.go_on()
+
+    def tell(self, line: bytes) -> None:
+        """Say a line to the child, instead of those that it has not begun to hear."""
+        if self.process is not None:
+            self._next = line + b"\n"
+            self.go_on()
+
+    @property
+    def has_unsaid(self) -> bool:
+        """Whether there is something that the child has not taken yet."""
+        return bool(self._unsaid or self._next)
+
+    def go_on(self) -> bool:
+        """Say more of what is to be said; tell whether there is still something left."""
+        while self._unsaid or self._next:
+            if not self._unsaid:
+                self._unsaid, self._next = self._next, b""
+            assert self.process is not None
+            assert self.process.stdin is not None
+            try:
+                said = os.write(self.process.stdin.fileno(), self._unsaid)
+            except BlockingIOError:
+                return True
+            except BrokenPipeError:  # Dead already: its output ends, too.
+                self._unsaid = self._next = b""
+                return False
+            self._unsaid = self._unsaid[said:]
+        return False
 
     def tell_to_stop(self) -> None:
         """Close the child's input, which is its word to stop."""
+        self._unsaid = self._next = b""
         if self.process is not None and self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()

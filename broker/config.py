@@ -17,6 +17,7 @@ from platformdirs import user_data_path
 
 from broker.logs import JSON, TEXT
 from common.errors import HubbubError, Refused
+from common.keys import parse_key
 from common.limits import BASE_PORT, SEND_TEXTS_MAX
 from common.names import check_nick, fold
 from common.version import VERSION
@@ -40,7 +41,14 @@ class Option(NamedTuple):
 
 OPTIONS = (
     Option("host", "127.0.0.1", "address to serve on; 0.0.0.0 or :: for the whole LAN"),
-    Option("port", BASE_PORT, "base port, the next two are used too; 0 takes free ones", 0, 65_533),
+    Option(
+        "port", BASE_PORT, "base port, the next three are used too; 0 takes free ones", 0, 65_532
+    ),
+    Option("secure", False, "encrypt on loopback, too; elsewhere it is done anyway"),
+    Option("insecure", False, "do not encrypt: everybody on the network can read along"),
+    Option("allow", "", "file with the keys that are let in, one a line", metavar="FILE"),
+    Option("operators", "", "keys of those who may do everything", metavar="KEY,KEY"),
+    Option("nick_days", 90, "days unused after which a nick is anybody's", 1, 36_500),
     Option("data", "", "folder of the log (default: the user's data folder)", metavar="DIR"),
     Option("max_clients", 4_096, "clients at once", 1, 50_000),
     Option("max_rooms", 10_000, "rooms", 1, 1_000_000),
@@ -68,7 +76,9 @@ OPTIONS = (
 )
 BY_NAME = {option.name: option for option in OPTIONS}
 MOTD_CHARS_MAX = 500
-KINDS = {int: "a whole number", float: "a number", str: "text"}
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+LISTS = ("unlimited", "operators")  # In a file these may be lists.
+TRUTHS = {"1": True, "true": True, "0": False, "false": False}  # Also of the environment.
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -76,6 +86,11 @@ class Settings(msgspec.Struct, frozen=True):
 
     host: str
     port: int
+    secure: bool
+    insecure: bool
+    allow: str
+    operators: str
+    nick_days: int
     data: str
     max_clients: int
     max_rooms: int
@@ -108,12 +123,16 @@ def parser() -> argparse.ArgumentParser:
         description="Serve Hubbub chat. Stop with q and Enter, Ctrl+C or SIGTERM.",
         epilog="Each setting can also be given as HUBBUB_NAME in the environment or as "
         "name = value in the TOML file. Flags win, then the environment, then the file. "
-        "hubbub-broker check, backup, restore, export and salvage look after a log: "
-        "each has a --help of its own.",
+        "hubbub-broker key shows its key and how to join; check, backup, restore, export "
+        "and salvage look after a log: each has a --help of its own.",
     )
     made.add_argument("--version", action="version", version=f"hubbub-broker {VERSION}")
     made.add_argument("--config", metavar="FILE.toml", help="file with settings")
     for option in OPTIONS:
+        if isinstance(option.default, bool):
+            flag = "--" + option.name.replace("_", "-")
+            made.add_argument(flag, action="store_true", default=None, help=option.help)
+            continue
         default = f" (default {option.default})" if option.default != "" else ""
         made.add_argument(
             "--" + option.name.replace("_", "-"),
@@ -146,6 +165,9 @@ def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
     except RuntimeError as error:
         message = f"the data folder {values['data']} cannot be found: {error}"
         raise ConfigInvalid(message) from error
+    if values["secure"] and values["insecure"]:
+        message = "secure and insecure cannot both be set: leave one of them out"
+        raise ConfigInvalid(message)
     return Settings(**values)
 
 
@@ -164,10 +186,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _checked(option: Option, value: object, source: str) -> Any:  # noqa: ANN401 - of the option's type
     """Return the value in the option's type and bounds; raise `ConfigInvalid`."""
     kind = type(option.default)
+    if kind is bool:
+        return _truth(value, source)
     try:
         if isinstance(value, bool) or (kind is int and isinstance(value, float)):
             raise TypeError
-        if option.name == "unlimited" and isinstance(value, list):
+        if option.name in LISTS and isinstance(value, list):
             value = ",".join(value)  # In a file it may be a list. Raises TypeError, too.
         if kind is str and not isinstance(value, str):
             raise TypeError
@@ -188,6 +212,14 @@ def _checked(option: Option, value: object, source: str) -> Any:  # noqa: ANN401
     return typed
 
 
+def _truth(value: object, source: str) -> bool:
+    truth = TRUTHS.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(truth, bool):
+        message = f"{source}: {value!r} is not {KINDS[bool]}"
+        raise ConfigInvalid(message)
+    return truth
+
+
 def _trouble(name: str, text: str) -> str:
     """Return what is wrong with the text of a setting; nothing if nothing is."""
     if "\0" in text:
@@ -201,6 +233,11 @@ def _trouble(name: str, text: str) -> str:
             nicks_of(text)
         except Refused as refusal:
             return refusal.detail
+    if name == "operators":
+        try:
+            keys_of(text)
+        except ValueError as error:
+            return str(error)
     return ""
 
 
@@ -208,3 +245,8 @@ def nicks_of(unlimited: str) -> frozenset[str]:
     """Return the folded nicks of a setting such as `importer,ci-bot`; raise `Refused`."""
     words = (word.strip() for word in unlimited.split(","))
     return frozenset(fold(check_nick(word)) for word in words if word)
+
+
+def keys_of(operators: str) -> frozenset[bytes]:
+    """Return the raw keys of a setting such as `operators`; raise ValueError."""
+    return frozenset(parse_key(word) for word in operators.split(",") if word.strip())

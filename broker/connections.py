@@ -44,6 +44,7 @@ class Asked:
         "heard_at_s",
         "is_cut",
         "judged_from",
+        "key",
         "strange",
         "strange_bytes",
         "wrong_count",
@@ -57,6 +58,7 @@ class Asked:
         self.wrong_count = 0
         self.is_cut = False
         self.judged_from = judged_from  # Counted in frames of all.
+        self.key = b""  # Of whoever is there, where that is encrypted.
 
     def count_frame(self, now_s: float) -> None:
         """Take one from what is allowed, which grows with time."""
@@ -134,6 +136,20 @@ class Connections:
         if asked is not None and topic in asked.strange:
             asked.strange.remove(topic)
             asked.strange_bytes -= len(topic)
+
+    def is_of(self, descriptor: int, key: bytes) -> None:
+        """Note whose connection it is."""
+        if descriptor != NOBODY:
+            self._of(descriptor).key = key
+
+    def cut_off(self, is_out: Callable[[bytes], bool]) -> None:
+        """End the connections of those keys for which the claim holds."""
+        self.listen()
+        for descriptor, asked in self._asked.items():
+            if asked.key and not asked.is_cut and is_out(asked.key):
+                asked.is_cut = True
+                asked.strange.clear()
+                self._cut(descriptor)
 
     def was_wrong(self, descriptor: int) -> None:
         """Note that it said what nobody says here."""

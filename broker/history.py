@@ -25,19 +25,21 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from broker import keys
+from broker import introductions, keys
 from broker.child import (
     TELL_EVERY_S,
+    Orders,
     Report,
     Teller,
-    await_stop,
     begin,
     raise_descriptor_limit,
     report,
 )
+from broker.host import certificates
 from broker.host.door import Door
 from broker.host.memory import CALM_S, Keeper
 from broker.host.sockets import bound_socket, receive_message
+from broker.host.zap import Guests, Handler, key_of
 from broker.log.interface import LogFailed, Reader
 from broker.log.reader import SqliteReader
 from broker.log.writer import FILE_NAME
@@ -65,10 +67,19 @@ _decode_history = msgspec.msgpack.Decoder(wire.History).decode
 Socket = zmq.Socket[bytes]
 
 
-def answer(reader: Reader, frames: list[bytes], tally: Counter[str] | None = None) -> list[bytes]:
+def answer(
+    reader: Reader,
+    frames: list[bytes],
+    tally: Counter[str] | None = None,
+    *,
+    now_ms: int,
+    key: bytes = b"",
+    is_allowed: bool = True,
+) -> list[bytes]:
     """Return the answer to one request; never raises for what a client sent.
 
-    tally: where it is counted, as `broker.metrics.figures` names it.
+    tally: where it is counted, as `broker.metrics.figures` names it. key: of whoever asks, 32 raw
+    bytes; none on a plain endpoint. is_allowed: whether that key is let in.
     """
     tally = Counter() if tally is None else tally
     request_id = 0
@@ -83,8 +94,11 @@ def answer(reader: Reader, frames: list[bytes], tally: Counter[str] | None = Non
             request_id = wire.salvage_id(payload)
             raise Refused(Code.BAD_PAYLOAD, str(error)) from error
         request_id = request.id
+        if not is_allowed:  # It was, and has been struck off the list since.
+            raise Refused(Code.NOT_ALLOWED)
         generation = reader.generation(request.room)
-        if not keys.is_ticket(request.ticket, reader.secret, request.room, generation):
+        ticket, room = request.ticket, request.room
+        if not keys.is_ticket(ticket, reader.secret, room, generation, key=key, now_ms=now_ms):
             raise Refused(Code.BAD_TICKET)
         tally[f"history_questions:{request.mode.name.lower()}"] += 1
         page = reader.read(request.room, request.mode, request.at, request.limit)
@@ -135,7 +149,8 @@ class Desk:
     """What lies between the proxy and the workers: messages with the envelopes of their clients."""
 
     def __init__(self) -> None:
-        self.requests: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()  # None: end.
+        # A message, and the key of whoever sent it. None: end.
+        self.requests: queue.SimpleQueue[tuple[list[bytes], bytes] | None] = queue.SimpleQueue()
         self.pages: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
         self.tallies: list[Counter[str]] = []  # One a worker, who alone writes it.
 
@@ -146,17 +161,49 @@ def figures(tallies: Sequence[Counter[str]], waiting_count: int) -> Figures:
     return Figures(counted=added(*copies), now={"history_waiting": waiting_count})
 
 
-def work(bell: Socket, path: Path, desk: Desk, complain: Once) -> None:
+class Endpoints:
+    """The sockets that history serves, and who may come in."""
+
+    def __init__(self, orders: Orders) -> None:
+        """Only remember; raise OSError or `KeysUnusable` where the keys cannot be read."""
+        self._orders = orders
+        self.guests = Guests(orders.allowed)
+        self.pair = certificates.load(Path(orders.settings.data)) if orders.is_secure else None
+        self.binding = ""  # The endpoint being bound, or bound last.
+        self.clients: Socket
+        self.door: Door
+        self.introductions: tuple[Socket, Door, bytes] | None = None
+
+    def bind(self, context: zmq.Context[Socket], logger: logging.Logger) -> None:
+        """Bind what is served. Raises `zmq.ZMQError`."""
+        orders, pair = self._orders, self.pair
+        if pair is not None:
+            Handler(context, self.guests)
+        self.clients = bound_socket(context, zmq.ROUTER, orders.address, REQUEST_BYTES_MAX, pair)
+        self.clients.setsockopt(zmq.SNDHWM, PAGES_WAITING_MAX)
+        self.binding = Address(orders.address, orders.history_port).url()
+        self.door = Door(context, self.clients, self.binding, logger)
+        if pair is not None:
+            self.binding = Address(orders.address, orders.introduction_port).url()
+            socket = introductions.new_socket(context, orders.address)
+            door = Door(context, socket, self.binding, logger)
+            self.introductions = (socket, door, pair.public)
+
+
+def work(bell: Socket, path: Path, desk: Desk, guests: Guests, complain: Once) -> None:
     """Answer requests until there is a None among them."""
     tally: Counter[str] = Counter()
     desk.tallies.append(tally)
     reader = SqliteReader(path, complain)
     try:
-        while (message := desk.requests.get()) is not None:
+        while (request := desk.requests.get()) is not None:
+            message, key = request
             # zguide, "The DEALER to REP combination": addresses, an empty frame, the request.
             start = message.index(b"") + 1
             try:
-                reply = answer(reader, message[start:], tally)
+                now_ms = time.time_ns() // 1_000_000
+                frames, is_allowed = message[start:], guests.admits(key)
+                reply = answer(reader, frames, tally, now_ms=now_ms, key=key, is_allowed=is_allowed)
                 tally["history_entries"] = reader.entries_count
             except (sqlite3.Error, LogFailed) as error:
                 complain(f"the log cannot be read: {error}")
@@ -173,7 +220,7 @@ def work(bell: Socket, path: Path, desk: Desk, complain: Once) -> None:
         reader.close()
 
 
-def proxy(clients: Socket, door: Door, bell: Socket, desk: Desk, requests_max: int) -> None:
+def proxy(endpoints: Endpoints, bell: Socket, desk: Desk, requests_max: int) -> None:
     """Pass requests and answers on until the context ends.
 
     No more requests go to the workers than they take at once, or make a storm. The others wait at
@@ -181,6 +228,7 @@ def proxy(clients: Socket, door: Door, bell: Socket, desk: Desk, requests_max: i
     in one go waits for them, and nobody else does. In a storm pages go out at a pace that leaves
     cores and line to what is said now. About once a second the supervisor is told how it goes.
     """
+    clients, door = endpoints.clients, endpoints.door
     poller = zmq.Poller()
     poller.register(bell, zmq.POLLIN)
     poller.register(clients, zmq.POLLIN)
@@ -209,11 +257,11 @@ def proxy(clients: Socket, door: Door, bell: Socket, desk: Desk, requests_max: i
                 is_storm = is_storm and requests_count > 0
                 poller.register(clients, zmq.POLLIN)
             elif clients in ready:
-                route, frames = receive_message(clients)
+                route, frames, frame = receive_message(clients)
                 message = [route, *frames]
                 if b"" not in message[:-1]:
                     continue  # Not from a REQ.
-                desk.requests.put(message)
+                desk.requests.put((message, key_of(frame) if endpoints.pair else b""))
                 requests_count += 1
                 if requests_count == requests_max:
                     is_storm = True
@@ -241,22 +289,20 @@ def guarded(task: Callable[..., None], *args: object) -> None:
 
 def main() -> int:
     """Bind, start proxy and workers, and wait until the supervisor says stop."""
-    orders, logger = begin("history")
+    orders, ear, logger = begin("history")
     raise_descriptor_limit()
     context: zmq.Context[Socket] = zmq.Context()
-    endpoint = Address(orders.address, orders.history_port).url()
-    clients = bound_socket(context, zmq.ROUTER, orders.address, REQUEST_BYTES_MAX)
-    clients.setsockopt(zmq.SNDHWM, PAGES_WAITING_MAX)
     bell = context.socket(zmq.PULL)
     bell.setsockopt(zmq.LINGER, 0)
     bell.bind(BELL_ENDPOINT)
     desk = Desk()
     complain = Once(logger.error)
+    endpoints = Endpoints(orders)
     try:
-        door = Door(context, clients, endpoint, logger)
+        endpoints.bind(context, logger)
     except zmq.ZMQError as error:
         is_taken = error.errno == zmq.EADDRINUSE
-        report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
+        report(Report(f"{endpoints.binding}: {error.strerror}", is_port_taken=is_taken))
         return 1
     path = Path(orders.settings.data) / FILE_NAME
     workers_count = orders.settings.history_workers
@@ -265,16 +311,22 @@ def main() -> int:
         ringer = context.socket(zmq.PUSH)  # Here: the word to stop may come before a thread begins.
         ringer.setsockopt(zmq.LINGER, 0)
         ringer.connect(BELL_ENDPOINT)
-        work_args = (work, ringer, path, desk, complain)
+        work_args = (work, ringer, path, desk, endpoints.guests, complain)
         threads.append(threading.Thread(target=guarded, args=work_args, name=f"history-{index}"))
     requests_max = max(STORM_REQUESTS, workers_count * REQUESTS_PER_WORKER)
     report(Report())  # Before the proxy, which speaks to the supervisor from then on.
-    proxy_args = (proxy, clients, door, bell, desk, requests_max)
+    proxy_args = (proxy, endpoints, bell, desk, requests_max)
     threads.append(threading.Thread(target=guarded, args=proxy_args, name="proxy"))
+    if endpoints.introductions is not None:
+        introduce_args = (introductions.serve, *endpoints.introductions)
+        threads.append(threading.Thread(target=guarded, args=introduce_args, name="introductions"))
     for thread in threads:
         thread.start()
     keeper = Keeper()
-    while not await_stop(CALM_S):
+    while not ear.is_over:
+        reload = ear.hear(CALM_S)
+        if reload is not None:
+            endpoints.guests.replace(reload.allowed)
         keeper.look()
     for _ in range(workers_count):
         desk.requests.put(None)

@@ -2,7 +2,8 @@
 
 Both are keyed BLAKE2b (RFC 7693) of the room's name and generation, under the secret that is
 kept with the log. So they survive a restart of the broker, the history workers need no memory
-of sessions, and raising a room's generation makes all old ones worthless.
+of sessions, and raising a room's generation makes all old ones worthless. A
+ticket is one person's, too, and for a day. ADR 0024.
 """
 
 from __future__ import annotations
@@ -10,29 +11,48 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from common.limits import CLOSED_LETTERS, KEY_BYTES
+from common.limits import CLOSED_LETTERS, KEY_BYTES, TICKET_HOURS
 
 SECRET_BYTES = 32
 
 
-def _keyed(secret: bytes, purpose: bytes, room: str, generation: int) -> bytes:
-    message = b"%d %s" % (generation, room.encode())
-    return hashlib.blake2b(message, digest_size=KEY_BYTES, key=secret, person=purpose).digest()
+MINUTE_MS = 60_000
+EXPIRY_BYTES = 4  # Minutes since 1970, big-endian: enough for 8,000 years.
+TICKET_MINUTES = TICKET_HOURS * 60
 
 
 def subscription(secret: bytes, room: str, generation: int) -> bytes:
     """Return the room's topic on the rooms endpoint: name, NUL, key."""
-    return room.encode() + b"\0" + _keyed(secret, b"subscription", room, generation)
+    message = b"%d %s" % (generation, room.encode())
+    return room.encode() + b"\0" + _digest(secret, b"subscription", message, KEY_BYTES)
 
 
-def ticket(secret: bytes, room: str, generation: int) -> bytes:
-    """Return what opens the room's history."""
-    return _keyed(secret, b"history", room, generation)
+def ticket(secret: bytes, room: str, generation: int, key: bytes, expires_min: int) -> bytes:
+    """Return what opens the room's history to the holder of a key, until a minute since 1970.
+
+    key: 32 raw bytes, or none on a plain endpoint: then it opens it to everybody.
+    """
+    expiry = expires_min.to_bytes(EXPIRY_BYTES, "big")
+    message = b"%d %d %b%b%b" % (generation, len(key), expiry, key, room.encode())
+    return expiry + _digest(secret, b"history", message, KEY_BYTES - EXPIRY_BYTES)
 
 
-def is_ticket(given: bytes, secret: bytes, room: str, generation: int) -> bool:
-    """Tell whether a ticket opens the room's history, in constant time."""
-    return hmac.compare_digest(given, ticket(secret, room, generation))
+def fresh_ticket(secret: bytes, room: str, generation: int, key: bytes, now_ms: int) -> bytes:
+    """Return a ticket for TICKET_HOURS from now on."""
+    return ticket(secret, room, generation, key, now_ms // MINUTE_MS + TICKET_MINUTES)
+
+
+def is_ticket(
+    given: bytes, secret: bytes, room: str, generation: int, *, key: bytes, now_ms: int
+) -> bool:
+    """Tell whether a ticket opens the room's history to this key, in constant time."""
+    expires_min = int.from_bytes(given[:EXPIRY_BYTES], "big")
+    right = ticket(secret, room, generation, key, expires_min)
+    return hmac.compare_digest(given, right) and now_ms < expires_min * MINUTE_MS
+
+
+def _digest(secret: bytes, purpose: bytes, message: bytes, size_bytes: int) -> bytes:
+    return hashlib.blake2b(message, digest_size=size_bytes, key=secret, person=purpose).digest()
 
 
 def sender(token: bytes, instance: int) -> bytes:

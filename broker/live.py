@@ -21,23 +21,27 @@ from broker.chat.core import Core, Facts, Rules
 from broker.chat.floods import Rate
 from broker.child import (
     ORDERS_FILE,
+    Ear,
     Orders,
     Report,
     begin,
     raise_descriptor_limit,
     report,
 )
-from broker.config import nicks_of
+from broker.config import Settings, keys_of, nicks_of
 from broker.connections import Connections, cutter
+from broker.host import certificates
 from broker.host.door import Door
 from broker.host.memory import CALM_S, Keeper
 from broker.host.sockets import bound_socket, receive_message, send_message
 from broker.host.trouble import Trouble
+from broker.host.zap import Guests, Handler
 from broker.house import House
 from broker.log.interface import LogFailed, LogUnusable, Proposal
 from broker.log.rights_records import Change
 from broker.log.writer import FILE_NAME, SqliteLog
 from broker.metrics.tally import Tally
+from broker.peers import Peers
 from broker.subscriptions import Subscriptions
 from common.endpoints import Address
 from common.errors import HubbubError
@@ -72,14 +76,24 @@ HEARTBEAT_ANSWER_S_MAX = 10.0
 # with its 700 the look took a fifth of the worker's time when SENDs have many posts.
 GC_OBJECTS = 100_000
 NO_MEMORY = "no memory is left (ulimit -v): ending, to begin anew with what is in the log"
+# Last words to somebody who is cut off need so long to leave; everybody else waits meanwhile.
+LAST_WORDS_S = 0.02
 FAREWELL_S_MAX = 2.0  # Longer than the sockets' linger, shorter than the supervisor's patience.
 
 
 class Worker:
     """Owns, from its own thread: ROUTER, XPUB and the log."""
 
-    def __init__(self, orders: Orders, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        context: zmq.Context[zmq.Socket[bytes]],
+        ear: Ear | None = None,
+    ) -> None:
         """Only remember; sockets and log are made by the thread that uses them."""
+        self._ear = ear or Ear()
+        self._guests = Guests(orders.allowed)
+        self._is_cut_due = False  # Somebody was struck off the list in this turn.
         self._orders = orders
         self._context = context
         self._logger = logging.getLogger("live")
@@ -102,13 +116,7 @@ class Worker:
         try:
             clients_max, capacity = self._clients_max()
             self._core = Core(
-                Rules(
-                    clients_max=clients_max,
-                    rooms_max=settings.max_rooms,
-                    grace_s=settings.grace,
-                    rate=Rate(settings.rate, settings.burst, nicks_of(settings.unlimited)),
-                    motd=settings.motd,
-                ),
+                _rules(settings, clients_max),
                 Facts(
                     program=VERSION,
                     rooms_port=self._orders.rooms_port,
@@ -143,10 +151,14 @@ class Worker:
 
     def _bind(self) -> None:
         orders, settings = self._orders, self._orders.settings
-        self._router = bound_socket(self._context, zmq.ROUTER, orders.address, COMMAND_BYTES_MAX)
+        pair = certificates.load(Path(settings.data)) if orders.is_secure else None
+        if pair is not None:
+            Handler(self._context, self._guests)
+        address = orders.address
+        self._router = bound_socket(self._context, zmq.ROUTER, address, COMMAND_BYTES_MAX, pair)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._router.setsockopt(zmq.SNDHWM, REPLIES_WAITING_MAX)
-        self._xpub = bound_socket(self._context, zmq.XPUB, orders.address, SUBSCRIPTION_BYTES_MAX)
+        self._xpub = bound_socket(self._context, zmq.XPUB, address, SUBSCRIPTION_BYTES_MAX, pair)
         self._xpub.setsockopt(zmq.XPUB_MANUAL, 1)
         self._xpub.setsockopt(zmq.XPUB_NODROP, 1)  # To hear of a full queue: see _publish.
         self._xpub.setsockopt(zmq.SNDHWM, settings.publish_queue)
@@ -156,8 +168,9 @@ class Worker:
         self._xpub.setsockopt(zmq.HEARTBEAT_IVL, int(settings.heartbeat * 1_000))
         self._xpub.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(answer_s * 1_000))
         self._connections = Connections(cutter(orders.rooms_port))
+        self._peers = Peers(self._guests, cutter(orders.commands_port), is_secure=orders.is_secure)
         for socket, port, changed in (
-            (self._router, orders.commands_port, None),
+            (self._router, orders.commands_port, self._peers.changed if pair else None),
             (self._xpub, orders.rooms_port, self._connections.changed),
         ):
             endpoint = Address(orders.address, port).url()
@@ -169,11 +182,13 @@ class Worker:
                 report(Report(f"{endpoint}: {error.strerror}", is_port_taken=is_taken))
                 raise SystemExit(1) from error
         self._connections.listen = self._doors[-1].listen
+        self._peers.listen = self._doors[0].listen
 
     def _serve(self) -> None:
         core, log, tally = self._core, self._log, self._tally
         house = House(core, log, tally, self._doors)
-        subscriptions = Subscriptions(self._xpub, core, self._connections)
+        guests = self._guests if self._orders.is_secure else None
+        subscriptions = Subscriptions(self._xpub, core, self._connections, guests)
         poller = zmq.Poller()
         for source in (ORDERS_FILE, self._xpub, self._router, *house.sources):
             poller.register(source, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
@@ -185,12 +200,16 @@ class Worker:
             house.watch_memory(time.monotonic())
             if self._xpub in ready or self._doors[-1].events in ready:
                 subscriptions.drain()
+            if guests is not None and self._doors[0].events in ready:
+                self._peers.listen()
             if self._router in ready:
                 self._drain_commands()
             core.tick()
             if ORDERS_FILE in ready:
-                core.close()
-                is_stopping = True
+                self._listen_to_supervisor()
+                if self._ear.is_over:
+                    core.close()
+                    is_stopping = True
             proposals = core.take_proposals()
             if proposals:
                 self._append(proposals)
@@ -200,10 +219,31 @@ class Worker:
             core.committed(committed)
             tally.committed(committed)
             self._carry_out()
+            self._cut_off()
             house.keep(ready, time.monotonic())
         house.close()
         self._router.close()
         self._xpub.close()
+
+    def _listen_to_supervisor(self) -> None:
+        """Take the newest settings, if the supervisor has told any."""
+        reload = self._ear.hear(0)
+        if reload is None:
+            return
+        self._guests.replace(reload.allowed)
+        self._core.reload(
+            _rules(reload.settings, self._tally.sessions_max),
+            admits=self._guests.admits,
+        )
+        self._is_cut_due = self._orders.is_secure
+
+    def _cut_off(self) -> None:
+        """End the connections of keys that were struck off the list."""
+        if self._is_cut_due:
+            self._is_cut_due = False
+            time.sleep(LAST_WORDS_S)
+            self._connections.cut_off(lambda key: not self._guests.admits(key))
+            self._peers.cut_removed()
 
     def _append(self, proposals: list[Proposal]) -> None:
         """Commit, or tell the senders that nothing is kept."""
@@ -231,10 +271,16 @@ class Worker:
 
     def _drain_commands(self) -> None:
         router, core, handle = self._router, self._core, self._core.receive
+        peers = self._peers
+        peer_of = peers.known.get
         taken = 0
         try:
             for taken in range(1, DRAIN_MESSAGES_MAX + 1):  # noqa: B007 - read below
-                handle(*receive_message(router))
+                route, frames, frame = receive_message(router)
+                peer = peer_of(route) or peers.met(route, frame)
+                if peer is None:
+                    continue
+                handle(route, frames, peer)
                 if (
                     core.texts_count >= DRAIN_TEXTS_MAX
                     or core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX
@@ -278,16 +324,28 @@ class Worker:
             self._log.forget(sender)
 
 
+def _rules(settings: Settings, clients_max: int) -> Rules:
+    return Rules(
+        clients_max=clients_max,
+        rooms_max=settings.max_rooms,
+        grace_s=settings.grace,
+        rate=Rate(settings.rate, settings.burst, nicks_of(settings.unlimited)),
+        motd=settings.motd,
+        operators=keys_of(settings.operators),
+        nick_days=settings.nick_days,
+    )
+
+
 def main() -> int:
     """Run the worker on a thread of its own until the supervisor says stop."""
-    orders, logger = begin("live")
+    orders, ear, logger = begin("live")
     gc.set_threshold(GC_OBJECTS)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
-            Worker(orders, context).run()
+            Worker(orders, context, ear).run()
         except BaseException as error:  # Any failure ends the process.
             failures.append(error)
             if isinstance(error, MemoryError):

@@ -9,6 +9,7 @@ import zmq
 from broker.chat.core import Core
 from broker.connections import Connections, descriptor_of
 from broker.host.sockets import discard_rest
+from broker.host.zap import Guests, key_of
 from broker.metrics.figures import BAD_SUBSCRIPTION as BAD
 
 SUBSCRIPTIONS_MAX = 200  # Then it is time to commit: what is said waits meanwhile.
@@ -23,10 +24,18 @@ class Subscriptions:
     xpub.cpp, xrecv). Until then nobody is admitted; a client asks again when no beacon comes.
     """
 
-    def __init__(self, xpub: zmq.Socket[bytes], core: Core, connections: Connections) -> None:
+    def __init__(
+        self,
+        xpub: zmq.Socket[bytes],
+        core: Core,
+        connections: Connections,
+        guests: Guests | None = None,
+    ) -> None:
+        """guests: who is let in, where that is encrypted."""
         self._xpub = xpub
         self._core = core
         self._connections = connections
+        self._guests = guests
         self._is_paired = True  # The frame heard last belongs to the pipe that libzmq takes.
 
     def drain(self) -> None:
@@ -56,12 +65,25 @@ class Subscriptions:
                 self._xpub.setsockopt(zmq.UNSUBSCRIBE, frame[1:])
             self._core.unsubscribed(frame[1:])
         elif may_ask:
-            self._subscribe(descriptor, frame[1:])
+            self._subscribe(descriptor, frame[1:], self._key_of(heard, descriptor))
         else:  # It was cut off, and had said this before.
             self._core.refusals[BAD] += 1
 
-    def _subscribe(self, descriptor: int, topic: bytes) -> None:
-        greetings = self._core.subscribed(topic)
+    def _key_of(self, heard: zmq.Frame, descriptor: int) -> bytes:
+        """Return whose frame it is; empty on a plain endpoint."""
+        if self._guests is None:
+            return b""
+        key = key_of(heard)
+        self._connections.is_of(descriptor, key)
+        return key
+
+    def _subscribe(self, descriptor: int, topic: bytes, key: bytes) -> None:
+        if self._guests is not None and not self._guests.admits(key):
+            # Struck off the list since its handshake.
+            self._connections.cut_off(lambda other: other == key)
+            self._core.refusals[BAD] += 1
+            return
+        greetings = self._core.subscribed(topic, key)
         if not greetings:  # An inbox, or refused.
             self._connections.is_strange(descriptor, topic)
         if greetings is not None and self._is_paired:

@@ -17,13 +17,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
-from broker import logs
-from broker.child import Orders, Report
+from broker import allow_list, logs
+from broker.child import Orders, Reload, Report
 from broker.child_process import Child
-from broker.config import Settings
+from broker.config import ConfigInvalid, Settings
+from broker.encryption import announcement, is_encrypted, warning
+from broker.host import certificates
 from broker.host.ports import free_base_port, resolve
 from broker.host.processes import memory_bytes, states
 from broker.log.datadir import hold
@@ -41,10 +44,13 @@ START_S_MAX = 30.0
 STOP_S_MAX = 4.0  # Then the children are killed: the whole broker leaves within five.
 MEMORY_EVERY_S = 2.0
 CONSOLE_LINE_MAX = 256
+UNSAID_S = 0.05  # A child that has not read all it was told is told more after so long.
 # It goes round every two seconds. When it did not, it was stopped itself, and perhaps all of the
 # broker with it: that no sign of life came says nothing.
 PAUSED_S = 10.0
 PORT_TRIES_MAX = 10
+# What SIGHUP changes; everything else needs a restart.
+RELOADED = ("allow", "operators", "motd", "rate", "burst", "unlimited")
 # Of the signals that end a child unasked, with all that libzmq and the kernel say about it.
 LIKELY_REASONS = {
     "SIGABRT": "out of memory or descriptors, or a bug",
@@ -71,14 +77,25 @@ class StopAsked(HubbubError):
 class Supervisor:
     """Everything that one running broker is made of."""
 
-    def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
-        """Remember; `announce` is told the ready line, once."""
+    def __init__(
+        self,
+        settings: Settings,
+        announce: Callable[[str], None],
+        load: Callable[[], Settings] | None = None,
+    ) -> None:
+        """Remember; `announce` is told the ready line, once; `load` reads the settings again."""
         self._settings = settings
         self._announce = announce
+        self._load = load or (lambda: settings)
+        self._pair: certificates.KeyPair | None = None  # None: nothing is encrypted.
+        self._allowed: tuple[str, ...] | None = None
         self._children = {name: Child(name) for name in CHILDREN}
         self._selector = selectors.DefaultSelector()
         self._stop_signals = 0
         self._is_stopping = False
+        self._is_reload_asked = False
+        # Who closes the terminal wants the broker to end; whoever has none means the settings.
+        self._is_at_terminal = sys.stdin is not None and _is_terminal(sys.stdin)
         self._memory_at_s = 0.0
         self._turn_s = time.monotonic()  # When it went round last.
 
@@ -89,12 +106,16 @@ class Supervisor:
         address = resolve(self._settings.host)
         self._lock = hold(folder)
         prepare(folder)
+        self._secure(address)
         self._watch_signals()
         self._lookout = self._open_lookout()
         try:
             self._start(address)
             served = Address(self._settings.host.strip("[]"), self._port).url()
             self._announce(f"hubbub broker ready on {served}")
+            if self._pair is not None:
+                for line in announcement(self._pair.public, self._settings.host, self._port):
+                    logger.info("%s", line)
             self._lookout.ready(served)
             self._watch_console()
             self._watch()
@@ -110,6 +131,20 @@ class Supervisor:
             self._selector.close()
 
     # --- starting -----------------------------------------------------------
+    def _secure(self, address: str) -> None:
+        """Decide whether to encrypt, and whom to let in. Raises `HubbubError`."""
+        settings = self._settings
+        if is_encrypted(settings, address):
+            self._pair = certificates.load_or_make(Path(settings.data))
+        elif settings.allow or settings.operators:
+            raise ConfigInvalid(
+                "allow and operators name keys, which nobody shows who is not encrypted: "
+                "give --secure, too"
+            )
+        self._allowed = _allowed(settings)
+        if line := warning(settings, address):
+            logger.warning("%s", line)
+
     def _open_lookout(self) -> Lookout:
         try:
             return Lookout(self._settings)
@@ -124,7 +159,14 @@ class Supervisor:
         for attempt in range(tries_count):
             self._port = self._settings.port or free_base_port(address)
             self._orders = Orders(
-                self._settings, address, self._port, self._port + 1, self._port + 2
+                self._settings,
+                address,
+                self._port,
+                self._port + 1,
+                self._port + 2,
+                introduction_port=self._port + 3,
+                is_secure=self._pair is not None,
+                allowed=self._allowed,
             )
             try:
                 for child in self._children.values():
@@ -161,14 +203,18 @@ class Supervisor:
             selector.register(child.process.stdout, selectors.EVENT_READ)
             selector.register(self._signals, selectors.EVENT_READ)
             while lines == []:
+                is_unsaid = child.go_on()
                 wait_s = child.started_s + START_S_MAX - time.monotonic()
-                ready = [key.fileobj for key, _ in selector.select(max(0.0, wait_s))]
+                turn_s = min(wait_s, UNSAID_S) if is_unsaid else wait_s
+                ready = [key.fileobj for key, _ in selector.select(max(0.0, turn_s))]
                 if self._signals in ready:
                     self._take_signals()  # Or the stop would take it for a second one, and hurry.
-                    raise StopAsked
-                if not ready:
+                    if self._is_stopping:
+                        raise StopAsked
+                if child.process.stdout in ready:
+                    lines = child.hear()
+                elif wait_s <= 0:
                     raise StartFailed(f"{child.name} did not start")
-                lines = child.hear()
         if lines is None:
             raise StartFailed(f"{child.name} ended at its start; its message is above")
         self._take_report(child, lines[0])
@@ -219,8 +265,11 @@ class Supervisor:
                     self._take_console_line()
                 else:
                     self._hear(key.data)
+            if self._is_reload_asked and not self._is_stopping:
+                self._reload()
             now_s = time.monotonic()
             for child in self._children.values():
+                child.go_on()
                 if child.restart_at_s is not None and now_s >= child.restart_at_s:
                     self._restart(child)
             self._watch_silence(now_s)
@@ -234,14 +283,42 @@ class Supervisor:
             for child in self._children.values()
             if child.restart_at_s is not None
         ]
+        deadlines_s += [now_s + UNSAID_S for child in self._children.values() if child.has_unsaid]
         return max(0.0, min(deadlines_s) - now_s)
 
     def _take_signals(self) -> None:
         try:
-            self._stop_signals += len(os.read(self._signals, CONSOLE_LINE_MAX))
+            numbers = os.read(self._signals, CONSOLE_LINE_MAX)
         except BlockingIOError:
             return
+        hangups_count = 0 if self._is_at_terminal else numbers.count(signal.SIGHUP)
+        self._is_reload_asked |= hangups_count > 0
+        self._stop_signals += len(numbers) - hangups_count
         self._is_stopping = self._stop_signals > 0
+
+    def _reload(self) -> None:
+        """Read the settings again, and the list of keys; where one is wrong, all stays as it is."""
+        self._is_reload_asked = False
+        try:
+            fresh = self._load()
+            allowed = _allowed(fresh) if self._pair is not None else None
+        except HubbubError as error:
+            logger.error("%s; everything stays as it was", error)  # noqa: TRY400 - it says all
+            return
+        changed = {name: getattr(fresh, name) for name in RELOADED}
+        self._settings = msgspec.structs.replace(self._settings, **changed)
+        self._allowed = allowed
+        self._orders = msgspec.structs.replace(
+            self._orders, settings=self._settings, allowed=allowed
+        )
+        line = msgspec.json.encode(Reload(self._settings, allowed))
+        for child in self._children.values():
+            child.tell(line)
+        logger.info(
+            "settings were read again: %s; keys let in: %s",
+            ", ".join(RELOADED),
+            "all" if allowed is None else len(allowed),
+        )
 
     def _take_console_line(self) -> None:
         try:
@@ -390,6 +467,18 @@ class Supervisor:
         return 0 if is_clean else 1
 
 
+def _is_terminal(file: TextIO) -> bool:
+    try:
+        return file.isatty()
+    except (OSError, ValueError):  # Closed.
+        return False
+
+
+def _allowed(settings: Settings) -> tuple[str, ...] | None:
+    """Return the keys that are let in, in hex, None for all; raise `ConfigInvalid`."""
+    return allow_list.read(Path(settings.allow).expanduser()) if settings.allow else None
+
+
 def end_of(status: int) -> str:
     """Return how a process ended, in words; status as `subprocess` has it."""
     if status >= 0:
@@ -402,7 +491,10 @@ def end_of(status: int) -> str:
     return f"was killed by signal {-status} ({name}{': ' + reason if reason else ''})"
 
 
-def run(settings: Settings, announce: Callable[[str], None]) -> int:
-    """Run a broker in this process until it is told to stop; return the exit status."""
+def run(settings: Settings, announce: Callable[[str], None], load: Callable[[], Settings]) -> int:
+    """Run a broker in this process until it is told to stop; return the exit status.
+
+    load: reads the settings again.
+    """
     logs.set_up(settings.log_level, settings.log_format)
-    return Supervisor(settings, announce).run()
+    return Supervisor(settings, announce, load).run()

@@ -6,9 +6,9 @@
         for event in client.events():
             print(event)
 
-Errors are those of `common.errors`: `Refused` (with a code), `Unreachable` (nobody answered in
-time), `Closed`. Once connected, a lost connection raises nothing: it is told by `State` events,
-and the client resumes by itself.
+Errors are those of `common.errors`: `Refused` (with a code; `Untrusted` when the broker is not the
+one that is known), `Unreachable` (nobody answered in time), `Closed`. Once connected, a lost
+connection raises nothing: it is told by `State` events, and the client resumes by itself.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-import zmq
-
-from client.connection import Connection, open_socket
+from client.connection import Connection, CurveKeys
 from client.effects import Effect
 from client.events import (
     KINDS,
@@ -38,15 +36,17 @@ from client.events import (
     Stalled,
     State,
 )
-from client.limits import BURST_EVENTS_MAX, CALL_TIMEOUT_S, CLOSE_S, REPLY_BYTES_MAX
+from client.limits import BURST_EVENTS_MAX, CALL_TIMEOUT_S, CLOSE_S
 from client.outbox import Line
 from client.pending import Pending
 from client.questions import Call
 from client.queues import CallQueue, EventQueue, Waker
 from client.session import Session
-from common import names, wire
-from common.endpoints import Address, parse
-from common.errors import Closed, Code, Malformed, Refused, Unreachable
+from client.trust import Tell, dial, tell_on_stderr
+from common import invitations, names, wire
+from common.endpoints import Address
+from common.errors import Barred, Closed, Code, Refused, Unreachable, Untrusted
+from common.invitations import Invitation
 from common.limits import (
     HISTORY_DEFAULT,
     NUMBER_MAX,
@@ -61,6 +61,7 @@ from common.wire import Greeting, Kind, Members, RoomInfo
 __all__ = [
     "Client",
     "Closed",
+    "CurveKeys",
     "Entry",
     "Event",
     "Greeting",
@@ -77,6 +78,7 @@ __all__ = [
     "Stalled",
     "State",
     "Unreachable",
+    "Untrusted",
     "ask_status",
     "connect",
 ]
@@ -88,60 +90,67 @@ _spell_room = functools.lru_cache(maxsize=1024)(names.check_room)
 
 
 def connect(
-    broker: str = "127.0.0.1:5555",
+    broker: str | Invitation = "127.0.0.1:5555",
     *,
     nick: str,
     owner: bytes | None = None,
     timeout_s: float = 2.0,
+    curve: CurveKeys | None = None,
+    tell: Tell = tell_on_stderr,
 ) -> Client:
-    """Connect to a broker ("HOST", "HOST:PORT", "[IPv6]:PORT") under a nick.
+    """Connect to a broker under a nick.
 
-    owner: 16 to 64 secret bytes that prove who one is: sessions with the same may share a nick.
-    None draws one for this client alone.
+    broker: "HOST", "HOST:PORT", "[IPv6]:PORT", or a join line, whose key the broker must have.
+    owner: 16 to 64 secret bytes that prove who one is to a broker that does not encrypt: sessions
+    with the same may share a nick. None draws one for this client alone.
+    curve: the broker's key and one's own (see `client.keys`); no file is touched then. None uses
+    what the command line uses: the files `known_brokers`, `client.key` and `client.key_secret` in
+    the user's data folder, and trust on first use. A broker that is not known and does not
+    encrypt is talked with in the clear.
+    tell: called with a line for people at the first contact.
 
     Raises `Unreachable` when nobody answers within timeout_s, `Refused` when the broker, or the
-    rules for nicks, say no, `ValueError` when the address or the owner cannot be one.
+    rules for nicks, say no, its kind `Untrusted` when the broker is not the known one,
+    `ValueError` when the address or the owner cannot be one, OSError or ValueError when the files
+    cannot be used.
     """
-    address = parse(broker)
+    to = _invitation(broker)
     if owner is None:
         owner = os.urandom(OWNER_BYTES_MIN)
     if not OWNER_BYTES_MIN <= len(owner) <= OWNER_BYTES_MAX:
         raise ValueError(f"an owner has {OWNER_BYTES_MIN} to {OWNER_BYTES_MAX} bytes")
-    client = Client(address, names.check_nick(nick), owner)
-    try:
-        client.wait_until_online(timeout_s)
-    except BaseException:
-        client.close()
-        raise
-    return client
+    name, secret = names.check_nick(nick), owner
 
-
-def ask_status(broker: str = "127.0.0.1:5555", timeout_s: float = 2.0) -> Greeting:
-    """Ask a broker how it is, without a session.
-
-    Raises `Unreachable` when nobody answers within timeout_s, `Refused` when the broker speaks
-    another version, `ValueError` when the address cannot be one.
-    """
-    address = parse(broker)
-    with zmq.Context() as context, open_socket(context, zmq.DEALER, address.host) as dealer:
-        dealer.setsockopt(zmq.MAXMSGSIZE, REPLY_BYTES_MAX)
-        dealer.connect(address.url())
-        dealer.send_multipart(wire.command_frames(wire.NO_TOKEN, wire.Greet(1)))
-        if not dealer.poll(int(timeout_s * 1000)):
-            raise Unreachable(_nobody(address))
+    def attempt(address: Address, keys: CurveKeys | None, left_s: float) -> Client:
+        client = Client(address, name, secret, keys)
         try:
-            reply = wire.parse_reply(dealer.recv_multipart())
-        except Malformed as error:
-            raise Unreachable(f"{_nobody(address)}: {error}") from error
-    if type(reply) is wire.Error:
-        raise Refused(reply.code, reply.detail, reply.value)
-    if type(reply) is not Greeting:
-        raise Unreachable(_nobody(address))
-    return reply
+            client.wait_until_online(left_s)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    return dial(to, attempt, timeout_s, curve=curve, tell=tell)
 
 
-def _nobody(address: Address) -> str:
-    return f"no broker answers at {address.url().removeprefix('tcp://')}"
+def ask_status(
+    broker: str | Invitation = "127.0.0.1:5555",
+    timeout_s: float = 2.0,
+    *,
+    curve: CurveKeys | None = None,
+    tell: Tell = tell_on_stderr,
+) -> Greeting:
+    """Ask a broker how it is, without a session; arguments and errors as those of `connect`.
+
+    `Refused` here says that the broker speaks another version.
+    """
+    from client import greeting  # `hubbub send` should not wait for it.
+
+    return dial(_invitation(broker), greeting.ask, timeout_s, curve=curve, tell=tell)
+
+
+def _invitation(broker: str | Invitation) -> Invitation:
+    return broker if isinstance(broker, Invitation) else invitations.parse(broker)
 
 
 class Client:
@@ -154,8 +163,11 @@ class Client:
     client then stops reading rooms, and repairs from history once the program reads on.
     """
 
-    def __init__(self, address: Address, nick: str, owner: bytes) -> None:
+    def __init__(
+        self, address: Address, nick: str, owner: bytes, curve: CurveKeys | None = None
+    ) -> None:
         self._address = address
+        self._curve = curve
         self._pid = os.getpid()
         self._ready: Pending[wire.Welcome] = Pending()
         token = os.urandom(TOKEN_BYTES)
@@ -171,7 +183,13 @@ class Client:
         self._events = EventQueue(waker)
         self._taken: deque[Event] = deque()  # Of the thread that reads events.
         self._connection = Connection(
-            address, token, self._session, calls=self._calls, events=self._events, waker=waker
+            address,
+            token,
+            self._session,
+            calls=self._calls,
+            events=self._events,
+            waker=waker,
+            curve=curve,
         )
         self._connection.start()
 
@@ -179,8 +197,17 @@ class Client:
         """Wait for the first WELCOME; `connect` does. Raises `Unreachable`, `Refused`, `Closed`."""
         try:
             self._ready.result(timeout_s)
+        except Barred:
+            raise
         except Unreachable as error:
-            raise Unreachable(_nobody(self._address)) from error
+            from client import greeting
+
+            raise Unreachable(greeting.nobody(self._address)) from error
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether others on the network can read along: not encrypted, and not on this host."""
+        return self._curve is None and not self._address.is_loopback
 
     @property
     def nick(self) -> str:

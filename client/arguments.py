@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
-from common import flags
+from common import flags, invitations
 from common.endpoints import Address
-from common.endpoints import parse as parse_address
 from common.errors import Refused
+from common.invitations import Invitation
 from common.limits import BASE_PORT, HISTORY_DEFAULT
 from common.names import check_nick
 
@@ -41,6 +41,8 @@ SUBCOMMANDS = {
     "rooms": "list the rooms",
     "who": "list who is in a room",
     "status": "tell whether a broker is up; its exit status makes it a health check",
+    "key": "print your public key, for the operator who lets people in by their keys",
+    "trust": "accept the key that a broker has now, or forget the one that is known",
     "run": "start a broker on this machine unless one is there, and open the chat",
 }
 EPILOG = """\
@@ -77,9 +79,18 @@ class _Version(argparse.Action):
 
 
 # --- types of values --------------------------------------------------------
-def _address(text: str) -> Address:
+def _invitation(text: str) -> Invitation:
     try:
-        return parse_address(text)
+        return invitations.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _key(text: str) -> bytes:
+    from common.keys import parse_key
+
+    try:
+        return parse_key(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -142,9 +153,9 @@ def _new_parser(name: str, description: str, epilog: str) -> argparse.ArgumentPa
     group = parser.add_argument_group("everywhere")
     group.add_argument(
         "--broker",
-        type=_address,
+        type=_invitation,
         metavar="HOST[:PORT]",
-        help=f"where the broker is (HUBBUB_BROKER; {DEFAULT_BROKER}:{BASE_PORT})",
+        help=f"where the broker is, or a join line (HUBBUB_BROKER; {DEFAULT_BROKER}:{BASE_PORT})",
     )
     names = ("--nick",) if name == "history" else ("-n", "--nick")  # There -n is a number.
     group.add_argument(*names, type=_nick, help="your name (HUBBUB_NICK; the login name)")
@@ -187,7 +198,7 @@ def _chat_parser() -> argparse.ArgumentParser:
         f"sub-commands (hubbub NAME --help tells more):\n{listing}\n\n{EPILOG}",
     )
     parser.add_argument(
-        "host", nargs="?", type=_address, metavar="HOST[:PORT]", help="the same as --broker"
+        "host", nargs="?", type=_invitation, metavar="HOST[:PORT]", help="the same as --broker"
     )
     _add_rooms(parser, help=f"a room to enter, several times for several ({DEFAULT_ROOM})")
     return parser
@@ -197,12 +208,12 @@ def _subcommand_parser(name: str) -> argparse.ArgumentParser:
     text = SUBCOMMANDS[name]
     parser = _new_parser(name, f"{text[0].upper()}{text[1:]}.", EPILOG)
     if name == "send":
-        _add_rooms(parser, required=True, help="the room")
+        _add_rooms(parser, help="the room")
         parser.add_argument(
             "text", nargs="*", metavar="TEXT", help="left out: each line of standard input"
         )
     elif name == "tail":
-        _add_rooms(parser, required=True, help="a room, several times for several")
+        _add_rooms(parser, help="a room, several times for several")
         parser.add_argument(
             "--since",
             type=_since,
@@ -212,7 +223,7 @@ def _subcommand_parser(name: str) -> argparse.ArgumentParser:
         )
         parser.add_argument("--count", type=_count, metavar="N", help="end after N entries")
     elif name == "history":
-        _add_rooms(parser, required=True, help="the room")
+        _add_rooms(parser, help="the room")
         parser.add_argument(
             "-n",
             dest="entries",
@@ -223,13 +234,27 @@ def _subcommand_parser(name: str) -> argparse.ArgumentParser:
         )
         parser.add_argument("--before", type=_count, metavar="SEQ", help="only what is older")
     elif name == "who":
-        _add_rooms(parser, required=True, help="the room")
+        _add_rooms(parser, help="the room")
+    elif name == "trust":
+        _add_trust(parser)
     elif name == "run":
         _add_rooms(parser, help=f"a room to enter, several times for several ({DEFAULT_ROOM})")
         parser.add_argument(
             "--data", metavar="DIR", help="where a broker that is started keeps its log"
         )
     return parser
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "host", nargs="?", type=_invitation, metavar="HOST[:PORT]", help="the same as --broker"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--key", type=_key, metavar="KEY", help="accept this key (hex or Z85), without asking there"
+    )
+    group.add_argument("--forget", action="store_true", help="forget the key that is known")
 
 
 # --- reading the words ------------------------------------------------------
@@ -249,15 +274,19 @@ class Arguments(NamedTuple):
     entries: int = HISTORY_DEFAULT  # history
     before: int | None = None  # history
     data: str | None = None  # run
+    key: bytes | None = None  # The broker's, from a join line or --key.
+    is_sure: bool = False  # trust --yes
+    is_forgotten: bool = False  # trust --forget
 
 
 OPTIONS_WITH_VALUE = frozenset(
     {
         *("-n", "-r", "--nick", "--room", "--broker", "--timeout", "--color"),
-        *("--since", "--count", "--before", "--data"),
+        *("--since", "--count", "--before", "--data", "--key"),
     }
 )
 ONE_ROOM = frozenset({"send", "history", "who"})
+SOME_ROOM = ONE_ROOM | {"tail"}
 
 
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
@@ -284,20 +313,24 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Arguments:
     name, rest = split(words)
     parser = _chat_parser() if name == "chat" else _subcommand_parser(name)
     given = parser.parse_args(rest)
+    to = getattr(given, "host", None) or given.broker or _broker_from(environ)
     rooms = list(dict.fromkeys(given.rooms or [])) if "rooms" in given else []
+    if "rooms" in given and not rooms and to.room:
+        rooms = [to.room]
+    if name in SOME_ROOM and not rooms:
+        parser.error("the following arguments are required: -r/--room")
     if name in ONE_ROOM and len(rooms) > 1:
         parser.error("give one room")
     if name in ("chat", "run"):
         rooms = rooms or [DEFAULT_ROOM]
-    host = getattr(given, "host", None)
-    if host and given.broker:
+    if getattr(given, "host", None) and given.broker:
         parser.error("the broker is given twice")
     text = " ".join(given.text) if getattr(given, "text", None) else None
     if text is not None and not text.strip():
         parser.error("the text is empty")
     return Arguments(
         subcommand=name,
-        broker=host or given.broker or _broker_from(environ),
+        broker=to.address,
         nick=given.nick or _nick_from(environ),
         timeout_s=given.timeout,
         is_json=given.json,
@@ -309,12 +342,15 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Arguments:
         entries=getattr(given, "entries", HISTORY_DEFAULT),
         before=getattr(given, "before", None),
         data=getattr(given, "data", None),
+        key=getattr(given, "key", None) or to.key,
+        is_sure=getattr(given, "yes", False),
+        is_forgotten=getattr(given, "forget", False),
     )
 
 
-def _broker_from(environ: Mapping[str, str]) -> Address:
+def _broker_from(environ: Mapping[str, str]) -> Invitation:
     try:
-        return parse_address(environ.get("HUBBUB_BROKER") or DEFAULT_BROKER)
+        return invitations.parse(environ.get("HUBBUB_BROKER") or DEFAULT_BROKER)
     except ValueError as error:
         message = f"HUBBUB_BROKER: {error}"
         raise UsageError(message) from error

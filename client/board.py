@@ -81,8 +81,9 @@ class RoomView:
 class Board:
     """The state of one chat, and the lines that changes of it make."""
 
-    def __init__(self, nick: str, look: Look) -> None:
+    def __init__(self, nick: str, look: Look, *, is_exposed: bool = False) -> None:
         self.nick = nick
+        self.is_exposed = is_exposed  # Others on the network can read along.
         self.look = look
         self.rooms: dict[str, RoomView] = {}
         self.current = ""
@@ -208,13 +209,15 @@ class Board:
 
     # --- what the prompt shows ----------------------------------------------
     def toolbar(self) -> list[tuple[str, str]]:
-        """Return (style class, text) parts: room, users, connection, unread, unsent."""
+        """Return (style class, text) parts: room, users, connection, dangers, unsent, unread."""
         view = self.rooms.get(self.current)
         parts = [("class:room", f" #{self.current}" if view else " no room: /join ROOM")]
         if view:
             parts.append(("", f"  {render.users_text(view.users)}"))
         style = "" if self.state == "online" else "class:trouble"
         parts += [("", "  "), (style, STATE_WORDS.get(self.state, render.safe(self.state)))]
+        if self.is_exposed:
+            parts += [("", "  "), ("class:trouble", "NOT ENCRYPTED")]
         if self.unsent_count:
             parts += [("", "  "), ("class:trouble", f"{self.unsent_count} not sent yet")]
         parts += [

@@ -63,7 +63,7 @@ def run(arguments: Arguments) -> int:
     """Chat until the person leaves; return the exit status."""
     with open_for_chat(arguments, is_interactive=True) as client:
         look = look_of(arguments)
-        board = Board(client.nick, look)
+        board = Board(client.nick, look, is_exposed=client.is_exposed)
         screen = Screen(look)
         conversation = Conversation(client, board, screen.show, lambda: time.time_ns() // 10**6)
         prompt = Prompt(conversation, screen, look)

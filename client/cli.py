@@ -78,6 +78,10 @@ def _call(arguments: Arguments) -> int:
         return local.run(arguments, open_chat)
     if arguments.subcommand == "chat":
         return open_chat(arguments)
+    if arguments.subcommand in ("key", "trust"):
+        from client import trusting
+
+        return trusting.BY_NAME[arguments.subcommand](arguments)
     from client import subcommands
 
     _end_imports()

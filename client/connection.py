@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 import zmq
 
@@ -21,18 +21,45 @@ from client.queues import CallQueue, EventQueue, Waker
 from client.session import Session
 from common import spans, wire
 from common.endpoints import Address
-from common.errors import Closed, Malformed
+from common.errors import Barred, Barrier, Closed, Malformed, Unreachable
 from common.limits import COMMAND_FRAMES
 
 # The pipe to the broker stands only after the handshake: a command sent at "connected" would be
 # refused by IMMEDIATE.
 UP: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED
 DOWN: Final = zmq.EVENT_DISCONNECTED
+FAILED: Final = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+KEY_CHANGED: Final = "the broker there has another key now; `hubbub trust` tells more"
+ZAP_DENIED: Final = 400  # ZAP (ZeroMQ RFC 27), "Authentication failure"; others may pass.
 
 
-def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, host: str) -> zmq.Socket[bytes]:
-    """Return a socket with the options that all of the client's share. PROTOCOL.md, "Sockets"."""
+class CurveKeys(NamedTuple):
+    """What an encrypted connection needs, 32 raw bytes each: the broker's key and one's own."""
+
+    broker: bytes
+    public: bytes
+    secret: bytes
+
+
+def open_socket(
+    context: zmq.Context[zmq.Socket[bytes]],
+    kind: int,
+    host: str,
+    curve: CurveKeys | None = None,
+) -> zmq.Socket[bytes]:
+    """Return a socket with the options that all of the client's share. PROTOCOL.md, "Sockets".
+
+    curve: encrypts, and lets nobody but the broker with this key be at the other end.
+    """
     found = context.socket(kind)
+    if curve is not None:
+        found.setsockopt(zmq.CURVE_SERVERKEY, curve.broker)
+        found.setsockopt(zmq.CURVE_PUBLICKEY, curve.public)
+        found.setsockopt(zmq.CURVE_SECRETKEY, curve.secret)
     found.linger = 0  # Before connect; nothing is sent that needs it: BYE waits for GOODBYE.
     found.setsockopt(zmq.TCP_KEEPALIVE, 1)
     found.setsockopt(zmq.TCP_KEEPALIVE_IDLE, limits.KEEPALIVE_IDLE_S)
@@ -50,6 +77,24 @@ def open_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, host: str) -
     return found
 
 
+def barrier_of(frames: list[bytes]) -> Barrier:
+    """Return what a monitor's message of a failed handshake tells.
+
+    libzmq 4.3.5 tries again by itself after HANDSHAKE_FAILED_NO_DETAIL, and never after the
+    others. A broker that does not know itself by the key we have hangs up without detail; so does
+    one that is just ending, or that encrypts and has seen that we don't before we saw that it does.
+    """
+    # zmq_socket_monitor(3): event (16 bits) and value (32), in the host's order.
+    event = int.from_bytes(frames[0][:2], sys.byteorder)
+    value = int.from_bytes(frames[0][2:6], sys.byteorder)
+    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        return Barrier.NOT_ALLOWED if value == ZAP_DENIED else Barrier.BROKEN_OFF
+    if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        is_other = value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+        return Barrier.OTHER_MECHANISM if is_other else Barrier.FOREIGN
+    return Barrier.BROKEN_OFF
+
+
 class Connection:
     """Owned by its own thread: context, DEALER with monitor, SUB, REQ.
 
@@ -65,8 +110,10 @@ class Connection:
         calls: CallQueue,
         events: EventQueue,
         waker: Waker,
+        curve: CurveKeys | None = None,
     ) -> None:
         self._address = address
+        self._curve = curve
         self._token = token
         self._session = session
         self._calls = calls
@@ -77,6 +124,9 @@ class Connection:
         self._req: zmq.Socket[bytes] | None = None
         self._is_paused = False
         self._is_stopped = False
+        self._is_barred = False  # The session was told why no handshake comes about.
+        self._was_up = False
+        self._broken_off_count = 0  # Handshakes in a row.
         self._perform = {
             effects.Transmit: self._transmit,
             effects.Connect: self._connect,
@@ -124,13 +174,13 @@ class Connection:
 
     def _open(self) -> None:
         host = self._address.host
-        self._dealer = open_socket(self._context, zmq.DEALER, host)
+        self._dealer = open_socket(self._context, zmq.DEALER, host, self._curve)
         self._dealer.setsockopt(zmq.IMMEDIATE, 1)  # Nothing waits for a broker that is away.
         self._dealer.setsockopt(zmq.SNDHWM, limits.COMMANDS_QUEUE_MAX)
         self._dealer.setsockopt(zmq.RCVHWM, limits.COMMANDS_QUEUE_MAX)
         self._dealer.setsockopt(zmq.MAXMSGSIZE, limits.REPLY_BYTES_MAX)
-        self._monitor = self._dealer.get_monitor_socket(UP | DOWN)
-        self._sub = open_socket(self._context, zmq.SUB, host)
+        self._monitor = self._dealer.get_monitor_socket(UP | DOWN | FAILED)
+        self._sub = open_socket(self._context, zmq.SUB, host, self._curve)
         self._sub.setsockopt(zmq.RCVHWM, limits.ROOMS_QUEUE_MAX)
         self._sub.setsockopt(zmq.MAXMSGSIZE, limits.PUBLICATION_BYTES_MAX)
         self._poller = zmq.Poller()
@@ -198,12 +248,42 @@ class Connection:
         with contextlib.suppress(zmq.Again):
             while True:
                 frames = self._monitor.recv_multipart(zmq.NOBLOCK)
-                # zmq_socket_monitor(3): event (16 bits) and value (32), in the host's order.
                 event = int.from_bytes(frames[0][:2], sys.byteorder)
                 if event == UP:
+                    self._is_barred = False
+                    self._was_up = True
+                    self._broken_off_count = 0
                     self._do(self._session.connected(now))
-                elif event == DOWN:
+                elif event != DOWN:
+                    self._take_barrier(barrier_of(frames), now)
+                elif not self._is_barred:  # The end of a handshake that failed is no news.
                     self._do(self._session.disconnected(now))
+
+    def _take_barrier(self, barrier: Barrier, now: float) -> None:
+        """Tell the session why nobody answers, where that is more than a broker that is away."""
+        if barrier is Barrier.BROKEN_OFF and self._was_up:
+            self._broken_off_count += 1
+            if self._broken_off_count % limits.HANDSHAKES_BROKEN_MAX:
+                return  # It may be ending, or have no descriptor left.
+            if not self._is_other_key():
+                return
+            self._is_barred = True
+            self._do(self._session.barred(Unreachable(KEY_CHANGED), now))
+        else:
+            self._is_barred = True
+            self._do(self._session.barred(Barred(barrier), now))
+
+    def _is_other_key(self) -> bool:
+        """Ask whoever is there now for the key. Blocks, while there is nothing else to do."""
+        from client.introduction import ask_key
+
+        if self._curve is None:
+            return False
+        try:
+            key = ask_key(self._address, limits.INTRODUCTION_S)
+        except Unreachable:
+            return False
+        return key != self._curve.broker
 
     def _take_replies(self, now: float) -> None:
         with contextlib.suppress(zmq.Again):
@@ -275,7 +355,7 @@ class Connection:
     def _ask_history(self, effect: effects.AskHistory) -> None:
         assert self._history_url is not None
         if self._req is None:
-            self._req = open_socket(self._context, zmq.REQ, self._address.host)
+            self._req = open_socket(self._context, zmq.REQ, self._address.host, self._curve)
             self._req.setsockopt(zmq.MAXMSGSIZE, limits.PUBLICATION_BYTES_MAX)
             self._req.connect(self._history_url)
             self._poller.register(self._req, zmq.POLLIN)

@@ -54,6 +54,9 @@ CONNECT_MS_MAX = 3_000  # Likewise for a connection that is being made.
 KEEPALIVE_IDLE_S = 10  # TCP's own probes notice a cut cable (the wire has no heartbeats here).
 KEEPALIVE_INTERVAL_S = 3
 KEEPALIVE_COUNT = 3
+# A broker that is just ending breaks off a handshake or two; then it is asked for its key.
+HANDSHAKES_BROKEN_MAX = 3
+INTRODUCTION_S = 0.5  # The connection's thread waits for that; it has nothing else to do then.
 
 # Each is on its way at most twice: a resume sends it again.
 assert COMMANDS_QUEUE_MAX > 2 * (REQUESTS_IN_FLIGHT_MAX + SENDS_IN_FLIGHT_MAX)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from client import identity
 from client.arguments import EXIT_FAILED, Arguments
-from client.login import complain, str_of
+from client.login import complain, invitation, str_of
 from common.endpoints import Address
 from common.errors import Unreachable
 
@@ -89,7 +89,7 @@ def _check_broker(arguments: Arguments) -> None:
     from client import api
 
     try:
-        api.ask_status(str_of(arguments), arguments.timeout_s)
+        api.ask_status(invitation(arguments), arguments.timeout_s, tell=complain)
     except Unreachable as error:
         message = (
             f"something that is no broker listens at {str_of(arguments)}; "

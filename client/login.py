@@ -12,12 +12,14 @@ from client import identity
 from client.arguments import Arguments
 from client.render import safe
 from common.errors import Code, Refused
+from common.invitations import Invitation
 from common.names import check_nick
 
 if TYPE_CHECKING:
     from client.api import Client
 
 INTERRUPT_CHECK_S = 0.2
+EXPOSED = "you and the broker say, and change it"
 NICKS_TRIED_MAX = 5  # Before a reader gives up to find one that is free.
 
 
@@ -35,18 +37,22 @@ def open_for_chat(arguments: Arguments, *, is_interactive: bool) -> Client:
     nick = arguments.nick
     if nick is None and is_interactive and arguments.subcommand == "chat":
         # Nobody likes to answer a question and hear then that nobody is there.
-        status = api.ask_status(str_of(arguments), arguments.timeout_s)
+        status = api.ask_status(invitation(arguments), arguments.timeout_s, tell=complain)
         sys.stdout.write(f"Hubbub at {str_of(arguments)}: {people_text(status.clients)}.\n")
         nick = ask_nick(default_nick())
     nick = nick or default_nick()
     while True:
         try:
-            return connect(arguments, nick)
+            client = connect(arguments, nick)
         except Refused as error:
             if error.code not in (Code.NICK_TAKEN, Code.NICK_INVALID) or not is_interactive:
                 explain(error, nick)
             complain(f"{nick}: {error.detail}")
             nick = ask_nick("")
+        else:
+            if client.is_exposed:
+                complain(f"NOT ENCRYPTED: others on the network can read what {EXPOSED}")
+            return client
 
 
 def open_for_script(arguments: Arguments) -> Client:
@@ -75,8 +81,13 @@ def connect(arguments: Arguments, nick: str) -> Client:
     """Connect under this nick, with the owner secret of this machine's user."""
     from client import api
 
-    broker, timeout_s = str_of(arguments), arguments.timeout_s
-    return api.connect(broker, nick=nick, owner=owner(), timeout_s=timeout_s)
+    return api.connect(
+        invitation(arguments),
+        nick=nick,
+        owner=owner(),
+        timeout_s=arguments.timeout_s,
+        tell=complain,
+    )
 
 
 def explain(error: Refused, nick: str) -> NoReturn:
@@ -131,7 +142,12 @@ def _read_answer(question: str) -> str:
 
 def str_of(arguments: Arguments) -> str:
     """Return the broker's address as people write it."""
-    return arguments.broker.url().removeprefix("tcp://")
+    return arguments.broker.text
+
+
+def invitation(arguments: Arguments) -> Invitation:
+    """Return where the broker is, and its key where a join line told it."""
+    return Invitation(arguments.broker, key=arguments.key)
 
 
 def people_text(count: int) -> str:

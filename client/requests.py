@@ -13,6 +13,7 @@ from client.effects import Resolve, Transmit, Tray
 from client.limits import REQUESTS_IN_FLIGHT_MAX, SLOW_DOWN_MS_MAX
 from client.room import Room
 from common import wire
+from common.errors import Refused
 
 REQUEST_ID_FIRST: Final = 1 << 52
 
@@ -139,3 +140,8 @@ class Requests:
             if not is_kept(request):
                 self.take(request.command.id)
         self._delayed = [item for item in self._delayed if is_kept(item[1])]
+
+
+def to_exception(error: wire.Error) -> Refused:
+    """Return the ERROR as the exception that the program meets."""
+    return Refused(error.code, error.detail, error.value)

@@ -11,7 +11,6 @@ seconds) returns the list of effects to carry out, in their order.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -30,22 +29,14 @@ from client.events import State
 from client.limits import ANSWER_AGE_S_MAX, CLOSE_S, RETRY_S, SILENCE_S_MAX, SLOW_DOWN_MS_MAX
 from client.memberships import Memberships
 from client.outbox import Line, Outbox
+from client.phase import Phase
 from client.questions import Call
-from client.requests import REQUEST_ID_FIRST, Request, Requests
+from client.requests import REQUEST_ID_FIRST, Request, Requests, to_exception
 from common import topics, wire
-from common.errors import Code, Malformed, Refused
+from common.errors import Code, Malformed, Refused, Unreachable
 from common.limits import PROTOCOL_VERSION
 
-
-class Phase(enum.Enum):
-    """How far the session is. Only `ONLINE` sends anything but GREET and HELLO."""
-
-    DOWN = enum.auto()
-    GREETING = enum.auto()
-    HELLO = enum.auto()
-    ONLINE = enum.auto()
-    REFUSED = enum.auto()
-
+__all__ = ["Phase", "Session"]
 
 NICK_CODES: Final = frozenset({Code.NICK_TAKEN, Code.NICK_INVALID})
 PACE_CODES: Final = frozenset({Code.GAP, Code.SLOW_DOWN})
@@ -114,6 +105,14 @@ class Session:
             self._retry_s = None
             if self.state != "connecting":
                 self._say("offline", "the connection to the broker is lost")
+        return self._flush(now)
+
+    def barred(self, error: Unreachable, now: float) -> list[Effect]:
+        """Note why no handshake comes about with whoever is there."""
+        if self._ready is not None:
+            self._tray.effects.append(Reject(self._ready, error))
+            self._ready = None
+        self._refuse(str(error))
         return self._flush(now)
 
     def reply(self, reply: wire.Payload, now: float) -> list[Effect]:
@@ -333,8 +332,7 @@ class Session:
         if self._ready is not None:
             self._tray.effects.append(Reject(self._ready, refused))
             self._ready = None
-            self._set_phase(Phase.REFUSED)
-            self._say("refused", refused.detail)
+            self._refuse(refused.detail)
             return
         if error.code in TRY_AGAIN_CODES:
             self._retry_s = now + max(RETRY_S, min(error.value, SLOW_DOWN_MS_MAX) / 1000)
@@ -349,8 +347,7 @@ class Session:
                 self._greet(now)
                 return
             self._tray.effects.append(Reject(request.ticket, refused))
-        self._set_phase(Phase.REFUSED)
-        self._say("refused", refused.detail)
+        self._refuse(refused.detail)
 
     def _notice(self, item: wire.Publication, now: float) -> None:
         if type(item) is not wire.Notice:
@@ -364,6 +361,8 @@ class Session:
         elif item.code == Code.NO_SESSION and self.phase is Phase.ONLINE:
             self._tray.subscribe_anew(self._inbox)
             self._greet(now)
+        elif item.code == Code.NOT_ALLOWED:  # While we were in, the key went off the list.
+            self._refuse(item.text or Refused(item.code).detail)
 
     def _on_error(self, error: wire.Error, now: float) -> None:
         is_resuming = self.phase in (Phase.GREETING, Phase.HELLO)
@@ -374,8 +373,7 @@ class Session:
             if self.phase is Phase.ONLINE:
                 self._greet(now)
         elif error.code == Code.SESSION_TAKEN:
-            self._set_phase(Phase.REFUSED)
-            self._say("refused", Refused(error.code, error.detail).detail)
+            self._refuse(Refused(error.code, error.detail).detail)
         elif error.id < REQUEST_ID_FIRST:
             self._send_refused(error, now)
         elif error.code != Code.CLOSING:  # What a closing broker refuses is sent again later.
@@ -458,6 +456,10 @@ class Session:
             return None
         return min(max(oldest_s, self._heard_s) + SILENCE_S_MAX, oldest_s + ANSWER_AGE_S_MAX)
 
+    def _refuse(self, detail: str) -> None:
+        self._set_phase(Phase.REFUSED)
+        self._say("refused", detail)
+
     def _say(self, state: str, detail: str) -> None:
         if state != self.state:
             self.state = state
@@ -493,8 +495,3 @@ class Session:
                 self._bye_id = self._requests.next_id()
                 effects.append(Transmit(wire.Bye(self._bye_id)))
         return self._tray.take()
-
-
-def to_exception(error: wire.Error) -> Refused:
-    """Return the ERROR as the exception that the program meets."""
-    return Refused(error.code, error.detail, error.value)

@@ -16,7 +16,7 @@ from client.api import Client
 from client.arguments import EXIT_FAILED, EXIT_PIPE_CLOSED, EXIT_UNREACHABLE, Arguments
 from client.events import Entry, Event, Missing, Reset, Sent, Stalled, State
 from client.lines import BadLine, read_lines
-from client.login import complain, open_for_reading, open_for_script, str_of
+from client.login import complain, invitation, open_for_reading, open_for_script, str_of
 from client.receipts import Posted, Receipts
 from client.render import Look
 from common.errors import Code, Refused
@@ -207,7 +207,7 @@ def status(arguments: Arguments) -> int:
     from client import api
     from common.version import VERSION
 
-    greeting = api.ask_status(str_of(arguments), arguments.timeout_s)
+    greeting = api.ask_status(invitation(arguments), arguments.timeout_s, tell=complain)
     if arguments.is_json:
         fields = {
             "broker": str_of(arguments),

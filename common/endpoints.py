@@ -11,6 +11,8 @@ PORT_MAX = 65_535
 PORT_DIGITS_MAX = 5
 # What libzmq takes; anything else it refuses with no more than "Invalid argument".
 HOST = re.compile("[0-9A-Za-z:][0-9A-Za-z:._%-]*")
+LOOPBACK = frozenset({"localhost", "::1"})
+LOOPBACK_V4 = re.compile(r"127(\.[0-9]{1,3}){3}")
 
 
 class Address(NamedTuple):
@@ -23,6 +25,16 @@ class Address(NamedTuple):
         """Return the ZeroMQ endpoint, for the base port or for another one of this host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"tcp://{host}:{self.port if port is None else port}"
+
+    @property
+    def text(self) -> str:
+        """Return "HOST:PORT" or "[IPv6]:PORT", as people write it."""
+        return self.url().removeprefix("tcp://")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether what is said never leaves this host."""
+        return self.host in LOOPBACK or LOOPBACK_V4.fullmatch(self.host) is not None
 
 
 def parse(text: str, default_port: int = BASE_PORT) -> Address:

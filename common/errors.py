@@ -2,7 +2,9 @@
 
     HubbubError
     +-- Refused            somebody said no, with a code from the table below
+    |   +-- Untrusted      we said no: the broker is not the one that we know, or not encrypted
     +-- Unreachable        nobody answers at the address, within the time-out
+    |   +-- Barred         somebody is there, and no handshake comes about
     +-- Closed             the connection was closed by its own program
     +-- Malformed          bytes from the other side that the protocol does not know
 
@@ -120,8 +122,36 @@ class Refused(HubbubError):
         super().__init__(self.detail)
 
 
+class Untrusted(Refused):
+    """The broker's key is not the one that is known, or it does not encrypt any more."""
+
+    CODE = "untrusted"  # Never on the wire.
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(self.CODE, detail)
+        self.session_survives = False
+        self.exit_status = MEANINGS[Code.NOT_ALLOWED].exit_status
+
+
 class Unreachable(HubbubError):
     """Nobody answered within the time-out."""
+
+
+class Barrier(enum.Enum):
+    """Why a handshake of ZMTP failed, as far as it tells."""
+
+    NOT_ALLOWED = "the broker does not allow your key"
+    OTHER_MECHANISM = "only one of broker and client encrypts"
+    FOREIGN = "what answers there is no broker"
+    BROKEN_OFF = "the broker breaks off the handshake"  # With CURVE: also at a wrong key.
+
+
+class Barred(Unreachable):
+    """Somebody is there, and no handshake comes about."""
+
+    def __init__(self, barrier: Barrier) -> None:
+        self.barrier = barrier
+        super().__init__(barrier.value)
 
 
 class Closed(HubbubError):

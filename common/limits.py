@@ -12,6 +12,7 @@ INBOX_LETTERS = 10  # 40 bits of the token, half a byte each: drawn alike by nob
 OWNER_BYTES_MIN = 16
 OWNER_BYTES_MAX = 64
 KEY_BYTES = 16  # Subscription keys and history tickets: 128 bits of a keyed BLAKE2b.
+TICKET_HOURS = 24  # Then a ticket opens nothing more: JOIN brings another one.
 NUMBER_MAX = 2**53 - 1  # Largest integer that every JSON and JavaScript number holds exactly.
 
 # --- names ------------------------------------------------------------------

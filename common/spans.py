@@ -26,3 +26,13 @@ def lost_count(batch: Batch) -> int:
 def last_seq(batch: Batch) -> int:
     """Return the seq of a batch's last entry; `prev` when it is a beacon."""
     return batch.first + texts_count(batch) - 1 if batch.posts else batch.prev
+
+
+def removed(text: str) -> str:
+    """Return what stands for a text that was removed: as many NULs as it had bytes."""
+    return "\0" * len(text.encode())
+
+
+def is_removed(text: str) -> bool:
+    """Tell whether a text was removed; none that anybody says has a NUL."""
+    return text.startswith("\0")

@@ -88,4 +88,4 @@ class Shelf:
 
 def ask(shelf: Shelf, frames: list[bytes]) -> list[bytes]:
     """Return the history endpoint's answer."""
-    return history.answer(shelf, frames)
+    return history.answer(shelf, frames, now_ms=START_MS)

@@ -20,8 +20,21 @@ WAIT_MS = int(DEADLINE_S * 1_000)
 class RawPeer:
     """DEALER, SUB and REQ to one broker, used from one thread."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        """Connect; say nothing yet."""
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        server: bytes = b"",
+        own: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        """Connect; say nothing yet.
+
+        server: the broker's public key, 32 raw bytes, where it encrypts. own: one's own keys,
+        public and secret, as `zmq.curve_keypair` returns them; drawn unless given.
+        """
+        self._server = server
+        self.public, self._secret = own or (zmq.curve_keypair() if server else (b"", b""))
         self.token = os.urandom(16)
         self.instance = int.from_bytes(os.urandom(6), "big")
         self.owner = os.urandom(32)
@@ -35,6 +48,10 @@ class RawPeer:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.IPV6, int(":" in host))
+        if self._server:
+            socket.setsockopt(zmq.CURVE_SERVERKEY, self._server)
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, self.public)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, self._secret)
         socket.connect(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
         return socket
 

@@ -298,6 +298,8 @@ class Admin:
         except LogFailed as error:
             raise Refused(Code.LOG_FAILED) from error
         self._note(actor, "drop", removed.nick, room.name, f"entry {command.value}")
+        if removed.is_topic:
+            room.topic = ""
         publication = order.Removed(room.name, self._epoch, command.value)
         floor.effects.publications.append(room.subscription + wire.encode(publication))
         return ["nick", "at"], [[removed.nick, at_text(removed.ts_ms)]]

@@ -319,7 +319,7 @@ class Core:
                 id=request_id,
                 room=room.name,
                 subscription=room.subscription,
-                ticket=room.ticket,
+                ticket=room.ticket(session.key, floor.now_ms),
                 epoch=self._epoch,
                 first=room.first,
                 head=room.head,
@@ -431,6 +431,15 @@ class Core:
             self.rooms.next_deadline_s(),
             self._floor.remind_at_s,
         )
+
+    def reload(self, rules: Rules, *, admits: Callable[[bytes], bool]) -> None:
+        """Go by other rules from here on; end the sessions of keys that are let in no more."""
+        floor = self._floor
+        floor.rules = rules
+        floor.rights.operators = rules.operators
+        self.sessions.floods.rate = rules.rate
+        for session in [each for each in self.sessions if not admits(each.key)]:
+            floor.dismiss(session, wire.Notice(Code.NOT_ALLOWED))
 
     def close(self) -> None:
         """Take no more commands, and tell everybody that the broker is closing."""

@@ -63,10 +63,10 @@ class Room:
         "name",
         "proposal",
         "roster",
+        "secret",
         "slow_s",
         "spoke_s",
         "subscription",
-        "ticket",
         "told_until_s",
         "topic",
         "topic_by",
@@ -92,9 +92,13 @@ class Room:
         self.topic_by = 0  # The lowest `common.order.Role` that may set the topic.
 
     def set_keys(self, secret: bytes) -> None:
-        """Make topic and ticket of the room's name and generation."""
+        """Make the topic of the room's name and generation, and tickets from here on."""
+        self.secret = secret
         self.subscription = keys.subscription(secret, self.name, self.generation)
-        self.ticket = keys.ticket(secret, self.name, self.generation)
+
+    def ticket(self, key: bytes, now_ms: int) -> bytes:
+        """Return what opens the room's history to the holder of a key, for a day."""
+        return keys.fresh_ticket(self.secret, self.name, self.generation, key, now_ms)
 
 
 class Rooms:

@@ -131,6 +131,7 @@ class Sessions:
         self._lookalikes: Lookalikes[User] = Lookalikes()
         self._people: dict[bytes, set[User]] = {}  # By identity: nicks that each goes by.
         self._unclaimed: dict[bytes, int] = {}  # Inboxes that no session has, and how often.
+        self._unclaimed_keys: dict[bytes, bytes] = {}  # Whose they are, of those with a key.
         # Sessions whose inbox was never open, oldest first: perhaps there is no client behind.
         self._unproven: dict[bytes, Session] = {}
         self._origins: Counter[bytes] = Counter()  # How many sessions began at each route.
@@ -190,6 +191,7 @@ class Sessions:
         session.expected = hello.number
         session.bucket = Bucket(self.floods.rate, now_s)
         session.inbox_count = self._unclaimed.pop(inbox, 0)
+        self._unclaimed_keys.pop(inbox, None)
         self._pokes.cancel(inbox)
         user.sessions.add(session)
         self._add_user(user)
@@ -204,8 +206,9 @@ class Sessions:
     def _newcomer(self, route: bytes, token: bytes, hello: Hello, peer: Peer) -> tuple[bytes, User]:
         """Return the inbox and the user of a new session, if there may be one; else `Refused`."""
         inbox = topics.inbox(token)
-        if inbox in self._by_inbox:
-            raise Refused(Code.SESSION_TAKEN)  # Two tokens that begin alike: one was not drawn.
+        # Two tokens that begin alike: one was not drawn. Or somebody else hears this one's inbox.
+        if inbox in self._by_inbox or self._unclaimed_keys.get(inbox, peer.key) != peer.key:
+            raise Refused(Code.SESSION_TAKEN)
         if self.is_short_of_memory:
             raise Refused(Code.FULL, "the broker is short of memory")
         if self._origins[route] >= SESSIONS_PER_ROUTE_MAX:
@@ -233,6 +236,8 @@ class Sessions:
         self._leave_user(session)
         if session.inbox_count:
             self._unclaimed[session.inbox] = session.inbox_count
+            if session.key:
+                self._unclaimed_keys[session.inbox] = session.key
             self._bound_unclaimed()
 
     def _leave_user(self, session: Session) -> None:
@@ -309,22 +314,28 @@ class Sessions:
         """Note that somebody subscribed to this inbox; tell whether it is theirs to hear."""
         session = self._by_inbox.get(inbox)
         if session is not None:
+            # Counted also of others: the end of a subscription does not tell whose it was.
+            session.inbox_count += 1
             if session.key != key:
                 return False
-            session.inbox_count += 1
             self._unproven.pop(inbox, None)
             self._graces.cancel(inbox)
             self._pokes.cancel(inbox)
             return True
+        is_theirs = self._unclaimed_keys.get(inbox, key) == key
+        if key and is_theirs:
+            self._unclaimed_keys[inbox] = key
+        if is_theirs:
+            self._pokes.set(inbox, now_s + POKE_S)
         self._unclaimed[inbox] = self._unclaimed.get(inbox, 0) + 1
-        self._pokes.set(inbox, now_s + POKE_S)
         self._bound_unclaimed()
-        return True
+        return is_theirs
 
     def _bound_unclaimed(self) -> None:
         if len(self._unclaimed) > self.clients_max + INBOXES_SPARE:
             oldest = next(iter(self._unclaimed))
             del self._unclaimed[oldest]
+            self._unclaimed_keys.pop(oldest, None)
             self._pokes.cancel(oldest)
 
     def inbox_closed(self, inbox: bytes, now_s: float) -> None:
@@ -338,6 +349,7 @@ class Sessions:
             self._unclaimed[inbox] -= 1
             if not self._unclaimed[inbox]:
                 del self._unclaimed[inbox]
+                self._unclaimed_keys.pop(inbox, None)
                 self._pokes.cancel(inbox)
 
     def expired(self, now_s: float) -> list[Session]:

@@ -1,4 +1,4 @@
-"""Choosing an address and three consecutive ports."""
+"""Choosing an address and four consecutive ports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.errors import HubbubError
 
-PORTS_COUNT = 3  # Commands, rooms, history.
+PORTS_COUNT = 4  # Commands, rooms, history, introductions.
 TRIES_MAX = 200
 LOWEST_PORT = 10_240
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -34,7 +34,7 @@ def resolve(host: str) -> str:
 
 
 def free_base_port(address: str) -> int:
-    """Return a base port of three consecutive free ones; raise `AddressUnusable`.
+    """Return a base port of four consecutive free ones; raise `AddressUnusable`.
 
     They lie below the range that the kernel draws clients' ports from. There, a client that
     keeps trying a port of a broker that is being restarted could be given that very port,
@@ -49,7 +49,7 @@ def free_base_port(address: str) -> int:
         base = random.randrange(lowest, highest - PORTS_COUNT)  # noqa: S311 - not a secret
         if all(_is_free(address, base + index) for index in range(PORTS_COUNT)):
             return base
-    raise AddressUnusable("no three consecutive free ports were found: give one with --port")
+    raise AddressUnusable("no four consecutive free ports were found: give one with --port")
 
 
 def _is_free(address: str, port: int) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import zmq
 
+from broker.host.certificates import KeyPair
+from broker.host.zap import DOMAIN
+
 BACKLOG = 4_096  # Connections waiting to be accepted; a restart brings everybody at once.
 LINGER_MS = 1_500  # For the last words to reach the clients.
 # A peer whose host vanished is noticed by the kernel; nobody sends anything for it.
@@ -11,14 +14,26 @@ LINGER_MS = 1_500  # For the last words to reach the clients.
 # opens connections and says nothing would hold six times as many descriptors.
 HANDSHAKE_S = 5
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 60, 10, 3
+# What CURVE adds to a frame (ZeroMQ RFC 26, MESSAGE: name, nonce, box, flags), and what the largest
+# command of a handshake takes, INITIATE: libzmq's bound to frames is one to what travels.
+CURVE_BYTES = 33
+HANDSHAKE_BYTES_MAX = 1_024
 FRAMES_KEPT_MAX = 8  # A request to history has four with its envelope; further ones say nothing.
 NOBLOCK_MORE = zmq.NOBLOCK | zmq.SNDMORE
 
 
 def bound_socket(
-    context: zmq.Context[zmq.Socket[bytes]], kind: int, address: str, frame_bytes_max: int
+    context: zmq.Context[zmq.Socket[bytes]],
+    kind: int,
+    address: str,
+    frame_bytes_max: int,
+    pair: KeyPair | None = None,
 ) -> zmq.Socket[bytes]:
-    """Return a socket that is ready to be bound to a numeric address."""
+    """Return a socket that is ready to be bound to a numeric address.
+
+    pair: the broker's keys, where the socket takes encrypted connections only. Whom it lets in
+    is decided by `broker.host.zap`, which must run by then.
+    """
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, LINGER_MS)
     socket.setsockopt(zmq.IPV6, int(":" in address))
@@ -29,11 +44,21 @@ def bound_socket(
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT)
+    if pair is not None:
+        socket.setsockopt(zmq.MAXMSGSIZE, max(frame_bytes_max + CURVE_BYTES, HANDSHAKE_BYTES_MAX))
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
+        socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+        # Without it libzmq lets everybody in when nobody answers for ZAP (4.3.5,
+        # curve_server.cpp, process_initiate).
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     return socket
 
 
-def receive_message(router: zmq.Socket[bytes]) -> tuple[bytes, list[bytes]]:
+def receive_message(router: zmq.Socket[bytes]) -> tuple[bytes, list[bytes], zmq.Frame]:
     """Return the next message's route and frames, in half the time that recv_multipart takes.
+
+    And the last frame as libzmq has it, which knows by which connection all of them came.
 
     Raises `zmq.Again` when there is none. pyzmq asks the socket after each frame whether there
     are more, which costs more than the frame; a `zmq.Frame` knows it. Behind a route there is
@@ -48,7 +73,7 @@ def receive_message(router: zmq.Socket[bytes]) -> tuple[bytes, list[bytes]]:
         if len(frames) == FRAMES_KEPT_MAX:
             discard_rest(router, frame)
             break
-    return route, frames
+    return route, frames, frame
 
 
 def discard_rest(socket: zmq.Socket[bytes], frame: zmq.Frame) -> None:

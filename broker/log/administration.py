@@ -9,8 +9,12 @@ import contextlib
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 
-from broker.log.interface import LogFailed, NameTaken, NotInLog
+from broker.log.index import WASTE, finish_redactions, set_meta
+from broker.log.interface import LogFailed, LogUnusable, NameTaken, NotInLog, Redacted
+from broker.log.redaction import decide, plan
 from broker.log.retention import Retention
 from broker.log.rights_records import AuditEntry, Change, Put, Rights, RoomFacts
 from broker.log.rights_store import Soon, read_audit, read_rights, write_audit, write_changes
@@ -25,6 +29,9 @@ class Administration(ABC):
     _retention: Retention
     _soon: Soon
     _is_removed: bool
+    _folder: Path
+    _redactions: int  # In all, so that a backup sees when there was one meanwhile.
+    _has_waste: bool  # Of removals.
     _room_id_last: int
 
     @abstractmethod
@@ -38,6 +45,10 @@ class Administration(ABC):
     @abstractmethod
     def _roll_back(self) -> None:
         """End a transaction that failed."""
+
+    @abstractmethod
+    def _all_or_nothing(self) -> AbstractContextManager[None]:
+        """Surround what commits, and changes this object only then."""
 
     @abstractmethod
     def _name(self, room_id: int, name: str) -> None:
@@ -141,6 +152,57 @@ class Administration(ABC):
         found.generation = fresh
         return fresh
 
+    def redact(self, room: str, seq: int) -> Redacted:
+        """Remove a text for good, and for every reader; its place and the rest stay.
+
+        In its place stands `common.spans.removed`; the room's topic is "" if it was this text.
+        Once more does no harm. Raises `NotInLog`, and `LogFailed`, which says what is left of it.
+        """
+        found = self._rooms.get(room)
+        if found is None:
+            raise NotInLog(f"there is no room {room} in the log")
+        with self._all_or_nothing():
+            try:
+                self._finish_redactions()
+                self._write_index()
+                made = plan(self._db, self._folder, found.id, seq)
+            except (sqlite3.Error, OSError, LogUnusable) as error:
+                self._roll_back()
+                raise LogFailed(f"nothing was removed: {error}") from error
+            is_topic = bool(made.topic) and found.topic == made.topic
+            if made.is_needed:
+                with self._durably() as db:
+                    decide(db, made, found.id)
+                    set_meta(db, "redactions", self._redactions + 1)
+                self._redactions += 1
+                self._has_waste = True
+                if is_topic:
+                    found.topic = ""
+        try:
+            self._finish_redactions()
+        except (sqlite3.Error, OSError, LogUnusable) as error:
+            self._roll_back()
+            message = (
+                f"nobody is shown the text any more, but it is still in the file: {error}; that "
+                "is tried again about once a second, and by the next start"
+            )
+            raise LogFailed(message) from error
+        return made.said._replace(is_topic=is_topic)
+
+    def _finish_redactions(self) -> None:
+        """Put in place what removals have decided, and clean up after them.
+
+        Raises `sqlite3.Error`, `OSError`, `Damaged`.
+        """
+        if not self._has_waste:
+            return
+        finish_redactions(self._db, self._folder)
+        # The write-ahead log has pages as they were. Who reads them now is done in a moment.
+        (is_busy, _, _) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not is_busy:
+            self._db.execute("DELETE FROM redactions WHERE position = ?", (WASTE,))
+            self._has_waste = False
+
     @contextlib.contextmanager
     def _durably(self) -> Iterator[sqlite3.Connection]:
         """Surround a transaction that is on the disk in the end; raise `LogFailed`."""
@@ -157,6 +219,9 @@ class Administration(ABC):
             self._roll_back()
             message = f"the log cannot be written: {error}"
             raise LogFailed(message) from error
+        except BaseException:  # A number that SQLite does not know, say: the next one begins anew.
+            self._roll_back()
+            raise
         finally:
             with contextlib.suppress(sqlite3.Error):  # Then commits take longer, no more.
                 db.execute("PRAGMA synchronous = NORMAL")

@@ -26,6 +26,7 @@ from broker.log.segments import (
     Record,
     SegmentReader,
     numbers,
+    overwrite,
     path_of,
     place_text,
     sync_folder,
@@ -41,6 +42,9 @@ SEQ_MASK = (1 << SEQ_BITS) - 1
 # work, and what a reader keeps in memory meanwhile.
 WAITING_MAX = 4_096
 
+# The row of `redactions` that says that SQLite's own files may still hold a removed text.
+WASTE = 0
+
 BatchRow = tuple[int, int, int, bytes, int, int, int | None]  # As in `batches`.
 
 
@@ -49,6 +53,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     connection.execute("PRAGMA busy_timeout = 5000")
+    if not read_only:  # What was removed is not to be read in a free page; some builds need it.
+        connection.execute("PRAGMA secure_delete = ON")
     return connection
 
 
@@ -159,12 +165,24 @@ def change_live(connection: sqlite3.Connection, changes: Mapping[int, int]) -> N
     )
 
 
+def finish_redactions(connection: sqlite3.Connection, folder: Path) -> None:
+    """Put in place what removals have decided; raise `sqlite3.Error`, `OSError`, `Damaged`."""
+    pieces = connection.execute(
+        "SELECT position, data FROM redactions WHERE position > ?", (WASTE,)
+    ).fetchall()
+    for position, data in pieces:
+        overwrite(folder, position, data)
+    if pieces:
+        connection.execute("DELETE FROM redactions WHERE position > ?", (WASTE,))
+
+
 def recover(connection: sqlite3.Connection, folder: Path) -> int:
     """Bring the index up to date with the segments; return the position where they end.
 
     Raises `LogUnusable` where segments are missing, damaged or do not fit together, or end before
     what was acknowledged; `sqlite3.Error` and `OSError`. Does nothing after a clean stop.
     """
+    finish_redactions(connection, folder)
     there = numbers(folder)
     position = read_indexed(connection)
     if position == FIRST:

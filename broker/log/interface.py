@@ -101,6 +101,14 @@ class RoomRecord(NamedTuple):
     ts: int = 0  # Of the newest post kept: no later one may seem older.
 
 
+class Redacted(NamedTuple):
+    """Whose text was removed."""
+
+    nick: str
+    ts_ms: int
+    is_topic: bool = False  # The room's topic was this text, and is none now.
+
+
 class PageRead(NamedTuple):
     """Batches that cover the range asked for, oldest first."""
 
@@ -132,13 +140,6 @@ def marks_of(proposals: Iterable[Proposal], firsts: Sequence[int]) -> dict[bytes
         if len(found) > 1:
             marks[sender] = dict(sorted(found.items()))
     return marks
-
-
-class Redacted(NamedTuple):
-    """Of a text that was removed."""
-
-    nick: str
-    ts_ms: int
 
 
 class Log(Protocol):
@@ -219,7 +220,11 @@ class Log(Protocol):
         """
 
     def redact(self, room: str, seq: int) -> Redacted:
-        """Remove the text of an entry for good; raises `NotInLog`, `LogFailed`."""
+        """Remove a text for good, durably, and for every reader; its place and the rest stay.
+
+        In its place stands `common.spans.removed`; the room's topic is "" if it was this text.
+        Once more does no harm. Raises `NotInLog`, and `LogFailed`, which says what is left of it.
+        """
 
     def close(self) -> None:
         """Release the log."""

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from broker.log.interface import Marks
+from common.spans import is_removed
 
 UNCHECKED = -1  # The CRC of a body that an older version wrote.
 
@@ -79,6 +80,13 @@ def pack_head(position: int, before: int, contents: bytes, bodies_bytes: int) ->
     return _HEAD.pack(_MAGIC, check, *sizes, before)
 
 
+def pack_old_head(contents: bytes, bodies: bytes) -> bytes:
+    """Return the head of a record of schema 3, which only a removal still changes."""
+    sizes = (len(contents), len(bodies))
+    check = zlib.crc32(bodies, zlib.crc32(contents, zlib.crc32(_OLD_CHECKED.pack(*sizes))))
+    return _OLD_HEAD.pack(_OLD_MAGIC, check, *sizes)
+
+
 def parse_head(data: bytes, offset: int = 0) -> Head | None:
     """Return the head that stands there; None where none does."""
     magic = data[offset : offset + MAGIC_BYTES]
@@ -105,6 +113,8 @@ def open_contents(head: Head, position: int, contents: bytes) -> Contents | None
         found = _decode(contents)
     except (msgspec.DecodeError, ValueError):  # ValueError: a text that is not UTF-8.
         return None
+    # A topic that was removed is none.
+    found.topics = [(room, "" if is_removed(topic) else topic) for room, topic in found.topics]
     is_sized = sum(batch.size_bytes for batch in found.batches) == head.bodies_bytes
     return found if is_sized else None
 

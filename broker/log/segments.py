@@ -25,6 +25,7 @@ from broker.log.records import (
     MAGIC_BYTES,
     MAGICS,
     Contents,
+    Head,
     open_contents,
     open_whole,
     pack_head,
@@ -299,6 +300,26 @@ def write_again(folder: Path, start: int, end: int) -> None:
         os.close(file)
 
 
+def overwrite(folder: Path, position: int, data: bytes) -> None:
+    """Put other bytes in place of those in a segment, and wait for the disk.
+
+    One that was emptied since needs none. Raises `OSError`; `Damaged` where there is no place.
+    """
+    path, offset = path_of(folder, position >> OFFSET_BITS), position & OFFSET_MASK
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        size_bytes = os.fstat(file).st_size
+        if size_bytes < offset + len(data):
+            raise Damaged.at(path, size_bytes, "was cut off at")
+        _write(file, data, offset)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def _write(file: int, data: bytes, offset: int) -> None:
     """Write all of it: one call may write less."""
     view = memoryview(data)
@@ -403,6 +424,10 @@ class SegmentReader:
             return None
         start = position + head.size_bytes + head.contents_bytes
         return Record(contents, start, position + head.record_bytes, head.before)
+
+    def head(self, position: int) -> Head | None:
+        """Return what looks like a record's head there, if anything does; raise `OSError`."""
+        return parse_head(self.read(position, HEAD_BYTES))
 
     def record(self, position: int) -> Record | None:
         """Return the record that begins there, if its contents are as they were written.

@@ -164,6 +164,7 @@ class SqliteLog(Administration):
         self._db = connect(path)
         self._file = path.stat().st_ino
         self._is_removed = False  # The database, as far as was looked.
+        self._db.execute("PRAGMA secure_delete = ON")  # What is removed is not to stay as waste.
         self._db.execute("PRAGMA synchronous = NORMAL")  # The segments are what must not be lost.
         end = recover(self._db, self._folder)
         self.epoch, self.secret = read_identity(self._db)
@@ -191,6 +192,10 @@ class SqliteLog(Administration):
         for facts in read_rights(self._db).rooms:
             self._retention.note(facts)
         self._soon = Soon()
+        (self._redactions,) = self._db.execute(
+            "SELECT coalesce((SELECT value FROM meta WHERE key = 'redactions'), 0)"
+        ).fetchone()
+        self._has_waste = self._db.execute("SELECT 1 FROM redactions").fetchone() is not None
         self._senders_ms = 0  # When senders of long ago were last looked for.
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
@@ -319,6 +324,7 @@ class SqliteLog(Administration):
         self._check_database()
         self._note_progress()
         try:
+            self._finish_redactions()
             self._write_index()
             self._senders.fold()
             self._forget_senders(now_ms)

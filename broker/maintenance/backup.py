@@ -10,7 +10,7 @@ from pathlib import Path
 
 from broker.log import progress
 from broker.log.datadir import hold
-from broker.log.index import connect, read_indexed
+from broker.log.index import connect, meta, read_indexed
 from broker.log.interface import LogUnusable
 from broker.log.segments import OFFSET_BITS, OFFSET_MASK, HighWater, numbers, path_of
 from broker.log.writer import FILE_NAME, SCHEMA_VERSION, schema_of
@@ -66,16 +66,27 @@ def _copy(folder: Path, target: Path) -> None:
             _open_segments(folder, files, stack)
             newer = range(indexed >> OFFSET_BITS, (end >> OFFSET_BITS) + 1)
             needed |= {segment for segment in newer if segment << OFFSET_BITS < end}
-            if needed <= files.keys():
+            is_whole = needed <= files.keys()
+            if is_whole:
                 for segment in sorted(needed):
                     limit = end & OFFSET_MASK if segment == end >> OFFSET_BITS else None
                     _copy_file(files[segment], path_of(target, segment), limit)
                 with closing(HighWater(target, is_writer=True)) as mark:
                     mark.set(end)
-                return
-        (target / FILE_NAME).unlink()
+                if _redactions(folder / FILE_NAME) == _redactions(target / FILE_NAME):
+                    return  # Else a text was removed, from the one perhaps and not the other.
+        for path in target.iterdir():
+            path.unlink()
+    if is_whole:
+        raise LogUnusable("texts were removed again and again meanwhile: try again")
     missing = ", ".join(map(str, sorted(needed - files.keys())))
     raise LogUnusable(f"the log in {folder} lacks its segments {missing}")
+
+
+def _redactions(path: Path) -> object:
+    """Return how many texts were ever removed from a log."""
+    with closing(connect(path, read_only=True)) as db:
+        return meta(db, "redactions")
 
 
 def _open_segments(folder: Path, files: dict[int, int], stack: ExitStack) -> None:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from broker.log import progress
 from broker.log.datadir import is_held
-from broker.log.index import SEQ_BITS, SEQ_MASK, connect, read_identity, read_indexed
+from broker.log.index import SEQ_BITS, SEQ_MASK, connect, meta, read_identity, read_indexed
 from broker.log.interface import LogUnusable
 from broker.log.segments import (
     FIRST,
@@ -123,6 +123,8 @@ class _Checkup:
         self._heads: dict[int, int] = {}
         self._names: dict[int, str] = {}
         self._rows = 0
+        self._redactions: dict[int, bytes] = {}
+        self._redactions_count: object = None
         self._high_water: int | None = None  # Up to where records were committed, if it is known.
 
     def run(self) -> None:
@@ -137,14 +139,15 @@ class _Checkup:
                 self._problem(Path(error.filename or self._folder).name, -1, str(error.strerror))
 
     def is_outrun(self) -> bool:
-        """Tell whether a segment was missed that the index does without by now."""
-        if not self._missing or not self.report.is_running:
+        """Tell whether the log was changed meanwhile: a segment dropped, or a text removed."""
+        if not self.report.problems or not self.report.is_running:
             return False
         with contextlib.suppress(sqlite3.Error):
             db = connect(self._folder / FILE_NAME, read_only=True)
             with closing(db):
                 needed = {row[0] for row in db.execute("SELECT id FROM segments")}
-                return not self._missing <= needed
+                is_changed = self._redactions_count != meta(db, "redactions")
+                return is_changed or bool(self._redactions) or not self._missing <= needed
         return False
 
     def _problem(self, file: str, offset: int, what: str, entries: Entries = NO_ENTRIES) -> None:
@@ -175,6 +178,10 @@ class _Checkup:
                     self._problem(FILE_NAME, -1, f"SQLite finds: {line}")
             db.execute("BEGIN")
             indexed = read_indexed(db)
+            self._redactions = dict(
+                db.execute("SELECT position, data FROM redactions WHERE position > 0")
+            )
+            self._redactions_count = meta(db, "redactions")
             self._note_high_water()
             for (segment,) in db.execute("SELECT id FROM segments"):
                 if segment not in there and not path_of(self._folder, segment).exists():
@@ -295,6 +302,8 @@ class _Checkup:
                 self._missing.add(position >> OFFSET_BITS)
                 self._problem(file, offset, f"cannot be read: {error.strerror}", entries)
                 return
+            if crc32(body) != check and position in self._redactions:
+                body = self._redactions[position]  # Decided; the next start puts it in place.
         if len(body) < size_bytes or (check is not None and crc32(body) != check):
             self._problem(file, offset, "not what was written", entries)
             return

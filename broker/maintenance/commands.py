@@ -22,7 +22,7 @@ from broker.log.segments import numbers
 from broker.log.writer import FILE_NAME
 from broker.maintenance.backup import backup, restore
 from broker.maintenance.checkup import Report, check
-from broker.maintenance.export import export
+from broker.maintenance.export import CLOSED, export
 from broker.maintenance.salvage import salvage
 from common import flags
 from common.errors import HubbubError
@@ -38,7 +38,8 @@ DETAILS = {
     "check": "Only reads. A broker may run meanwhile: then what it had committed is looked at.",
     "backup": "The copy is the log of one moment. It is checked in the end.",
     "restore": "The broker must be stopped. Clients are told that the log is another one.",
-    "export": "A broker may run meanwhile. What is damaged is told on standard error.",
+    "export": "A broker may run meanwhile. What is damaged is told on standard error. Closed rooms "
+    "are left out unless --room asks for them.",
     "salvage": "The broker must be stopped; its folder is only read. Entries keep their numbers, "
     "and clients are told how many are missing where. Then: hubbub-broker restore NEW --force",
 }
@@ -56,6 +57,11 @@ def _since(text: str) -> int:
     except ValueError:
         message = f"{text!r} is neither an age like 10m, 2h or 1d, nor a time like 2025-01-31T08:00"
         raise argparse.ArgumentTypeError(message) from None
+
+
+def _room(text: str) -> str:
+    """Return a room's name, or a closed room's name or title, which is as it was given."""
+    return text if text.startswith(CLOSED) else flags.room(text)
 
 
 def parser(name: str) -> argparse.ArgumentParser:
@@ -79,10 +85,10 @@ def parser(name: str) -> argparse.ArgumentParser:
             made.add_argument(
                 "--room",
                 metavar="R",
-                type=flags.room,
+                type=_room,
                 action="append",
                 default=[],
-                help="only this one; repeatable",
+                help="only this one, also a closed one by its name or title; repeatable",
             )
             words = "only entries so young (10m, 2h, 1d) or from a time on (2025-01-31T08:00)"
             made.add_argument("--since", metavar="WHEN", type=_since, default=0, help=words)
@@ -169,7 +175,7 @@ def _export(folder: Path, given: argparse.Namespace) -> int:
         damaged.append(line)
         _complain(line)
 
-    lines = export(folder, given.room, given.since, tell)
+    lines = export(folder, given.room, given.since, tell, _complain)
     if given.o is None:
         try:
             _write(lines, sys.stdout.write)

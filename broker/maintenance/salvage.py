@@ -6,6 +6,7 @@ told (`common.spans.lost`). What is looked through is only read.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -20,10 +21,12 @@ from broker.log.index import (
     Waiting,
     connect,
     meta,
+    read_indexed,
     set_meta,
 )
 from broker.log.interface import LogUnusable, Marks
 from broker.log.records import BatchPlace, Contents
+from broker.log.rights_store import NAMES, rename_room
 from broker.log.segments import (
     FIRST,
     OFFSET_BITS,
@@ -35,16 +38,19 @@ from broker.log.segments import (
 )
 from broker.log.senders import add_marks, is_readable
 from broker.log.writer import FILE_NAME, SCHEMA_VERSION, prepare, schema_of
+from broker.maintenance.export import CLOSED
 from common.errors import HubbubError
 from common.spans import last_seq, lost, lost_count
 from common.wire import DECODE_ERRORS, decode_batch, encode
 
 SCRATCH_NAME = "salvage.tmp"
 RECORD_BYTES = 1024 * 1024  # So much goes into one record of the new log.
+CLOSED_BYTES = 12  # In the name of a closed room.
+GENERATION_SPAN = 1 << 30
 SCRATCH = """
-CREATE TABLE rooms (name TEXT PRIMARY KEY, generation INTEGER, trimmed INTEGER, head INTEGER,
-    topic TEXT);
-CREATE TABLE found (room TEXT, last INTEGER, first INTEGER, ts INTEGER, position INTEGER,
+CREATE TABLE rooms (id INTEGER PRIMARY KEY, name TEXT, generation INTEGER, trimmed INTEGER,
+    head INTEGER, topic TEXT);
+CREATE TABLE found (room INTEGER, last INTEGER, first INTEGER, ts INTEGER, position INTEGER,
     size_bytes INTEGER, body BLOB, PRIMARY KEY (room, last)) WITHOUT ROWID;
 """
 
@@ -56,6 +62,7 @@ class SalvageFailed(HubbubError):
 class _Room(NamedTuple):
     """What is known of a room, as in the scratch file."""
 
+    id: int  # In the damaged log.
     name: str
     generation: int
     trimmed: int | None  # None where the index does not say.
@@ -96,12 +103,13 @@ def salvage(folder: Path, target: Path, tell: Callable[[str], None]) -> Salvaged
             scratch.executescript(SCRATCH)
             scratch.execute("PRAGMA synchronous = OFF")
             scratch.execute("BEGIN")
-            search = _Search(folder, segments, scratch)
+            search = _Search(folder, segments, scratch, tell)
             try:
                 search.index()
             except (sqlite3.Error, LogUnusable) as error:
                 tell(f"{FILE_NAME} cannot be used any further: {error}")
             search.segments()
+            search.name_rooms()
             scratch.execute("COMMIT")
             writer = _Writer(target, segments, scratch, search)
             salvaged = writer.write()
@@ -116,33 +124,55 @@ def salvage(folder: Path, target: Path, tell: Callable[[str], None]) -> Salvaged
 class _Search:
     """Looks through a log, and notes in the scratch file where each whole batch lies."""
 
-    def __init__(self, folder: Path, segments: SegmentReader, scratch: sqlite3.Connection) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        segments: SegmentReader,
+        scratch: sqlite3.Connection,
+        tell: Callable[[str], None],
+    ) -> None:
         self._folder = folder
         self._segments = segments
         self._scratch = scratch
+        self._tell = tell
         self.secret: bytes | None = None
         self.senders: list[tuple[bytes, int, bytes]] = []
         self.sends: list[bytes] = []
         self.marks: dict[bytes, Marks] = {}
-        self._trimmed: dict[str, int] = {}
+        self.rights: dict[str, list[tuple[object, ...]]] = {}  # By table.
+        self.renamed: list[tuple[str, str]] = []  # Rooms, since `rights` was written.
+        self._trimmed: dict[int, int] = {}
+        self._names: dict[int, str] = {}  # What the log calls its rooms,
+        self._heard: dict[int, str] = {}  # and what they are called in their newest batches.
+        self._indexed = 0
+        self._removals: dict[int, bytes] = {}  # Bodies without a text that was removed.
+        # Of a room that is not in the index, which knows them all where it can be read.
+        self._generation: int | None = None
 
     def index(self) -> None:
         """Take what the index knows; raise `sqlite3.Error`, `LogUnusable` where that ends."""
         path = self._folder / FILE_NAME
         with closing(connect(path, read_only=True)) as db:
             version = schema_of(db, path)
-            # What older versions did not have; see SCHEMA_VERSION.
+            # What older versions did not have; see `broker.log.schema`.
             self._columns = "position, size_bytes, crc"
-            if version < SCHEMA_VERSION:
+            if version < 4:  # noqa: PLR2004 - the schema that brought it
                 self._columns = "position, size_bytes, NULL" if version > 2 else "0, 0, NULL"  # noqa: PLR2004
             secret = meta(db, "secret")
             self.secret = secret if isinstance(secret, bytes) else None
+            if version == SCHEMA_VERSION:
+                self._read_rights(db)
+                found = db.execute("SELECT position, data FROM redactions").fetchall()
+                self._removals.update(found)
             rooms = db.execute("SELECT id, name, generation, trimmed, topic FROM rooms").fetchall()
+            self._generation = 0
+            self._indexed = read_indexed(db)
             for room_id, name, generation, trimmed, topic in rooms:
-                self._trimmed[name] = trimmed
-                row = (name, generation, trimmed, trimmed, topic)
-                self._scratch.execute("INSERT INTO rooms VALUES (?, ?, ?, ?, ?)", row)
-                self._rows(db, room_id, name)
+                self._trimmed[room_id] = trimmed
+                self._names[room_id] = name
+                row = (room_id, name, generation, trimmed, trimmed, topic)
+                self._scratch.execute("INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?)", row)
+                self._rows(db, room_id)
             self.senders = [
                 row
                 for row in db.execute("SELECT sender, ts, marks FROM senders")
@@ -152,7 +182,14 @@ class _Search:
                 rows = db.execute("SELECT marks FROM sends ORDER BY id")
                 self.sends = [marks for (marks,) in rows if is_readable(marks, is_sends=True)]
 
-    def _rows(self, db: sqlite3.Connection, room_id: int, name: str) -> None:
+    def _read_rights(self, db: sqlite3.Connection) -> None:
+        for table in NAMES:
+            try:
+                self.rights[table] = db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - our own words
+            except sqlite3.Error as error:
+                self._tell(f"what was kept as {table} cannot be read, and is given up: {error}")
+
+    def _rows(self, db: sqlite3.Connection, room_id: int) -> None:
         base = room_id << SEQ_BITS
         for place, ts, body, position, size_bytes, check in db.execute(
             f"SELECT place, ts, body, {self._columns} FROM batches "  # noqa: S608 - fixed words
@@ -160,14 +197,16 @@ class _Search:
             (base, base | SEQ_MASK),
         ):
             last = place & SEQ_MASK
-            self._scratch.execute("UPDATE rooms SET head = ? WHERE name = ?", (last, name))
-            found = body
+            self._scratch.execute("UPDATE rooms SET head = ? WHERE id = ?", (last, room_id))
+            found, in_index = body, body
             if not body:
                 found = b""
                 with suppress(OSError):
                     found = self._segments.read(position, size_bytes)
+                if crc32(found) != check and position in self._removals:
+                    found = in_index = self._removals[position]
             if len(found) >= size_bytes and (check is None or crc32(found) == check):
-                self._note(found, ts, position, body, (name, last))
+                self._note(found, ts, position, in_index, place)
 
     def segments(self) -> None:
         """Take what the segments hold beside that."""
@@ -183,37 +222,67 @@ class _Search:
 
     def _record(self, record: Record) -> None:
         position = record.start
-        names: dict[int, str] = dict(record.contents.made)
+        for room_id, name in record.contents.made:
+            old = self._names.get(room_id)
+            if old is None or record.end > self._indexed:  # Else the index knows better.
+                self._names[room_id] = name
+                self._add_room(room_id)
+                if old is not None:
+                    self.renamed.append((old, name))
         for batch in record.contents.batches:
             body = self._segments.read(position, batch.size_bytes)
             if crc32(body) == batch.check:
-                room = self._note(body, batch.ts, position, b"", None)
-                names[batch.room] = room or "?"
+                self._note(body, batch.ts, position, b"", batch.room << SEQ_BITS | batch.last)
             position += batch.size_bytes
         for room_id, topic in record.contents.topics:
-            self._scratch.execute(
-                "UPDATE rooms SET topic = ? WHERE name = ?", (topic, names.get(room_id))
-            )
+            self._scratch.execute("UPDATE rooms SET topic = ? WHERE id = ?", (topic, room_id))
         add_marks(self.marks, record.contents.marks)
 
-    def _note(
-        self, body: bytes, ts: int, position: int, in_index: bytes, expected: tuple[str, int] | None
-    ) -> str | None:
-        """Note a batch if it is one; return its room."""
+    def _add_room(self, room_id: int) -> None:
+        row = (room_id, self._generation)
+        self._scratch.execute("INSERT OR IGNORE INTO rooms VALUES (?, '', ?, NULL, 0, '')", row)
+
+    def _note(self, body: bytes, ts: int, position: int, in_index: bytes, place: int) -> None:
+        """Note a batch if it is one for this place (room's id and last seq, as in the index)."""
+        room_id, expected = place >> SEQ_BITS, place & SEQ_MASK
         try:
             batch = decode_batch(body)
         except DECODE_ERRORS:
-            return None
-        room, last = batch.room, last_seq(batch)
-        if expected not in (None, (room, last)) or last <= self._trimmed.get(room, 0):
-            return room
-        self._scratch.execute("INSERT OR IGNORE INTO rooms VALUES (?, 0, NULL, 0, '')", (room,))
-        self._scratch.execute("UPDATE rooms SET head = max(head, ?) WHERE name = ?", (last, room))
+            return
+        last = last_seq(batch)
+        self._heard[room_id] = batch.room
+        if last != expected or last <= self._trimmed.get(room_id, 0):
+            return
+        self._add_room(room_id)
+        self._scratch.execute("UPDATE rooms SET head = max(head, ?) WHERE id = ?", (last, room_id))
         self._scratch.execute(
             "INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (room, last, batch.first, ts, position, len(body), in_index),
+            (room_id, last, batch.first, ts, position, len(body), in_index),
         )
-        return room
+
+    def name_rooms(self) -> None:
+        """Give each room its name, and what can be told of its generation."""
+        taken = set(self._names.values())
+        for (room_id,) in self._scratch.execute("SELECT id FROM rooms ORDER BY id").fetchall():
+            name = self._names.get(room_id)
+            if name is None:
+                # Its batches may be older than its name: it may be a closed room by now.
+                name = self._heard[room_id]
+                is_doubtful = not name.startswith(CLOSED) and self._has_closed_rooms()
+                if name in taken or is_doubtful:
+                    name = f"+{secrets.token_hex(CLOSED_BYTES)}"
+                    self._tell(f"a room that was #{self._heard[room_id]} once is {name} now")
+                taken.add(name)
+            self._scratch.execute("UPDATE rooms SET name = ? WHERE id = ?", (name, room_id))
+        # Of an unknown generation no key or ticket may be good that ever was.
+        self._scratch.execute(
+            "UPDATE rooms SET generation = ? WHERE generation IS NULL",
+            (secrets.randbelow(GENERATION_SPAN) + GENERATION_SPAN,),
+        )
+
+    def _has_closed_rooms(self) -> bool:
+        names = {*self._names.values(), *self._heard.values()}
+        return any(name.startswith(CLOSED) for name in names)
 
 
 class _Writer:
@@ -237,7 +306,7 @@ class _Writer:
                 set_meta(db, "secret", self._search.secret)
             self._new = SegmentWriter(self._target, FIRST)
             with closing(self._new), closing(HighWater(self._target, is_writer=True)) as high_water:
-                rooms = self._scratch.execute("SELECT * FROM rooms ORDER BY rowid").fetchall()
+                rooms = self._scratch.execute("SELECT * FROM rooms ORDER BY id").fetchall()
                 for room_id, row in enumerate(rooms, 1):
                     self._room(room_id, _Room(*row))
                 high_water.set(self._new.end)
@@ -274,7 +343,7 @@ class _Writer:
         for first, last, ts, position, size_bytes, body in self._scratch.execute(
             "SELECT first, last, ts, position, size_bytes, body FROM found WHERE room = ? "
             "ORDER BY last",
-            (name,),
+            (room.id,),
         ):
             found = body or self._segments.read(position, size_bytes)
             begin = first if prev is None else prev + 1
@@ -311,6 +380,12 @@ class _Writer:
         db, search = self._db, self._search
         db.execute("BEGIN IMMEDIATE")
         db.executemany("INSERT OR REPLACE INTO senders VALUES (?, ?, ?)", search.senders)
+        for table, rows in search.rights.items():
+            for row in rows:
+                places = ", ".join("?" * len(row))
+                db.execute(f"INSERT INTO {table} VALUES ({places})", row)  # noqa: S608 - our own words
+        for old, new in search.renamed:
+            rename_room(db, old, new)
         sends = [*search.sends, *([encode(search.marks)] if search.marks else [])]
         db.executemany("INSERT INTO sends (marks) VALUES (?)", [(marks,) for marks in sends])
         db.execute("COMMIT")

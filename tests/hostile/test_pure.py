@@ -59,10 +59,10 @@ def test_generated_questions_are_answered(seed: int) -> None:
     store = MemoryStore()
     store.open().append([proposal("den1", said("a", "b")), proposal("calm", said("secret"))])
     reader = store.reader()
-    frames = Frames(seed, [b"t" * 16], {"den1": keys.ticket(reader.secret, "den1", 0)})
+    frames = Frames(seed, [b"t" * 16], {"den1": keys.ticket(reader.secret, "den1", 0, b"", 1)})
     pages = 0
     for _ in range(MESSAGES):
-        reply = wire.parse_reply(answer(reader, frames.question()[1:]))
+        reply = wire.parse_reply(answer(reader, frames.question()[1:], now_ms=0))
         assert isinstance(reply, wire.Page | wire.Error), seed
         if isinstance(reply, wire.Page):
             assert "den1" == reply.room

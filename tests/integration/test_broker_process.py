@@ -295,7 +295,7 @@ def test_a_log_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "status", "words"),
     [
-        (["--port", "70000"], 1, "--port: 70000 is not between 0 and 65533"),
+        (["--port", "70000"], 1, "--port: 70000 is not between 0 and 65532"),
         (["--host", "no.such.host.invalid"], 1, "is not an address of this machine"),
         (["--config", "/nowhere.toml"], 1, "/nowhere.toml cannot be read"),
         (["--frobnicate"], 2, "unrecognized arguments: --frobnicate"),

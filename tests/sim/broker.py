@@ -64,6 +64,7 @@ class Broker:
     # --- beginning and end --------------------------------------------------
     def start(self, now_ms: int, now_s: float) -> None:
         """Start what is down; it stays down when the disk fails."""
+        self._now_ms = now_ms
         failures = self._disk.failures["told"]
         try:
             if not self.is_prepared:
@@ -193,6 +194,7 @@ class Broker:
         """
         core = self.core
         assert core is not None
+        self._now_ms = now_ms
         core.clock(now_ms, now_s)
         try:
             self._take(core, share)
@@ -334,7 +336,11 @@ class Broker:
             return None
         self._disk.owner = "history"
         try:
-            frames = history.answer(self.reader, wire.command_frames(wire.NO_TOKEN, question))
+            frames = history.answer(
+                self.reader,
+                wire.command_frames(wire.NO_TOKEN, question),
+                now_ms=self._now_ms,
+            )
         except (sqlite3.Error, LogFailed) as error:
             self._trace.note("history", f"cannot read: {error}")
             return wire.refusal_frames(0, Refused(Code.LOG_FAILED, "the log cannot be read"))

@@ -19,6 +19,7 @@ from broker.log.interface import (
     PageRead,
     Proposal,
     Reader,
+    Redacted,
     RoomRecord,
     Sent,
     Spot,
@@ -39,8 +40,8 @@ from broker.log.rights_records import (
 from broker.log.rights_store import TABLES, key_of
 from broker.log.writer import DAY_MS, SqliteLog, prepare
 from common.limits import HISTORY_BYTES_MAX, HISTORY_ENTRIES_MAX, SENDS_IN_FLIGHT_MAX
-from common.spans import last_seq
-from common.wire import Ack, Batch, Mode, Place, Post, decode_batch, encode
+from common.spans import last_seq, removed
+from common.wire import Ack, Batch, Kind, Mode, Place, Post, decode_batch, encode
 
 
 def proposal(
@@ -342,6 +343,23 @@ class MemoryLog:
         self._may_fail()
         self._store.rooms[room].generation += 1
         return self._store.rooms[room].generation
+
+    def redact(self, room: str, seq: int) -> Redacted:
+        """Remove a text."""
+        found = self._store.rooms.get(room, _Room())
+        for index, row in enumerate(found.rows):
+            if row.first <= seq <= row.last:
+                batch = decode_batch(row.body)
+                entries = [(post, i) for post in batch.posts for i in range(len(post.texts))]
+                post, at = entries[seq - row.first]
+                self._may_fail()
+                is_topic = post.kind == Kind.TOPIC and found.topic == post.texts[at]
+                if is_topic:
+                    found.topic = ""
+                post.texts[at] = removed(post.texts[at])
+                found.rows[index] = row._replace(body=encode(batch))
+                return Redacted(post.nick, post.ts, is_topic)
+        raise NotInLog(room)
 
     def _may_fail(self) -> None:
         if self._store.is_full:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from unittest.mock import Mock
@@ -11,7 +12,7 @@ import zmq
 
 from client import limits
 from client.api import Client
-from client.connection import Connection
+from client.connection import Connection, CurveKeys
 from client.events import Event, Left
 from client.questions import Call
 from client.session import Session
@@ -187,3 +188,44 @@ def test_a_hello_that_came_too_fast_is_said_again_after_the_time_to_wait() -> No
     assert [] == driver.sent
     driver.wait(0.1)
     assert isinstance(driver.sent[-1], wire.Greet)
+
+
+def test_after_so_many_broken_handshakes_the_key_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fewer are what a broker does that is ending; a success in between begins the count anew."""
+    connection = connection_of(Mock(connected=Mock(return_value=[]), barred=Mock(return_value=[])))
+    connection._curve = CurveKeys(b"b" * 32, b"p" * 32, b"s" * 32)
+    asked: list[bool] = []
+
+    def ask() -> bool:
+        asked.append(True)
+        return False
+
+    monkeypatch.setattr(connection, "_is_other_key", ask)
+
+    def monitored(*events: int) -> None:
+        frames = [[event.to_bytes(2, sys.byteorder) + bytes(4), b""] for event in events]
+        connection._monitor = Mock(recv_multipart=Mock(side_effect=[*frames, zmq.Again]))
+        connection._take_monitor(0.0)
+
+    broken = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    fewer = [broken] * (limits.HANDSHAKES_BROKEN_MAX - 1)
+    monitored(zmq.EVENT_HANDSHAKE_SUCCEEDED, *fewer)
+    monitored(zmq.EVENT_HANDSHAKE_SUCCEEDED, *fewer)
+    assert [] == asked
+    monitored(broken)
+    assert [True] == asked
+    connection._session.barred.assert_not_called()  # type: ignore[attr-defined]
+
+
+def test_the_end_of_a_handshake_that_failed_is_no_news() -> None:
+    """Why it failed was told; "connection lost" after it would say less."""
+    session = Mock(barred=Mock(return_value=[]), disconnected=Mock(return_value=[]))
+    connection = connection_of(session)
+    failed = zmq.EVENT_HANDSHAKE_FAILED_AUTH.to_bytes(2, sys.byteorder) + bytes(4)
+    ended = zmq.EVENT_DISCONNECTED.to_bytes(2, sys.byteorder) + bytes(4)
+    connection._monitor = Mock(recv_multipart=Mock(side_effect=[[failed], [ended], zmq.Again]))
+    connection._take_monitor(0.0)
+    session.barred.assert_called_once()
+    session.disconnected.assert_not_called()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as sockets
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -10,8 +11,10 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from client import limits
-from client.connection import open_socket
+from client.connection import barrier_of, open_socket
+from client.keys import new_keys, new_pair
 from client.limits import CONNECT_MS_MAX, RECONNECT_MS, RECONNECT_MS_MAX, UNACKED_MS_MAX
+from common.errors import Barrier
 from tests.waiting import DEADLINE_S
 
 
@@ -55,3 +58,33 @@ def test_clients_do_not_come_back_all_at_once() -> None:
                 waits_ms.add(int(socket.getsockopt(zmq.RECONNECT_IVL)))
     assert len(waits_ms) > 8
     assert RECONNECT_MS <= min(waits_ms) <= max(waits_ms) < 2 * RECONNECT_MS
+
+
+@pytest.mark.parametrize(
+    ("event", "value", "barrier"),
+    [
+        (zmq.EVENT_HANDSHAKE_FAILED_AUTH, 400, Barrier.NOT_ALLOWED),
+        (zmq.EVENT_HANDSHAKE_FAILED_AUTH, 500, Barrier.BROKEN_OFF),
+        (
+            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+            zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH,
+            Barrier.OTHER_MECHANISM,
+        ),
+        (
+            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+            zmq.PROTOCOL_ERROR_ZMTP_UNSPECIFIED,
+            Barrier.FOREIGN,
+        ),
+        (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, 32, Barrier.BROKEN_OFF),
+    ],
+)
+def test_each_failed_handshake_is_told(event: int, value: int, barrier: Barrier) -> None:
+    message = event.to_bytes(2, sys.byteorder) + value.to_bytes(4, sys.byteorder)
+    assert barrier == barrier_of([message, b"tcp://127.0.0.1:1"])
+
+
+@pytest.mark.parametrize("kind", [zmq.DEALER, zmq.SUB, zmq.REQ])
+def test_every_socket_encrypts_where_one_does(kind: int) -> None:
+    keys = new_keys(new_pair().public)
+    with zmq.Context() as context, open_socket(context, kind, "127.0.0.1", keys) as socket:
+        assert zmq.CURVE == socket.getsockopt(zmq.MECHANISM)

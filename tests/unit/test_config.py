@@ -15,6 +15,7 @@ from broker.config import (
     Option,
     Settings,
     default_data,
+    keys_of,
     load,
     nicks_of,
     parser,
@@ -29,6 +30,8 @@ def samples(option: Option) -> list[Any]:
     if option.choices:
         others = [choice for choice in option.choices if choice != option.default]
         return others if len(others) > 1 else [*others, option.default, *others]
+    if option.name == "operators":
+        return [sign * 64 for sign in "abc"]
     if isinstance(option.default, str):
         return ["one", "two", "three"] if option.name == "unlimited" else ["/one", "/two", "/three"]
     assert option.low is not None
@@ -48,7 +51,51 @@ def toml_file(folder: Path, text: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+@pytest.mark.parametrize("name", ["secure", "insecure"])
+def test_a_flag_without_a_value_beats_the_environment_beats_the_file(
+    name: str, tmp_path: Path
+) -> None:
+    variable = f"HUBBUB_{name.upper()}"
+    on: list[str] = []
+    off: list[str] = []
+    for words, truth in ((on, "true"), (off, "false")):
+        folder = tmp_path / truth
+        folder.mkdir()
+        words += ["--config", toml_file(folder, f"{name} = {truth}")]
+    assert getattr(load(on, {}), name)
+    assert not getattr(load(off, {}), name)
+    for word in ("0", "false", "False"):
+        assert not getattr(load(on, {variable: word}), name)
+    for word in ("1", "true"):
+        assert getattr(load(off, {variable: word}), name)
+    assert getattr(load([f"--{name}", *off], {variable: "0"}), name)
+
+
+def test_truths_are_spelled_as_told_and_both_at_once_are_none(tmp_path: Path) -> None:
+    for text in ('"yes"', "1", "2.5", "[true]"):
+        with pytest.raises(ConfigInvalid, match=r"secure: .* is not true or false"):
+            load(["--config", toml_file(tmp_path, f"secure = {text}")], {})
+    with pytest.raises(ConfigInvalid, match="HUBBUB_SECURE: 'maybe' is not true or false"):
+        load([], {"HUBBUB_SECURE": "maybe"})
+    with pytest.raises(ConfigInvalid, match="cannot both be set"):
+        load(["--secure"], {"HUBBUB_INSECURE": "1"})
+
+
+def test_operators_are_keys(tmp_path: Path) -> None:
+    """In either spelling; in a file also as a list."""
+    keys = "ab" * 32, "cd" * 32
+    config = toml_file(tmp_path, f"operators = {list(keys)}")
+    expected = frozenset(map(bytes.fromhex, keys))
+    assert expected == keys_of(load(["--config", config], {}).operators)
+    assert expected == keys_of(load(["--operators", ", ".join(keys)], {}).operators)
+    with pytest.raises(ConfigInvalid, match="--operators: a key has 64 letters"):
+        load(["--operators", "anna"], {})
+
+
+CHOSEN = [option for option in OPTIONS if not isinstance(option.default, bool)]
+
+
+@pytest.mark.parametrize("option", CHOSEN, ids=lambda option: option.name)
 def test_flags_beat_the_environment_beats_the_file_beats_defaults(
     option: Option, tmp_path: Path
 ) -> None:

@@ -180,7 +180,7 @@ def test_join_gives_all_that_a_member_needs(bench: Bench) -> None:
             id=2,
             room="r",
             subscription=room.subscription,
-            ticket=room.ticket,
+            ticket=room.ticket(b"", 1_000_000),
             epoch=bench.log.epoch,
             first=1,
             head=1,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker.chat.presence import PRESENCE_TICK_S, RETURN_S
+from broker.chat.floods import RETURN_S
+from broker.chat.presence import PRESENCE_TICK_S
 from broker.chat.rooms import BEACON_JOIN_S, BEACON_QUIETS_S
 from broker.chat.sessions import POKE_S
 from common import wire

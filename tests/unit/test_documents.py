@@ -10,7 +10,7 @@ import pytest
 
 from bench import arguments as load_tests
 from bench.works.base import WORKS
-from broker import config
+from broker import config, key_command
 from broker.maintenance import commands as maintenance
 from client import arguments, commands
 from common import limits
@@ -89,10 +89,12 @@ def test_the_brokers_settings() -> None:
 
 def test_the_brokers_sub_commands() -> None:
     rows = markdown.table(README, "`hubbub-broker`", "what it does")
-    assert rows == [[name, text] for name, text in maintenance.SUBCOMMANDS.items()]
+    commands_of_logs = [[name, text] for name, text in maintenance.SUBCOMMANDS.items()]
+    assert rows == [[key_command.NAME, key_command.SUMMARY], *commands_of_logs]
     for line in re.findall(r"^hubbub-broker ([a-z].*?)(?:  +#.*)?$", README, re.MULTILINE):
         name, *words = shlex.split(line)
-        maintenance.parser(name).parse_args(words)
+        found = key_command.parser() if name == key_command.NAME else maintenance.parser(name)
+        found.parse_args(words)
 
 
 def test_the_order_of_precedence(tmp_path: Path) -> None:
@@ -116,8 +118,8 @@ def test_the_limits() -> None:
 
 def test_the_ports_that_a_firewall_lets_through() -> None:
     first = limits.BASE_PORT
-    assert f"TCP ports {first}, {first + 1} and {first + 2}" in README
-    assert f"port {first}:{first + 2} proto tcp" in README
+    assert f"TCP ports {first} to {first + 3}" in README
+    assert f"port {first}:{first + 3} proto tcp" in README
 
 
 def test_the_readme_names_every_make_target_that_it_uses() -> None:

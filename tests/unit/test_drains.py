@@ -10,13 +10,16 @@ import pytest
 import zmq
 
 from broker.chat.core import Core
+from broker.chat.peer import Peer
 from broker.child import Orders
+from broker.host.zap import Guests
 from broker.live import (
     DRAIN_ANSWERS_BYTES_MAX,
     DRAIN_MESSAGES_MAX,
     DRAIN_TEXTS_MAX,
     Worker,
 )
+from broker.peers import Peers
 from common.limits import SEND_TEXTS_MAX
 from tests.unit.bench import Bench
 
@@ -32,7 +35,7 @@ class Counts:
         self.each = (0, 0)
         self.routes: list[bytes] = []
 
-    def receive(self, route: bytes, _frames: list[bytes]) -> None:
+    def receive(self, route: bytes, _frames: list[bytes], _peer: Peer) -> None:
         """Count a message."""
         self.routes.append(route)
         self.texts_count += self.each[0]
@@ -43,9 +46,10 @@ class Counts:
 def peer_and_worker() -> Iterator[tuple[Socket, Worker]]:
     """Return a peer, and a worker that has nothing yet but its ROUTER and a core that counts."""
     context: zmq.Context[Socket] = zmq.Context()
-    worker = Worker(create_autospec(Orders, instance=True), context)
+    worker = Worker(create_autospec(Orders, instance=True, allowed=None), context)
     worker._router = context.socket(zmq.ROUTER)
     worker._core = cast("Core", Counts())
+    worker._peers = Peers(Guests(None), lambda _: None, is_secure=False)
     peer = context.socket(zmq.DEALER)
     for socket in (worker._router, peer):
         socket.setsockopt(zmq.SNDHWM, 0)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker import keys
-from broker.history import PAUSE_S_MIN, TOLD_MAX, Once, Pace, answer
+from broker.history import PAUSE_S_MIN, TOLD_MAX, Once, Pace
+from broker.history import answer as answer_at
 from broker.log.interface import Reader
 from common import limits, wire
 from common.errors import Code
@@ -25,6 +26,15 @@ def reader_of_a_log() -> Reader:
     return store.reader()
 
 
+NOW_MS = 1_700_000_000_000
+EXPIRES_MIN = NOW_MS // keys.MINUTE_MS + 1
+
+
+def answer(reader: Reader, frames: list[bytes]) -> list[bytes]:
+    """Return the answer to somebody without a key, now."""
+    return answer_at(reader, frames, now_ms=NOW_MS)
+
+
 def ask(reader: Reader, history: wire.History) -> tuple[wire.Payload, list[bytes]]:
     """Return the answer's payload and its further frames."""
     frames = answer(reader, wire.command_frames(wire.NO_TOKEN, history))
@@ -33,7 +43,7 @@ def ask(reader: Reader, history: wire.History) -> tuple[wire.Payload, list[bytes
 
 def of_room(reader: Reader, room: str, at: int = 0, mode: Mode = Mode.AFTER) -> wire.History:
     """Return a HISTORY with the right ticket."""
-    return wire.History(5, room, keys.ticket(reader.secret, room, 0), mode, at, 1)
+    return wire.History(5, room, keys.ticket(reader.secret, room, 0, b"", EXPIRES_MIN), mode, at, 1)
 
 
 def code_of(frames: list[bytes]) -> str:
@@ -70,7 +80,7 @@ def test_no_other_ticket_opens_it(reader: Reader) -> None:
         right.ticket[:-1],
         bytes(16),
         of_room(reader, "s").ticket,
-        keys.ticket(reader.secret, "r", 1),
+        keys.ticket(reader.secret, "r", 1, b"", EXPIRES_MIN),
         subscription,
     ):
         forged = wire.History(5, "r", ticket, Mode.AFTER, 0, 1)
@@ -89,9 +99,36 @@ def test_a_ticket_ends_with_its_generation() -> None:
     reader = store.reader()
     old = wire.command_frames(wire.NO_TOKEN, of_room(reader, "r"))
     assert Code.BAD_TICKET == code_of(answer(reader, old))
-    new = wire.History(5, "r", keys.ticket(reader.secret, "r", 1), Mode.AFTER, 0, 1)
+    new = wire.History(
+        5, "r", keys.ticket(reader.secret, "r", 1, b"", EXPIRES_MIN), Mode.AFTER, 0, 1
+    )
     page, _ = ask(reader, new)
     assert isinstance(page, Page)
+
+
+def test_a_key_that_is_let_in_no_more_gets_nothing(reader: Reader) -> None:
+    """Whatever its ticket; and it hears why, under its question's id."""
+    frames = wire.command_frames(wire.NO_TOKEN, of_room(reader, "r"))
+    error = wire.parse_reply(answer_at(reader, frames, now_ms=NOW_MS, is_allowed=False))
+    assert isinstance(error, wire.Error)
+    assert (5, Code.NOT_ALLOWED, False) == (error.id, error.code, error.survives)
+
+
+def test_a_ticket_is_one_keys_and_for_a_time(reader: Reader) -> None:
+    """Another key has no use of it, nor has anybody when it is over."""
+    key, other = bytes(range(32)), bytes(32)
+    own = keys.ticket(reader.secret, "r", 0, key, EXPIRES_MIN)
+    frames = wire.command_frames(wire.NO_TOKEN, wire.History(5, "r", own, Mode.AFTER, 0, 1))
+    last_ms = EXPIRES_MIN * keys.MINUTE_MS - 1
+    for now_ms, asking, is_page in (
+        (NOW_MS, key, True),
+        (last_ms, key, True),
+        (last_ms + 1, key, False),
+        (NOW_MS, other, False),
+        (NOW_MS, b"", False),
+    ):
+        reply = wire.parse_reply(answer_at(reader, frames, now_ms=now_ms, key=asking))
+        assert is_page == isinstance(reply, Page), (now_ms, asking)
 
 
 def test_each_fault_has_its_code_and_the_requests_id(reader: Reader) -> None:
@@ -113,7 +150,9 @@ def test_each_fault_has_its_code_and_the_requests_id(reader: Reader) -> None:
 ids = st.integers(0, limits.NUMBER_MAX)
 requests = st.builds(
     lambda room, mode, at, limit, cut: wire.encode(
-        wire.History(1, room, keys.ticket(bytes(range(32)), room, 0), mode, at, limit)
+        wire.History(
+            1, room, keys.ticket(bytes(range(32)), room, 0, b"", EXPIRES_MIN), mode, at, limit
+        )
     )[:cut],
     st.sampled_from(["r", "s", "none"]),
     st.sampled_from(Mode),

@@ -23,6 +23,8 @@ ENDPOINTS = "tests/integration/test_bounds.py"
 GREEDY = "tests/integration/test_greedy_readers.py"
 OF_BROKER = "tests/unit/test_bounds_broker.py"
 OF_CLIENT = "tests/unit/test_bounds_client.py"
+CERTIFICATES = "tests/unit/test_certificates.py"
+CURVE = "tests/integration/test_curve.py"
 CLIENT_SOCKETS = "tests/unit/test_client_sockets.py"
 COMMANDS = "tests/unit/test_core_commands.py"
 CONNECTIONS = "tests/unit/test_connections.py"
@@ -47,6 +49,7 @@ ROOMS = "tests/unit/test_rooms.py"
 SEGMENTS = "tests/unit/test_segments.py"
 SESSION = "tests/unit/test_session.py"
 SESSIONS = "tests/unit/test_sessions.py"
+ZAP = "tests/unit/test_zap.py"
 WIRE = "tests/unit/test_wire.py"
 
 # Module, constant, and where what happens at the bound is shown: file and test.
@@ -118,6 +121,10 @@ MET = {
         ),
         "DRAIN_FRAMES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_replies"),
         "DRAIN_BYTES_MAX": (OF_CLIENT, "test_a_turn_reads_so_many_frames_and_bytes"),
+        "HANDSHAKES_BROKEN_MAX": (
+            OF_CLIENT,
+            "test_after_so_many_broken_handshakes_the_key_is_asked_for",
+        ),
         "RECONNECT_MS_MAX": (CLIENT_SOCKETS, "test_clients_do_not_come_back_all_at_once"),
         "UNACKED_MS_MAX": (NETWORK, "test_after_a_long_cut_nobody_waits_for_tcp"),
         "CONNECT_MS_MAX": (
@@ -258,7 +265,33 @@ MET = {
         "MOVED_MAX": (RIGHTS, "test_a_room_to_and_fro_is_found_under_all_its_names"),
         "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
     },
+    "broker/allow_list.py": {
+        "KEYS_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
+        "FILE_BYTES_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
+    },
+    "broker/host/certificates.py": {
+        "FILE_BYTES_MAX": (CERTIFICATES, "test_a_damaged_pair_is_refused_and_not_quoted"),
+        "READ_RETRIES_MAX": (CERTIFICATES, "test_a_file_that_comes_and_goes_is_not_waited_for"),
+    },
+    "broker/host/zap.py": {
+        "ID_BYTES_MAX": (
+            ZAP,
+            "test_an_id_of_any_length_is_answered_and_a_huge_one_is_not_repeated",
+        ),
+    },
+    "broker/introductions.py": {
+        "QUESTION_BYTES_MAX": (
+            CURVE,
+            "test_an_introduction_tells_the_key_to_whoever_asks_whatever",
+        ),
+        "QUESTIONS_WAITING_MAX": (CURVE, "test_a_flood_of_questions_is_answered_at_a_pace"),
+        "PER_S_MAX": (CURVE, "test_a_flood_of_questions_is_answered_at_a_pace"),
+    },
+    "broker/peers.py": {
+        "ROUTES_MAX": ("tests/unit/test_peers.py", "test_routes_remembered_are_bounded"),
+    },
     "broker/host/sockets.py": {
+        "HANDSHAKE_BYTES_MAX": (ZAP, "test_a_handler_lets_in_and_keeps_out"),
         "FRAMES_KEPT_MAX": (
             OF_BROKER,
             "test_a_message_of_many_frames_is_read_to_its_end_and_mostly_dropped",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.log.interface import LogFailed, NameTaken, NotInLog, RoomRecord
+from broker.log.interface import LogFailed, NameTaken, NotInLog, Redacted, RoomRecord
 from broker.log.rights_records import (
     AuditEntry,
     Delete,
@@ -17,7 +17,8 @@ from broker.log.rights_records import (
     Sanction,
 )
 from broker.log.writer import DAY_MS
-from common.wire import Mode
+from common.spans import is_removed
+from common.wire import Kind, Mode, Post
 from tests.unit.logs import Store, proposal, said
 from tests.unit.test_log_contract import ANN, BOB, store, whole
 
@@ -166,3 +167,64 @@ class TestRights:
         assert {"+0": 5} == log.trim(DAY_MS + 6)
         log.set_retention("s", None, None)
         assert {"s": 3} == log.trim(5)
+
+
+class TestRemoving:
+    """A text is gone, and its place stays."""
+
+    def test_a_removed_text_is_gone_for_every_reader(self, store: Store) -> None:
+        """Its place, time and nick stay, and all around it; again does no harm."""
+        log, reader = store.open(), store.reader()
+        log.append([proposal("r", said("a", "bö", "c", ts=5), said("d", ts=6, nick="bob"))])
+        log.append([proposal("r", said("e", ts=7)), proposal("s", said("x"))])
+        assert ["a", "bö", "c", "d", "e"] == whole(reader)
+        assert Redacted("ann", 5) == log.redact("r", 2)
+        assert Redacted("bob", 6) == log.redact("r", 4)
+        for _ in range(2):
+            texts = whole(reader)
+            assert ["a", "\0\0\0", "c", "\0", "e"] == texts
+            assert [1, 3] == [index for index, text in enumerate(texts) if is_removed(text)]
+            assert Redacted("ann", 5) == log.redact("r", 2)
+            log, reader = store.open(), store.reader()
+        assert ["x"] == whole(reader, "s")
+        log.append([proposal("r", said("f", ts=8))])
+        assert [(5, 6, 6)] == [(e.prev, e.first, e.last) for e in log.follow()]
+
+    def test_a_removed_topic_is_none(self, store: Store) -> None:
+        """Neither the room nor its history tells it; one that was set since stays."""
+        log, reader = store.open(), store.reader()
+        for topic in ("old", "new"):
+            log.append([proposal("r", Post(5, "ann", Kind.TOPIC, [topic]), topic=topic)])
+        assert Redacted("ann", 5) == log.redact("r", 1)
+        assert ("new", "new") == (
+            log.rooms()[0].topic,
+            reader.read("r", Mode.AFTER, 0, 9).record[4],
+        )
+        assert Redacted("ann", 5, is_topic=True) == log.redact("r", 2)
+        assert Redacted("ann", 5) == log.redact("r", 2)
+        for _ in range(2):
+            assert ("", "") == (log.rooms()[0].topic, reader.read("r", Mode.AFTER, 0, 9).record[4])
+            log, reader = store.open(), store.reader()
+
+    def test_what_is_not_there_is_not_removed(self, store: Store) -> None:
+        """No such room, no such entry, or dropped by retention."""
+        log = store.open(retain_messages=1)
+        log.append([proposal("r", said("a"))])
+        log.append([proposal("r", said("b"))])
+        assert {"r": 2} == log.trim(0)
+        for room, seq in (("none", 1), ("r", 0), ("r", 1), ("r", 3), ("r", -1), ("r", 2**60)):
+            with pytest.raises(NotInLog):
+                log.redact(room, seq)
+        assert ["b"] == whole(store.reader())
+
+    def test_a_full_disk_removes_nothing(self, store: Store) -> None:
+        """It says so, and works later."""
+        log = store.open()
+        log.append([proposal("r", said("a"))])
+        store.fill_all()
+        with pytest.raises(LogFailed):
+            log.redact("r", 1)
+        store.free()
+        assert ["a"] == whole(store.reader())
+        log.redact("r", 1)
+        assert ["\0"] == whole(store.reader())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -13,10 +14,14 @@ import pytest
 from broker.log.interface import LogFailed, RoomRecord
 from broker.log.rights_records import AuditEntry, Delete, Member, NickRecord, Put, RoomFacts
 from broker.log.rights_store import AUDIT_MAX, SOON_MAX
-from broker.log.segments import numbers, path_of
+from broker.log.segments import FIRST, OFFSET_MASK, SegmentReader, numbers, path_of
+from broker.log.tail import Tail
 from broker.maintenance.backup import backup, restore
 from broker.maintenance.checkup import check
+from broker.maintenance.commands import main
 from broker.maintenance.export import export
+from broker.maintenance.salvage import salvage
+from common.errors import HubbubError
 from common.wire import Mode
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said
 from tests.unit.test_segments import crashed, small_segments
@@ -93,6 +98,15 @@ def test_what_is_kept_is_on_the_disk_before_anybody_is_told(store: SqliteStore) 
     assert "PRAGMA synchronous = FULL" not in statements
 
 
+def test_a_record_that_cannot_be_written_leaves_no_transaction_open(store: SqliteStore) -> None:
+    """It is the caller's mistake, and the next one is kept."""
+    log = store.open()
+    with pytest.raises(OverflowError):
+        log.keep([Put(NickRecord("ann", ANN, 1)), Put(NickRecord("bob", ANN, 2**63))])
+    log.keep([Put(NickRecord("eve", ANN, 1))])
+    assert ["eve"] == [each.nick for each in log.load_rights().nicks]
+
+
 def test_a_crash_keeps_what_was_kept(store: SqliteStore, tmp_path: Path) -> None:
     """And of what may wait what a trim or a stop has written."""
     log = store.open()
@@ -136,6 +150,32 @@ def test_no_reader_finds_a_renamed_room_under_its_old_name(
     log.append([proposal("plans", said("new")), proposal("+0", said("b"))])
     for reader in (fresh, knowing, store.reader()):
         assert (["new"], ["a", "b"]) == (kept_texts(reader, "plans"), kept_texts(reader, "+0"))
+
+
+def test_a_tail_that_began_before_both_names_has_the_newer_one(store: SqliteStore) -> None:
+    """A snapshot of the index may be older than what is read of the segments."""
+    log = store.open()
+    with closing(SegmentReader(store.path.parent)) as segments:
+        tail = Tail(store.path.parent, segments)
+        with closing(tail):
+            log.append([proposal("plans", said("a"))])
+            tail.catch_up(FIRST)
+            assert 1 == tail.room_id("plans")
+            log.rename_room("plans", "+0")
+            tail.catch_up(FIRST)
+            assert (None, 1) == (tail.room_id("plans"), tail.room_id("+0"))
+            assert {1: "+0"} == tail.new_names()
+
+
+def test_a_crash_keeps_a_name_that_is_the_last_record(store: SqliteStore, tmp_path: Path) -> None:
+    """Nothing was said since, and the index has not heard of it."""
+    log = store.open()
+    log.append([proposal("r", said("a"))])
+    refuse_index(log)
+    log.found_room("+0")
+    folder = crashed(store.path.parent, tmp_path / "crashed")
+    with closing(SqliteStore(folder)) as again:
+        assert ["r", "+0"] == [room.name for room in again.open().rooms()]
 
 
 def refuse_index(log: object) -> None:
@@ -225,6 +265,103 @@ def test_tools_know_a_renamed_room_by_its_new_name(store: SqliteStore, tmp_path:
     with closing(SqliteStore(tmp_path / "new")) as again:
         assert [RoomFacts("+0", "+plans", owner=ANN)] == again.open().load_rights().rooms
         assert ["a", "b"] == kept_texts(again.reader(), "+0")
-    lines = list(export(folder, ["+0"], 0, pytest.fail))
-    assert 2 == len(lines)
-    assert all('"room": "+0"' in line for line in lines)
+    for asked in ("+0", "+plans"):
+        lines = list(export(folder, [asked], 0, pytest.fail))
+        assert 2 == len(lines)
+        assert all('"room": "+0"' in line for line in lines)
+
+
+def test_an_export_has_closed_rooms_only_when_asked(
+    store: SqliteStore, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By name or title; else it says that there are some."""
+    log = store.open()
+    log.append(
+        [proposal("r", said("open")), proposal("+0", said("mine")), proposal("@1", said("x"))]
+    )
+    log.keep([Put(RoomFacts("+0", "+plans"))])
+    data = ["--data", str(folder)]
+    assert 0 == main(["export", *data])
+    told = capsys.readouterr()
+    assert ["open"] == [json.loads(line)["text"] for line in told.out.splitlines()]
+    assert "2 closed rooms were left out: --room NAME or TITLE exports one" in told.err
+    assert 0 == main(["export", *data, "--room", "+plans", "--room", "@1"])
+    told = capsys.readouterr()
+    assert ["mine", "x"] == [json.loads(line)["text"] for line in told.out.splitlines()]
+    assert "" == told.err
+    with pytest.raises(HubbubError, match=r"there is no room \+none"):
+        main(["export", *data, "--room", "+none"])
+
+
+@pytest.mark.parametrize("is_index_behind", [True, False])
+def test_salvage_keeps_names_and_rights(
+    store: SqliteStore, tmp_path: Path, *, is_index_behind: bool
+) -> None:
+    """Batches that have an older name inside are not taken for another room's."""
+    log = store.open()
+    log.append([proposal("plans", said("a"))])
+    log.keep([Put(RoomFacts("plans", "+plans")), Put(NickRecord("ann", ANN, 1))], audit=[entry(1)])
+    log.raise_generation("plans")
+    if is_index_behind:
+        refuse_index(log)
+    log.rename_room("plans", "+0")
+    log.append([proposal("plans", said("new")), proposal("+0", said("b"))])
+    folder = crashed(store.path.parent, tmp_path / "crashed")
+    assert (3, []) == salvage(folder, tmp_path / "new", pytest.fail)
+    assert [] == check(tmp_path / "new").problems
+    with closing(SqliteStore(tmp_path / "new")) as again:
+        log = again.open()
+        assert [("+0", 1, 2), ("plans", 0, 1)] == [room[:2] + room[3:4] for room in log.rooms()]
+        assert ["a", "b"] == kept_texts(again.reader(), "+0")
+        assert ["new"] == kept_texts(again.reader(), "plans")
+        rights = log.load_rights()
+        assert [RoomFacts("+0", "+plans")] == rights.rooms
+        assert [NickRecord("ann", ANN, 1)] == rights.nicks
+        assert [1] == [each.ts_ms for each in log.audit(9)]
+
+
+def test_salvage_without_an_index_opens_no_closed_room(store: SqliteStore, tmp_path: Path) -> None:
+    """Its name is in a record; where that is gone, too, it stays closed under a new one."""
+    log = store.open()
+    log.append([proposal("plans", said("a"))])
+    first = log._segments.end & OFFSET_MASK
+    log.append([proposal("plans", said("b"))])
+    second = log._segments.end & OFFSET_MASK
+    log.rename_room("plans", "+0")
+    third = log._segments.end & OFFSET_MASK
+    log.append([proposal("plans", said("new")), proposal("@1", said("hello"))])
+    for is_name_lost in (False, True):
+        folder = crashed(store.path.parent, tmp_path / f"crashed{is_name_lost}")
+        for path in folder.glob("hubbub.db*"):
+            path.unlink()
+        if is_name_lost:  # The records that named the room.
+            data = path_of(folder, 1).read_bytes()
+            rest = data[first:second] + bytes(third - second) + data[third:]
+            path_of(folder, 1).write_bytes(bytes(first) + rest)
+        told: list[str] = []
+        salvage(folder, tmp_path / f"new{is_name_lost}", told.append)
+        with closing(SqliteStore(tmp_path / f"new{is_name_lost}")) as again:
+            rooms = again.open().rooms()
+            assert all(room.generation >= 1 << 30 for room in rooms)
+            closed = next(room.name for room in rooms if room.name.startswith("+"))
+            assert {closed, "@1", "plans"} == {room.name for room in rooms}
+            assert (closed == "+0") is not is_name_lost
+            assert is_name_lost is (f"a room that was #plans once is {closed} now" in told)
+            assert "b" in kept_texts(again.reader(), closed)
+            assert ["new"] == kept_texts(again.reader(), "plans")
+            assert ["hello"] == kept_texts(again.reader(), "@1")
+
+
+def test_salvage_says_what_rights_it_could_not_read(store: SqliteStore, tmp_path: Path) -> None:
+    """The other tables are kept."""
+    log = store.open()
+    log.append([proposal("r", said("a"))])
+    log.keep([Put(NickRecord("ann", ANN, 1)), Put(RoomFacts("r"))])
+    store.database.execute("DROP TABLE nicks")
+    log.trim(0)
+    folder = crashed(store.path.parent, tmp_path / "crashed")
+    told: list[str] = []
+    assert (1, []) == salvage(folder, tmp_path / "new", told.append)
+    assert ["what was kept as nicks cannot be read, and is given up: no such table: nicks"] == told
+    with closing(SqliteStore(tmp_path / "new")) as again:
+        assert [RoomFacts("r")] == again.open().load_rights().rooms

@@ -99,7 +99,7 @@ def test_a_room_of_the_log_is_there_with_all_that_the_log_knows() -> None:
         room.ts,
     )
     assert keys.subscription(SECRET, "dev", 3) == room.subscription
-    assert keys.is_ticket(room.ticket, SECRET, "dev", 3)
+    assert keys.is_ticket(room.ticket(b"", 60_000), SECRET, "dev", 3, key=b"", now_ms=60_000)
     assert 100 == room.roster.version
 
 

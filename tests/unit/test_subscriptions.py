@@ -36,7 +36,7 @@ def admitting_core() -> Core:
     core: Core = create_autospec(Core, instance=True)
     core.refusals = {"bad_subscription": 0}  # type: ignore[assignment]
     core.subscribed.side_effect = (  # type: ignore[attr-defined]
-        lambda topic: [ROOM + b"head"] if topic == ROOM else None
+        lambda topic, _key: [ROOM + b"head"] if topic == ROOM else None
     )
     return core
 

@@ -1,0 +1,50 @@
+"""`hubbub-broker key`: the broker's fingerprint, and the line to join it with."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from broker import config
+from broker.encryption import announcement
+from broker.host import certificates
+from common.limits import BASE_PORT
+
+NAME = "key"
+SUMMARY = "show the broker's key and the line to join with; makes a key where there is none"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the sub-command."""
+    made = argparse.ArgumentParser(
+        prog=f"hubbub-broker {NAME}",
+        description="Show the fingerprint of the broker's key, to compare with what clients see, "
+        "and a line to join with that has the key in it. Makes the key where there is none.",
+        epilog="Exit status: 0 done; 1 the key cannot be used; 2 wrong command line.",
+    )
+    made.add_argument("--config", metavar="FILE.toml", help="file with settings")
+    made.add_argument("--data", metavar="DIR", help="folder of the log, as the broker's own --data")
+    made.add_argument("--host", help="where clients find it (default: this machine's name)")
+    made.add_argument("--port", help="its base port, as the broker's own --port")
+    return made
+
+
+def main(argv: Sequence[str], say: Callable[[str], None]) -> int:
+    """Show it; return the exit status. Raises `HubbubError`, SystemExit(2)."""
+    given = parser().parse_args(argv)
+    words: list[str] = []
+    for flag in ("config", "data", "port"):
+        if (value := getattr(given, flag)) is not None:
+            words += [f"--{flag}", value]
+    settings = config.load(words)
+    os.umask(0o077)
+    data = Path(settings.data)
+    pair = certificates.load_or_make(data)
+    host = given.host or socket.gethostname()
+    for line in announcement(pair.public, host, settings.port or BASE_PORT):
+        say(line)
+    say(f"the key is in {data / certificates.FOLDER_NAME}")
+    return 0

@@ -1,0 +1,80 @@
+"""Who is behind each route of ROUTER, and by which descriptor. Belongs to live's worker.
+
+libzmq draws routes and never the same one twice, so who was behind a route once is so for ever.
+Only the first message of a route is asked for what its connection knows; all others cost one
+look into a dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import zmq
+
+from broker.chat.peer import PLAIN, Peer
+from broker.connections import NOBODY, descriptor_of
+from broker.host.zap import Guests, key_of
+
+# Routes remembered; beyond, the oldest are asked again when they speak. Twice the clients that a
+# broker can be told to take, for those who come again are others.
+ROUTES_MAX = 100_000
+PEER_ADDRESS = "Peer-Address"
+
+
+class Peers:
+    """Of one ROUTER."""
+
+    def __init__(self, guests: Guests, cut: Callable[[int], None], *, is_secure: bool) -> None:
+        """`cut` ends the connection of a descriptor."""
+        self._guests = guests
+        self._cut = cut
+        self._is_secure = is_secure
+        self.known: dict[bytes, Peer] = {}
+        self._descriptors: dict[bytes, int] = {}  # By route, of those with a key.
+        self._routes: dict[int, bytes] = {}  # The other way round.
+        self.listen: Callable[[], None] = lambda: None  # Has `changed` called for what happened.
+
+    def changed(self, descriptor: int) -> None:
+        """Note that this descriptor is another connection's now, or nobody's."""
+        route = self._routes.pop(descriptor, None)
+        if route is not None:
+            self._descriptors.pop(route, None)
+
+    def met(self, route: bytes, frame: zmq.Frame) -> Peer | None:
+        """Return who sent a frame by a route that is not known; None for somebody not let in."""
+        self.listen()  # That the descriptor was accepted is news from before this frame.
+        try:
+            address = str(frame.get(PEER_ADDRESS))
+        except zmq.ZMQError:
+            address = ""
+        key = key_of(frame) if self._is_secure else b""
+        peer = Peer(key, address) if key or address else PLAIN
+        if not self._guests.admits(key):  # Struck off the list since its handshake.
+            self._cut(descriptor_of(frame))
+            return None
+        self._remember(route, peer, descriptor_of(frame) if key else NOBODY)
+        return peer
+
+    def _remember(self, route: bytes, peer: Peer, descriptor: int) -> None:
+        if len(self.known) >= ROUTES_MAX:
+            self._forget(next(iter(self.known)))
+        self.known[route] = peer
+        if descriptor != NOBODY:
+            self._descriptors[route] = descriptor
+            self._routes[descriptor] = route
+
+    def _forget(self, route: bytes) -> None:
+        del self.known[route]
+        descriptor = self._descriptors.pop(route, NOBODY)
+        if self._routes.get(descriptor) == route:
+            del self._routes[descriptor]
+
+    def cut_removed(self) -> None:
+        """End the connections of those who are let in no more."""
+        self.listen()
+        for route, peer in list(self.known.items()):
+            if not self._guests.admits(peer.key):
+                descriptor = self._descriptors.get(route, NOBODY)
+                self._forget(route)
+                if descriptor != NOBODY:
+                    self._cut(descriptor)

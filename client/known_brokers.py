@@ -1,0 +1,117 @@
+"""The keys of brokers that this user trusts, as ssh keeps known_hosts.
+
+The file `known_brokers` has one `HOST:PORT KEY` a line, the key as hex; what begins with `#` and
+whatever else stands there is kept. A broker without a line is not known, and may be plain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from common.endpoints import Address
+
+FILE = "known_brokers"
+FILE_BYTES_MAX = 1024 * 1024  # Some ten thousand brokers; a larger one is a mistake.
+LINES_MAX = 10_000
+
+
+class KnownBrokers:
+    """The file in a folder. Each call reads it anew: other processes change it, too."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE
+
+    def get(self, address: Address) -> bytes | None:
+        """Return a broker's key (32 bytes), None when it is not known.
+
+        Raises OSError and ValueError for a file that can't be used: it may hold a key.
+        """
+        # The last one counts; `set` leaves one.
+        found = [line for line in self._lines() if _name_of(line) == name_of(address)]
+        return self._key_of(found[-1]) if found else None
+
+    def set(self, address: Address, key: bytes) -> None:
+        """Remember a broker's key instead of any other; raise OSError or ValueError."""
+        from common.keys import key_text
+
+        self._replace(address, [f"{name_of(address)} {key_text(key)}"])
+
+    def remove(self, address: Address) -> bool:
+        """Forget a broker; tell whether it was known. Raises OSError or ValueError."""
+        return self._replace(address, [])
+
+    def _key_of(self, line: str) -> bytes:
+        from common.keys import parse_key
+
+        try:
+            return parse_key(line.split(maxsplit=1)[1])
+        except (IndexError, ValueError) as error:
+            name = _name_of(line)
+            message = f"{self.path} has no key in its line for {name}; run: hubbub trust {name}"
+            raise ValueError(message) from error
+
+    def _lines(self) -> list[str]:
+        try:
+            with self.path.open("rb") as file:
+                facts = os.fstat(file.fileno())
+                content = file.read(FILE_BYTES_MAX + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o022:
+            message = f"others can change {self.path}; check it, and run: chmod go-w '{self.path}'"
+            raise ValueError(message)
+        lines = content.decode("utf-8", "surrogateescape").split("\n")
+        if len(content) > FILE_BYTES_MAX or len(lines) > LINES_MAX + 1:
+            message = f"{self.path} has more than {LINES_MAX} lines or {FILE_BYTES_MAX} bytes"
+            raise ValueError(f"{message}; remove what you don't need")
+        return lines[:-1] if not lines[-1] else lines
+
+    def _replace(self, address: Address, instead: list[str]) -> bool:
+        with self._turn():
+            lines = self._lines()
+            others = [line for line in lines if _name_of(line) != name_of(address)]
+            self._write([*others, *instead])
+        return len(others) < len(lines)
+
+    def _write(self, lines: list[str]) -> None:
+        content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+        if len(lines) > LINES_MAX or len(content) > FILE_BYTES_MAX:
+            message = f"{self.path} is full; remove what you don't need"
+            raise ValueError(message)
+        aside = self.path.with_name(f"{FILE}.{os.getpid()}.{os.urandom(4).hex()}")
+        try:
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one process change the file at a time, or what another one adds would be lost."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+
+def name_of(address: Address) -> str:
+    """Return what a broker is called in the file, and towards people: `host:port`."""
+    return address.url().removeprefix("tcp://").lower()
+
+
+def _name_of(line: str) -> str:
+    """Return whom a line is about; empty for comments and empty lines."""
+    name = line.split(maxsplit=1)[0] if line.strip() else ""
+    return "" if name.startswith("#") else name.lower()
