@@ -19,7 +19,7 @@ from broker.logs import JSON, TEXT
 from common.errors import HubbubError, Refused
 from common.keys import parse_key
 from common.limits import BASE_PORT, SEND_TEXTS_MAX
-from common.names import check_nick, fold
+from common.names import check_nick, check_room, fold
 from common.version import VERSION
 
 
@@ -48,6 +48,7 @@ OPTIONS = (
     Option("insecure", False, "do not encrypt: everybody on the network can read along"),
     Option("allow", "", "file with the keys that are let in, one a line", metavar="FILE"),
     Option("operators", "", "keys of those who may do everything", metavar="KEY,KEY"),
+    Option("commons", "lobby", "rooms that belong to nobody but operators", metavar="ROOM,ROOM"),
     Option("nick_days", 90, "days unused after which a nick is anybody's", 1, 36_500),
     Option("data", "", "folder of the log (default: the user's data folder)", metavar="DIR"),
     Option("max_clients", 4_096, "clients at once", 1, 50_000),
@@ -77,7 +78,7 @@ OPTIONS = (
 BY_NAME = {option.name: option for option in OPTIONS}
 MOTD_CHARS_MAX = 500
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-LISTS = ("unlimited", "operators")  # In a file these may be lists.
+LISTS = ("unlimited", "operators", "commons")  # In a file these may be lists.
 TRUTHS = {"1": True, "true": True, "0": False, "false": False}  # Also of the environment.
 
 
@@ -90,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True):
     insecure: bool
     allow: str
     operators: str
+    commons: str
     nick_days: int
     data: str
     max_clients: int
@@ -228,9 +230,9 @@ def _trouble(name: str, text: str) -> str:
         return f"a greeting has at most {MOTD_CHARS_MAX} characters"
     if name == "host" and not text.strip():
         return "the host is empty"
-    if name == "unlimited":
+    if name in NAMES_IN:
         try:
-            nicks_of(text)
+            NAMES_IN[name](text)
         except Refused as refusal:
             return refusal.detail
     if name == "operators":
@@ -245,6 +247,15 @@ def nicks_of(unlimited: str) -> frozenset[str]:
     """Return the folded nicks of a setting such as `importer,ci-bot`; raise `Refused`."""
     words = (word.strip() for word in unlimited.split(","))
     return frozenset(fold(check_nick(word)) for word in words if word)
+
+
+def rooms_of(commons: str) -> frozenset[str]:
+    """Return the names of a setting such as `lobby,help`; raise `Refused`."""
+    words = (word.strip().removeprefix("#") for word in commons.split(","))
+    return frozenset(check_room(word) for word in words if word)
+
+
+NAMES_IN = {"unlimited": nicks_of, "commons": rooms_of}
 
 
 def keys_of(operators: str) -> frozenset[bytes]:

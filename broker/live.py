@@ -6,9 +6,11 @@ touches sockets, the log and the clock. Run by the supervisor as `python -m brok
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
+import signal
 import sqlite3
 import sys
 import threading
@@ -19,6 +21,8 @@ import zmq
 
 from broker.chat.core import Core, Facts, Rules
 from broker.chat.floods import Rate
+from broker.chat.floor import RELOAD
+from broker.chat.peer import Peer
 from broker.child import (
     ORDERS_FILE,
     Ear,
@@ -28,9 +32,10 @@ from broker.child import (
     raise_descriptor_limit,
     report,
 )
-from broker.config import Settings, keys_of, nicks_of
+from broker.config import Settings, keys_of, nicks_of, rooms_of
 from broker.connections import Connections, cutter
 from broker.host import certificates
+from broker.host.admin_socket import AdminRoute, AdminSocket
 from broker.host.door import Door
 from broker.host.memory import CALM_S, Keeper
 from broker.host.sockets import bound_socket, receive_message, send_message
@@ -78,6 +83,7 @@ GC_OBJECTS = 100_000
 NO_MEMORY = "no memory is left (ulimit -v): ending, to begin anew with what is in the log"
 # Last words to somebody who is cut off need so long to leave; everybody else waits meanwhile.
 LAST_WORDS_S = 0.02
+ADMINISTRATOR = Peer(is_admin=True)
 FAREWELL_S_MAX = 2.0  # Longer than the sockets' linger, shorter than the supervisor's patience.
 
 
@@ -98,6 +104,8 @@ class Worker:
         self._context = context
         self._logger = logging.getLogger("live")
         self._doors: list[Door] = []
+        self._admin: AdminSocket | None = None
+        self._supervisor = os.getppid()
         self._trouble = Trouble()
         self._tally = Tally()
 
@@ -183,6 +191,10 @@ class Worker:
                 raise SystemExit(1) from error
         self._connections.listen = self._doors[-1].listen
         self._peers.listen = self._doors[0].listen
+        try:
+            self._admin = AdminSocket(self._context, Path(settings.data))
+        except (OSError, zmq.ZMQError) as error:
+            self._logger.warning("no `hubbub admin` here, only with an operator's key: %s", error)
 
     def _serve(self) -> None:
         core, log, tally = self._core, self._log, self._tally
@@ -190,7 +202,8 @@ class Worker:
         guests = self._guests if self._orders.is_secure else None
         subscriptions = Subscriptions(self._xpub, core, self._connections, guests)
         poller = zmq.Poller()
-        for source in (ORDERS_FILE, self._xpub, self._router, *house.sources):
+        admins = [self._admin.socket] if self._admin is not None else []
+        for source in (ORDERS_FILE, self._xpub, self._router, *admins, *house.sources):
             poller.register(source, zmq.POLLIN)  # XPUB with POLLOUT would always be ready.
         is_stopping = False
         while not is_stopping:
@@ -204,6 +217,7 @@ class Worker:
                 self._peers.listen()
             if self._router in ready:
                 self._drain_commands()
+            self._drain_admin()
             core.tick()
             if ORDERS_FILE in ready:
                 self._listen_to_supervisor()
@@ -220,8 +234,14 @@ class Worker:
             tally.committed(committed)
             self._carry_out()
             self._cut_off()
+            self._reload(core.take_wishes())
             house.keep(ready, time.monotonic())
         house.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
         self._router.close()
         self._xpub.close()
 
@@ -290,6 +310,11 @@ class Worker:
             taken -= 1
         self._tally.drained(taken)
 
+    def _drain_admin(self) -> None:
+        if self._admin is not None:
+            for route, frames in self._admin.receive():
+                self._core.receive(route, frames, ADMINISTRATOR)
+
     def _publish(self, publications: list[bytes]) -> None:
         """Publish, and count what finds a reader's queue full.
 
@@ -314,7 +339,11 @@ class Worker:
         router = self._router
         for route, frames in effects.replies:
             try:
-                send_message(router, route, frames)
+                if type(route) is AdminRoute:
+                    assert self._admin is not None
+                    self._admin.send(route, frames)
+                else:
+                    send_message(router, route, frames)
             except zmq.ZMQError as error:
                 # Gone, or too slow to be told: it will resume and hear it again.
                 if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
@@ -322,6 +351,12 @@ class Worker:
                 self._tally.replies_lost_count += 1
         for sender in effects.forgotten:
             self._log.forget(sender)
+
+    def _reload(self, wishes: set[str]) -> None:
+        """Have the supervisor read its configuration again; if it is gone, we are about to go."""
+        if RELOAD in wishes and os.getppid() == self._supervisor:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._supervisor, signal.SIGHUP)
 
 
 def _rules(settings: Settings, clients_max: int) -> Rules:
@@ -332,6 +367,7 @@ def _rules(settings: Settings, clients_max: int) -> Rules:
         rate=Rate(settings.rate, settings.burst, nicks_of(settings.unlimited)),
         motd=settings.motd,
         operators=keys_of(settings.operators),
+        commons=rooms_of(settings.commons),
         nick_days=settings.nick_days,
     )
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
+from client import admin_words
 from common import flags, invitations
 from common.endpoints import Address
 from common.errors import Refused
@@ -44,6 +45,7 @@ SUBCOMMANDS = {
     "key": "print your public key, for the operator who lets people in by their keys",
     "trust": "accept the key that a broker has now, or forget the one that is known",
     "run": "start a broker on this machine unless one is there, and open the chat",
+    "admin": "do what operators do, such as kick, announce, drop a text or drain the broker",
 }
 EPILOG = """\
 exit status: 0 done, 1 failed, 2 usage, 69 nobody answers, 75 try again, 77 not allowed,
@@ -157,7 +159,7 @@ def _new_parser(name: str, description: str, epilog: str) -> argparse.ArgumentPa
         metavar="HOST[:PORT]",
         help=f"where the broker is, or a join line (HUBBUB_BROKER; {DEFAULT_BROKER}:{BASE_PORT})",
     )
-    names = ("--nick",) if name == "history" else ("-n", "--nick")  # There -n is a number.
+    names = ("--nick",) if name in N_IS_A_NUMBER else ("-n", "--nick")
     group.add_argument(*names, type=_nick, help="your name (HUBBUB_NICK; the login name)")
     group.add_argument(
         "--timeout",
@@ -206,7 +208,8 @@ def _chat_parser() -> argparse.ArgumentParser:
 
 def _subcommand_parser(name: str) -> argparse.ArgumentParser:
     text = SUBCOMMANDS[name]
-    parser = _new_parser(name, f"{text[0].upper()}{text[1:]}.", EPILOG)
+    epilog = f"verbs:\n{admin_words.listing()}\n{EPILOG}" if name == "admin" else EPILOG
+    parser = _new_parser(name, f"{text[0].upper()}{text[1:]}.", epilog)
     if name == "send":
         _add_rooms(parser, help="the room")
         parser.add_argument(
@@ -242,6 +245,8 @@ def _subcommand_parser(name: str) -> argparse.ArgumentParser:
         parser.add_argument(
             "--data", metavar="DIR", help="where a broker that is started keeps its log"
         )
+    elif name == "admin":
+        admin_words.add_to(parser)
     return parser
 
 
@@ -273,20 +278,23 @@ class Arguments(NamedTuple):
     limit: int | None = None  # tail: None means for ever.
     entries: int = HISTORY_DEFAULT  # history
     before: int | None = None  # history
-    data: str | None = None  # run
+    data: str | None = None  # run, admin
     key: bytes | None = None  # The broker's, from a join line or --key.
     is_sure: bool = False  # trust --yes
     is_forgotten: bool = False  # trust --forget
+    order: admin_words.Order | None = None  # admin
+    is_remote: bool = False  # admin: through the network, for --broker was given.
 
 
 OPTIONS_WITH_VALUE = frozenset(
     {
         *("-n", "-r", "--nick", "--room", "--broker", "--timeout", "--color"),
-        *("--since", "--count", "--before", "--data", "--key"),
+        *("--since", "--count", "--before", "--data", "--key", "--for"),
     }
 )
 ONE_ROOM = frozenset({"send", "history", "who"})
 SOME_ROOM = ONE_ROOM | {"tail"}
+N_IS_A_NUMBER = frozenset({"history", "admin"})  # And no nick.
 
 
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
@@ -297,7 +305,7 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
     if position >= len(words) or words[position] not in SUBCOMMANDS:
         return "chat", list(words)
     name, before = words[position], list(words[:position])
-    if name == "history":  # Before it, -n is still the nick.
+    if name in N_IS_A_NUMBER:  # Before it, -n is still the nick.
         before = [_nick_option(word) for word in before]
     return name, [*before, *words[position + 1 :]]
 
@@ -312,7 +320,8 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Arguments:
     """Read the command line; raise `UsageError`, `VersionWanted`, or SystemExit after --help."""
     name, rest = split(words)
     parser = _chat_parser() if name == "chat" else _subcommand_parser(name)
-    given = parser.parse_args(rest)
+    # A reason may stand before and after --for: argparse takes such words only when asked to.
+    given = parser.parse_intermixed_args(rest) if name == "admin" else parser.parse_args(rest)
     to = getattr(given, "host", None) or given.broker or _broker_from(environ)
     rooms = list(dict.fromkeys(given.rooms or [])) if "rooms" in given else []
     if "rooms" in given and not rooms and to.room:
@@ -345,7 +354,18 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Arguments:
         key=getattr(given, "key", None) or to.key,
         is_sure=getattr(given, "yes", False),
         is_forgotten=getattr(given, "forget", False),
+        order=_order(parser, given) if name == "admin" else None,
+        is_remote=given.broker is not None,
     )
+
+
+def _order(parser: argparse.ArgumentParser, given: argparse.Namespace) -> admin_words.Order:
+    if given.broker and given.data:
+        parser.error("--data is the folder of a broker on this machine: without --broker")
+    try:
+        return admin_words.read(given)
+    except admin_words.WordsWrongError as error:
+        parser.error(str(error))
 
 
 def _broker_from(environ: Mapping[str, str]) -> Invitation:

@@ -82,6 +82,11 @@ def _call(arguments: Arguments) -> int:
         from client import trusting
 
         return trusting.BY_NAME[arguments.subcommand](arguments)
+    if arguments.subcommand == "admin":
+        from client import admin
+
+        _end_imports()
+        return admin.run(arguments)
     from client import subcommands
 
     _end_imports()

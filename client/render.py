@@ -129,6 +129,35 @@ def room_text(info: RoomInfo) -> str:
     return f"#{safe(info.room)}  {users_text(info.users)}{topic}"
 
 
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], look: Look) -> list[str]:
+    """Return a table with a head, its columns aligned; cells that are missing are empty."""
+    texts = [[safe(cell) for cell in row] for row in (columns, *rows)]
+    count = max(map(len, texts), default=0)
+    padded = [row + [""] * (count - len(row)) for row in texts]
+    widths = [max(map(width_of, cells)) for cells in zip(*padded, strict=True)]
+    lines = [
+        "  ".join(
+            cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in padded
+    ]
+    return [dim(lines[0], look), *lines[1:]]
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes (Unicode Standard Annex 11)."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0
+        if unicodedata.category(character) in ("Mn", "Me") or character in JOINERS
+        else 2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in text
+    )
+
+
 def clock_text(ts: int, look: Look) -> str:
     """Return HH:MM in the look's zone, of milliseconds since 1970."""
     try:

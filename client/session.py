@@ -40,7 +40,9 @@ __all__ = ["Phase", "Session"]
 
 NICK_CODES: Final = frozenset({Code.NICK_TAKEN, Code.NICK_INVALID})
 PACE_CODES: Final = frozenset({Code.GAP, Code.SLOW_DOWN})
-TRY_AGAIN_CODES: Final = frozenset({Code.FULL, Code.CLOSING, Code.SLOW_DOWN, Code.LOG_FAILED})
+TRY_AGAIN_CODES: Final = frozenset(
+    {Code.FULL, Code.CLOSING, Code.DRAINING, Code.SLOW_DOWN, Code.LOG_FAILED}
+)
 
 
 class Session:

@@ -15,6 +15,10 @@ LOOPBACK = frozenset({"localhost", "::1"})
 LOOPBACK_V4 = re.compile(r"127(\.[0-9]{1,3}){3}")
 
 
+ADMIN_SOCKET = "admin.sock"  # In the broker's data folder.
+UNIX_PATH_BYTES_MAX = 107  # unix(7), without the NUL at its end.
+
+
 class Address(NamedTuple):
     """Where a broker is: a host name or IP address without brackets, and the base port."""
 
@@ -62,3 +66,17 @@ def parse(text: str, default_port: int = BASE_PORT) -> Address:
         message = f"{port_text!r} is not a port: write a number from 1 to {PORT_MAX}"
         raise ValueError(message)
     return Address(host, int(port_text))
+
+
+def admin_url(folder: str, descriptor: int) -> str:
+    """Return the ZeroMQ endpoint of the broker's own socket in its data folder.
+
+    descriptor: the folder, open. The socket is reached through it where the path is too long for
+    one, or cannot be written as text (proc(5), /proc/PID/fd).
+    """
+    path = f"{folder}/{ADMIN_SOCKET}"
+    try:
+        is_fit = len(path.encode()) <= UNIX_PATH_BYTES_MAX
+    except UnicodeEncodeError:
+        is_fit = False
+    return f"ipc://{path}" if is_fit else f"ipc:///proc/self/fd/{descriptor}/{ADMIN_SOCKET}"

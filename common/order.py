@@ -130,6 +130,7 @@ class Table(Payload):
     id: int
     columns: list[str]
     rows: list[list[str]]
+    more: bool = False  # There are further rows than one answer has.
 
 
 class Introduction(Payload):

@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from broker.chat.floor import RELOAD, Actor, Floor
-from broker.chat.orders import Orders, time_text
+from broker.chat.orders import SANCTION_S_MAX, Orders, time_text
 from broker.chat.peer import Peer
-from broker.chat.rights import BAN
+from broker.chat.rights import BAN, SANCTIONS_PER_ROOM_MAX
 from broker.chat.rooms import Room
 from broker.log.interface import LogFailed, NotInLog
 from broker.log.rights_records import EVERYWHERE, Delete, Put, Sanction
 from common import order, wire
 from common.errors import Code, Refused
-from common.limits import REASON_CHARS_MAX
+from common.limits import NICK_CHARS_MAX, REASON_CHARS_MAX
 from common.names import check_room, fold, is_closed
 from common.order import Action, Role
 
 ROWS_MAX = 10_000  # Of one table; whoever wants more looks into the database.
+TABLE_BYTES_MAX = (
+    4 * 1024 * 1024
+)  # Of its texts, at 4 bytes a character: half of what clients take.
+CELL_BYTES = 5  # MessagePack's own, of a text.
 AUDIT_ROWS = 100  # Unless told.
-KEPT_FOR_EVER = "all"
+KEPT_FOR_EVER, AS_SET = "all", "default"
+RETAIN_MESSAGES_MAX = 10**12  # As in the broker's settings.
+RETAIN_DAYS_MAX = 36_500
+IDENTITY_DIGITS = (32, 64)  # Of a secret's digest, and of a key.
+TITLES_TOLD_MAX = 5  # Of rooms that people call alike.
 
-Rows = tuple[list[str], list[list[str]]]  # Names of the columns, and the rows.
+Rows = tuple[list[str], Iterable[list[str]]]  # Names of the columns, and the rows.
 DONE: Rows = (["done"], [])
 
 
@@ -63,7 +72,8 @@ class Admin:
             known = ", ".join(sorted(self._verbs))
             raise Refused(Code.BAD_PAYLOAD, f"there is no verb {command.verb!r}: {known}")
         columns, rows = verb(self._actor(peer), command)
-        self._floor.reply(route, order.Table(command.id, columns, rows[:ROWS_MAX]))
+        kept, is_cut = bounded(rows)
+        self._floor.reply(route, order.Table(command.id, columns, kept, is_cut))
 
     def _actor(self, peer: Peer) -> Actor:
         user = next((each.user for each in self._floor.sessions.of(peer.key)), None)
@@ -75,36 +85,40 @@ class Admin:
 
     # --- looking ------------------------------------------------------------
     def _sessions(self, _actor: Actor, _command: order.Admin) -> Rows:
-        rows = [
+        rows = (
             [each.user.nick, each.user.owner.hex(), each.peer.address, str(len(each.rooms))]
             for each in self._floor.sessions
-        ]
-        return ["nick", "key", "address", "rooms"], sorted(rows)
+        )
+        return ["nick", "key", "address", "rooms"], sorted(islice(rows, ROWS_MAX + 1))
 
     def _rooms(self, _actor: Actor, _command: order.Admin) -> Rows:
+        rows = (self._room_row(room) for room in self._floor.rooms)
+        columns = ["room", "title", "users", "members", "head", "owner", "messages", "days"]
+        return columns, sorted(islice(rows, ROWS_MAX + 1))
+
+    def _room_row(self, room: Room) -> list[str]:
         rights = self._floor.rights
-        rows = []
-        for room in self._floor.rooms:
-            facts = rights.facts(room.name)
-            kept = [facts.retain_messages, facts.retain_days]
-            rows.append(
-                [
-                    room.name,
-                    facts.title,
-                    str(len(room.roster)),
-                    str(len(rights.members(room.name))) if is_closed(room.name) else "",
-                    str(room.head),
-                    facts.owner.hex(),
-                    " ".join("" if each is None else str(each) for each in kept).strip(),
-                ]
-            )
-        columns = ["room", "title", "users", "members", "head", "owner", "kept"]
-        return columns, sorted(rows)
+        facts = rights.facts(room.name)
+        return [
+            room.name,
+            facts.title,
+            str(len(room.roster)),
+            str(len(rights.members(room.name))) if is_closed(room.name) else "",
+            str(room.head),
+            facts.owner.hex(),
+            *(
+                AS_SET if each is None else str(each) if each else KEPT_FOR_EVER
+                for each in (facts.retain_messages, facts.retain_days)
+            ),
+        ]
 
     def _sanctions(self, _actor: Actor, command: order.Admin) -> Rows:
-        floor = self._floor
-        names = [self._room(command.room).name] if command.room else self._all_rooms()
-        rows = [
+        rights, now_ms = self._floor.rights, self._floor.now_ms
+        if command.room:
+            found = iter(rights.sanctions(self._room(command.room).name, now_ms))
+        else:
+            found = rights.all_sanctions(now_ms)
+        rows = (
             [
                 each.room,
                 each.kind,
@@ -114,32 +128,29 @@ class Admin:
                 each.by_nick,
                 each.reason,
             ]
-            for name in names
-            for each in floor.rights.sanctions(name, floor.now_ms)
-        ]
+            for each in found
+        )
         return ["room", "kind", "nick", "key", "until", "by", "reason"], rows
-
-    def _all_rooms(self) -> Iterable[str]:
-        return [EVERYWHERE, *sorted(room.name for room in self._floor.rooms)]
 
     def _audit(self, _actor: Actor, command: order.Admin) -> Rows:
         try:
             found = self._floor.keeper.audit(min(command.value or AUDIT_ROWS, ROWS_MAX))
         except LogFailed as error:
             raise Refused(Code.LOG_FAILED, "the log cannot be read") from error
-        rows = [
+        rows = (
             [
                 str(each.id),
                 at_text(each.ts_ms),
                 each.actor_nick,
+                each.actor_identity.hex(),
                 each.action,
                 each.target,
                 each.room,
                 each.detail,
             ]
             for each in found
-        ]
-        return ["id", "at", "who", "action", "whom", "room", "detail"], rows
+        )
+        return ["id", "at", "who", "key", "action", "whom", "room", "detail"], rows
 
     # --- everybody ----------------------------------------------------------
     def _announce(self, actor: Actor, command: order.Admin) -> Rows:
@@ -158,8 +169,11 @@ class Admin:
 
     def _drain(self, actor: Actor, command: order.Admin) -> Rows:
         """Take nobody new (`value` 1), or anybody again (0)."""
+        if command.value > 1:
+            raise Refused(Code.BAD_PAYLOAD, "draining is 1, or 0")
         is_draining = bool(command.value)
-        self._note(actor, "drain" if is_draining else "drain ends", "", "")
+        action = "drain" if is_draining else "drain ends"
+        self._note(actor, action, "", "", command.text[:REASON_CHARS_MAX])
         self._floor.is_draining = is_draining
         text = command.text or (
             "the broker will be stopped for maintenance; nobody new is let in"
@@ -176,55 +190,59 @@ class Admin:
         if command.room:
             return self._in_room(actor, command)
         identity, nick = self._somebody(command.nick)
-        self._note(actor, "kick", nick, "", command.text)
-        return ["ended"], [[str(self._send_away(actor, identity, "kicked", command.text))]]
+        reason = _reason(command)
+        self._note(actor, "kick", nick or command.nick, "", reason)
+        return ["ended"], [[str(self._send_away(actor, identity, "kicked", reason))]]
 
     def _ban(self, actor: Actor, command: order.Admin) -> Rows:
         if command.room:
             return self._in_room(actor, command)
-        floor = self._floor
+        floor, now_ms, reason = self._floor, self._floor.now_ms, _reason(command)
         identity, nick = self._somebody(command.nick)
         if identity in floor.rights.operators:
-            raise Refused(Code.FORBIDDEN, f"{nick} is an operator")
-        now_ms, until_ms = floor.now_ms, 0
-        if command.value:
-            until_ms = now_ms + 1_000 * command.value
+            raise Refused(Code.FORBIDDEN, f"{nick or command.nick} is an operator")
+        if command.value > SANCTION_S_MAX:
+            raise Refused(Code.BAD_PAYLOAD, f"at most {SANCTION_S_MAX} seconds")
+        floor.keep_soon([Delete(each) for each in floor.rights.over(EVERYWHERE, now_ms)])
+        if len(floor.rights.sanctions(EVERYWHERE, now_ms)) >= SANCTIONS_PER_ROOM_MAX:
+            raise Refused(Code.TOO_MANY, f"there are at most {SANCTIONS_PER_ROOM_MAX} of them")
         sanction = Sanction(
             EVERYWHERE,
             BAN,
             identity,
             nick,
-            until_ms,
-            command.text[:REASON_CHARS_MAX],
+            now_ms + 1_000 * command.value if command.value else 0,
+            reason,
             actor.nick,
             actor.owner,
             now_ms,
         )
-        detail = f"{time_text(command.value)} {command.text}".strip()[:REASON_CHARS_MAX]
-        floor.keep([Put(sanction)], floor.audit_entry(actor, "ban", nick, "", detail))
-        return ["ended"], [[str(self._send_away(actor, identity, "banned", command.text))]]
+        detail = f"{time_text(command.value)} {reason}".strip()
+        audit = floor.audit_entry(actor, "ban", nick or command.nick, "", detail)
+        floor.keep([Put(sanction)], audit)
+        return ["ended"], [[str(self._send_away(actor, identity, "banned", reason))]]
 
     def _unban(self, actor: Actor, command: order.Admin) -> Rows:
         if command.room:
             return self._in_room(actor, command)
-        floor = self._floor
+        floor, name = self._floor, fold(command.nick)
         found = [
             each
             for each in floor.rights.sanctions(EVERYWHERE, floor.now_ms)
-            if fold(each.nick) == fold(command.nick) or each.identity.hex() == command.nick
+            if name and name in (fold(each.nick), each.identity.hex())
         ]
         if not found:
             raise Refused(Code.NO_SUCH_NICK, f"no ban holds against {command.nick}")
-        audit = floor.audit_entry(actor, "unban", found[0].nick, "", "")
+        audit = floor.audit_entry(actor, "unban", found[0].nick or command.nick, "", "")
         floor.keep([Delete(each) for each in found], audit)
         return DONE
 
     def _nicks(self, _actor: Actor, _command: order.Admin) -> Rows:
-        rows = [
+        rows = (
             [each.nick, each.identity.hex(), at_text(each.used_ms)]
             for each in self._floor.register.records()
-        ]
-        return ["nick", "key", "used"], sorted(rows)
+        )
+        return ["nick", "key", "used"], sorted(islice(rows, ROWS_MAX + 1))
 
     def _free(self, actor: Actor, command: order.Admin) -> Rows:
         """Take a nick from its owner: whoever comes next may have it."""
@@ -235,17 +253,26 @@ class Admin:
         floor.register.free(command.nick)
         return DONE
 
-    def _somebody(self, nick: str) -> tuple[bytes, str]:
-        found = self._floor.find(nick)
-        if found is None:
-            raise Refused(Code.NO_SUCH_NICK, f"nobody called {nick} is known here")
-        return found
+    def _somebody(self, name: str) -> tuple[bytes, str]:
+        """Return whom a nick or a key in hexadecimal digits means.
+
+        The nick is empty for a key of which nobody is here: what is done then holds for the key
+        alone.
+        """
+        floor = self._floor
+        found = floor.find(name) if len(name) <= NICK_CHARS_MAX else None
+        if found is not None:
+            return found
+        identity = identity_of(name)
+        if not identity:
+            raise Refused(Code.NO_SUCH_NICK, f"nobody called {name} is known here")
+        return identity, next((each.user.nick for each in floor.sessions.of(identity)), "")
 
     def _send_away(self, actor: Actor, identity: bytes, code: str, reason: str) -> int:
         """End all sessions of somebody; return how many."""
         ended = list(self._floor.sessions.of(identity))
         for session in ended:
-            notice = wire.Notice(code, nick=actor.nick, text=reason[:REASON_CHARS_MAX])
+            notice = wire.Notice(code, nick=actor.nick, text=reason)
             self._floor.dismiss(session, notice)
         return len(ended)
 
@@ -259,31 +286,41 @@ class Admin:
             Action(command.verb),
             nick=command.nick,
             value=command.value,
-            reason=command.text[:REASON_CHARS_MAX],
+            reason=_reason(command),
         )
         return DONE
 
     def _room(self, name: str) -> Room:
-        room = self._floor.rooms.get(name if is_closed(name) else check_room(name))
+        """Return a room by its name, or by what people call a closed one."""
+        floor = self._floor
+        room = floor.rooms.get(name if is_closed(name) else check_room(name))
+        if room is None and is_closed(name):
+            called = sorted(floor.rights.called(fold(name)))
+            if len(called) > 1:
+                told = ", ".join(called[:TITLES_TOLD_MAX])
+                detail = f"{len(called)} rooms are called {name}; say which: {told}"
+                raise Refused(Code.ROOM_INVALID, detail)
+            room = floor.rooms.get(called[0]) if called else None
         if room is None:
             raise Refused(Code.ROOM_INVALID, f"there is no room {name}")
         return room
 
     def _retention(self, actor: Actor, command: order.Admin) -> Rows:
-        """Keep `value` messages of a room and `text` days; "" as set, 0 for ever."""
+        """Keep so many messages of a room and so many days: `text` has both words."""
         floor = self._floor
         room = self._room(command.room)
         words = command.text.split()
-        if len(words) != 2 or not all(_is_count(word) for word in words):  # noqa: PLR2004 - see below
-            raise Refused(Code.BAD_PAYLOAD, "say MESSAGES DAYS, each a number, `all` or `default`")
-        messages, days = (_count_of(word) for word in words)
-        facts = floor.rights.facts(room.name)
-        audit = floor.audit_entry(actor, "retention", "", room.name, command.text)
-        floor.keep([Put(facts._replace(retain_messages=messages, retain_days=days))], audit)
         try:
-            floor.keeper.set_retention(room.name, messages, days)
-        except LogFailed as error:
-            raise Refused(Code.LOG_FAILED) from error
+            messages_word, days_word = words
+            messages = _count_of(messages_word, RETAIN_MESSAGES_MAX)
+            days = _count_of(days_word, RETAIN_DAYS_MAX)
+        except ValueError:
+            bounds = f"at most {RETAIN_MESSAGES_MAX} and {RETAIN_DAYS_MAX}"
+            detail = f"say MESSAGES DAYS: a number ({bounds}), `{KEPT_FOR_EVER}` or `{AS_SET}`"
+            raise Refused(Code.BAD_PAYLOAD, detail) from None
+        facts = floor.rights.facts(room.name)
+        audit = floor.audit_entry(actor, "retention", "", room.name, " ".join(words))
+        floor.keep([Put(facts._replace(retain_messages=messages, retain_days=days))], audit)
         return DONE
 
     def _drop(self, actor: Actor, command: order.Admin) -> Rows:
@@ -293,26 +330,60 @@ class Admin:
         try:
             removed = floor.keeper.redact(room.name, command.value)
         except NotInLog as error:
-            detail = f"#{room.name} has no entry {command.value}"
+            detail = f"{room.name} has no entry {command.value}, or no more"
             raise Refused(Code.BAD_PAYLOAD, detail) from error
         except LogFailed as error:
-            raise Refused(Code.LOG_FAILED) from error
-        self._note(actor, "drop", removed.nick, room.name, f"entry {command.value}")
+            raise Refused(Code.LOG_FAILED, str(error)) from error
         if removed.is_topic:
             room.topic = ""
+        # It is gone from the log: whatever becomes of the audit, nobody shall go on showing it.
         publication = order.Removed(room.name, self._epoch, command.value)
         floor.effects.publications.append(room.subscription + wire.encode(publication))
+        self._note(actor, "drop", removed.nick, room.name, f"entry {command.value}")
         return ["nick", "at"], [[removed.nick, at_text(removed.ts_ms)]]
 
 
-def _is_count(word: str) -> bool:
-    return word in (KEPT_FOR_EVER, "default") or (word.isascii() and word.isdigit())
+def bounded(rows: Iterable[list[str]]) -> tuple[list[list[str]], bool]:
+    """Return as many rows as one answer has, and whether there were more."""
+    kept: list[list[str]] = []
+    size_bytes = 0
+    for row in rows:
+        size_bytes += sum(CELL_BYTES + 4 * len(cell) for cell in row)
+        if len(kept) == ROWS_MAX or size_bytes > TABLE_BYTES_MAX:
+            return kept, True
+        kept.append(row)
+    return kept, False
 
 
-def _count_of(word: str) -> int | None:
-    if word == "default":
+def identity_of(text: str) -> bytes:
+    """Return an identity that is written in hexadecimal digits; nothing where it is none."""
+    if len(text) not in IDENTITY_DIGITS or not text.isascii() or not text.isalnum():
+        return b""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
+
+
+def _reason(command: order.Admin) -> str:
+    """Return why, as it is told to whom it is about; raise `Refused`."""
+    if len(command.text) > REASON_CHARS_MAX:
+        raise Refused(Code.TEXT_INVALID, f"a reason has at most {REASON_CHARS_MAX} characters")
+    return command.text
+
+
+def _count_of(word: str, most: int) -> int | None:
+    """Return how much is kept: None as set for the broker, 0 all; raise `ValueError`."""
+    if word == AS_SET:
         return None
-    return 0 if word == KEPT_FOR_EVER else min(int(word), 10**12)
+    if word == KEPT_FOR_EVER:
+        return 0
+    if not (word.isascii() and word.isdigit() and len(word) <= len(str(most))):
+        raise ValueError
+    count = int(word)
+    if count > most:
+        raise ValueError
+    return count
 
 
 def at_text(ms: int) -> str:

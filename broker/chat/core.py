@@ -61,6 +61,7 @@ class Facts(NamedTuple):
 
 
 SEND = int(Command.SEND)
+ADMIN_COMMANDS = frozenset({int(Command.GREET), int(Command.ADMIN)})  # Of the data folder's socket.
 
 Handler = Callable[..., None]  # (session, command), or (route, token, command, peer) without one.
 
@@ -155,6 +156,11 @@ class Core:
             for code, (handler, needs_session) in handlers.items()
         }
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether nobody new is taken, for an operator wants to stop the broker."""
+        return self._floor.is_draining
+
     # --- messages -----------------------------------------------------------
     def clock(self, now_ms: int, now_s: float) -> None:
         """Set the time for what follows: wall clock in ms since 1970, steady clock in s."""
@@ -176,7 +182,7 @@ class Core:
         try:
             code, token, payload = wire.open_command(frames)
             entry = self._commands.get(code)
-            if entry is None:
+            if entry is None or (peer.is_admin and code not in ADMIN_COMMANDS):
                 request_id = wire.salvage_id(payload)
                 raise Refused(Code.BAD_COMMAND, f"there is no command {code} here")
             decode, handle, needs_session = entry

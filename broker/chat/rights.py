@@ -121,6 +121,10 @@ class Rights:
         """Return what people call a closed room; nothing for one that is open."""
         return self.facts(room).title if is_closed(room) else ""
 
+    def called(self, title: str) -> list[str]:
+        """Return the rooms that people call so."""
+        return [facts.room for facts in self._facts.values() if facts.title == title]
+
     def is_known(self, room: str) -> bool:
         """Tell whether anything is written down of the room itself."""
         return room in self._facts
@@ -179,6 +183,11 @@ class Rights:
         return [
             each for each in self._sanctions.get(room, {}).values() if not is_over(each, now_ms)
         ]
+
+    def all_sanctions(self, now_ms: int) -> Iterator[Sanction]:
+        """Yield all that hold anywhere, in the order of the rooms' names."""
+        for room in sorted(self._sanctions):
+            yield from self.sanctions(room, now_ms)
 
     def over(self, room: str, now_ms: int) -> list[Sanction]:
         """Return those of a room whose time is up."""

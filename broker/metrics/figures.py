@@ -102,6 +102,11 @@ METRICS = (
         GAUGE,
         "1 while the last commit failed, for up to 30 s after it was tried; 0 otherwise.",
     ),
+    Metric(
+        "draining",
+        GAUGE,
+        "1 while an operator has the broker take nobody new, because it is to be stopped.",
+    ),
     # --- history, counted ---
     Metric(
         "history_questions",

@@ -79,6 +79,8 @@ def what_fails(snapshot: Snapshot, now_s: float, free_bytes: int | None) -> list
         elif silent_s > READY_SILENCE_S:
             why = ": it waits for the disk" if part.is_at_disk else ""
             troubles.append(f"{part.name} has been silent for {silent_s:.0f} s{why}")
+    if snapshot.now.get("draining"):
+        troubles.append("nobody new is taken: the broker is to be stopped")
     if snapshot.now.get("log_failing"):
         troubles.append("the log cannot be written")
     if free_bytes is not None and free_bytes < FREE_BYTES_MIN:

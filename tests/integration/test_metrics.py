@@ -63,6 +63,7 @@ def test_the_figures_say_what_was_done(tmp_path: Path) -> None:
             "hubbub_users": 1,
             "hubbub_rooms": 1,
             "hubbub_log_failing": 0,
+            "hubbub_draining": 0,
             'hubbub_history_questions_total{mode="after"}': 2,
             'hubbub_history_questions_total{mode="before"}': 1,
             'hubbub_history_questions_total{mode="since"}': 0,

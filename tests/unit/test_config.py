@@ -33,7 +33,11 @@ def samples(option: Option) -> list[Any]:
     if option.name == "operators":
         return [sign * 64 for sign in "abc"]
     if isinstance(option.default, str):
-        return ["one", "two", "three"] if option.name == "unlimited" else ["/one", "/two", "/three"]
+        return (
+            ["one", "two", "three"]
+            if option.name in ("unlimited", "commons")
+            else ["/one", "/two", "/three"]
+        )
     assert option.low is not None
     kind = type(option.default)
     return [kind(option.default + 1), kind(option.default + 2), kind(option.default + 3)]

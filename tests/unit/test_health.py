@@ -25,8 +25,8 @@ def part(name: str = "live", silent_s: float = 0.5, phase: str = SERVING) -> Par
     return Part(name, phase, 4711, 1, NOW_S - silent_s)
 
 
-def snapshot(*parts: Part, age_s: float = 0.1, log_failing: int = 0) -> Snapshot:
-    return Snapshot(NOW_S - age_s, parts, {}, {"log_failing": log_failing})
+def snapshot(*parts: Part, age_s: float = 0.1, **now: int) -> Snapshot:
+    return Snapshot(NOW_S - age_s, parts, {}, now)
 
 
 def test_a_broker_that_speaks_is_alive_and_ready() -> None:
@@ -75,6 +75,14 @@ def test_a_log_that_cannot_be_written_is_not_ready() -> None:
     failing = snapshot(part(), log_failing=1)
     assert [] == what_hangs(failing, NOW_S, SILENCE_S)
     assert ["the log cannot be written"] == what_fails(failing, NOW_S, None)
+
+
+def test_a_broker_that_is_drained_is_not_ready_but_alive() -> None:
+    draining = snapshot(part(), draining=1)
+    assert [] == what_hangs(draining, NOW_S, SILENCE_S)
+    words = ["nobody new is taken: the broker is to be stopped"]
+    assert words == what_fails(draining, NOW_S, None)
+    assert [] == what_fails(snapshot(part(), draining=0), NOW_S, None)
 
 
 def test_a_full_disk_is_not_ready() -> None:

@@ -18,6 +18,8 @@ MODULES = (
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "broker").rglob("*.py")),
 )
 
+ADMIN_ROOMS = "tests/unit/test_admin_rooms.py"
+ADMIN_SOCKET = "tests/unit/test_admin_socket.py"
 BAD_INPUT = "tests/integration/test_bad_input.py"
 ENDPOINTS = "tests/integration/test_bounds.py"
 GREEDY = "tests/integration/test_greedy_readers.py"
@@ -229,6 +231,17 @@ MET = {
             "tests/unit/test_speech.py",
             "test_who_spoke_in_a_slow_room_is_forgotten_in_time",
         ),
+    },
+    "broker/chat/admin.py": {
+        "ROWS_MAX": (ADMIN_ROOMS, "test_a_table_has_so_many_rows"),
+        "TABLE_BYTES_MAX": (ADMIN_ROOMS, "test_a_table_has_so_many_bytes"),
+        "RETAIN_MESSAGES_MAX": (ADMIN_ROOMS, "test_retention_takes_two_numbers"),
+        "RETAIN_DAYS_MAX": (ADMIN_ROOMS, "test_retention_takes_two_numbers"),
+        "TITLES_TOLD_MAX": (ADMIN_ROOMS, "test_so_many_rooms_of_one_title_are_told"),
+    },
+    "broker/host/admin_socket.py": {
+        "MESSAGES_MAX": (ADMIN_SOCKET, "test_a_turn_takes_a_few_messages"),
+        "ANSWERS_WAITING_MAX": (ADMIN_SOCKET, "test_answers_that_nobody_reads_are_dropped"),
     },
     "broker/chat/presence.py": {
         "GONE_MAX": ("tests/unit/test_presence.py", "test_after_so_many_farewells_nobody_is_old"),
