@@ -266,9 +266,9 @@ def test_nobody_is_somebody(bench: Bench, verb: str) -> None:
 @pytest.mark.parametrize("verb", sorted(set(DEEDS) - {"drop"}))
 def test_what_cannot_be_written_down_is_not_done(bench: Bench, verb: str) -> None:
     """Neither told to anybody, nor in force."""
-    bob = bench.peer("bob", "r")
     for nick in ("dan", "eve"):
         bench.peer(nick, "r").send("r", "hello")
+    bob = bench.peer("bob", "r")
     cid = bench.peer("cid")
     table(bench, Admin(1, "mute", "r", "dan"))
     table(bench, Admin(1, "op", "r", "eve"))

@@ -43,9 +43,11 @@ NETWORK = "tests/faults/test_network.py"
 NICKS = "tests/unit/test_nicks.py"
 OPERATOR = "tests/integration/test_broker_process.py"
 ORDER_COMMANDS = "tests/unit/test_order_commands.py"
+ORDERS = "tests/unit/test_orders.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
 REPLICA = "tests/unit/test_replica.py"
+RIGHTS = "tests/unit/test_rights.py"
 RIGHTS_STORE = "tests/unit/test_rights_store.py"
 ROOMS = "tests/unit/test_rooms.py"
 SEGMENTS = "tests/unit/test_segments.py"
@@ -78,6 +80,8 @@ MET = {
             "tests/unit/test_core_numbers.py",
             "test_an_older_number_is_not_kept",
         ),
+        "ACTION_CHARS_MAX": (ORDERS, "test_orders_that_there_are_not_are_refused"),
+        "REASON_CHARS_MAX": (ORDERS, "test_a_reason_is_a_line"),
         "ROOMS_PER_SESSION_MAX": (BAD_INPUT, "test_too_many_rooms_for_one_client"),
         "BATCH_BYTES_MAX": (ROOMS, "test_a_batch_that_is_filled_to_the_last_byte_is_not_too_long"),
         "BATCH_ENTRIES_MAX": (ROOMS, "test_no_batch_passes_its_limits_when_encoded"),
@@ -216,6 +220,27 @@ MET = {
         ),
     },
     "broker/host/ports.py": {"TRIES_MAX": (OF_BROKER, "test_the_search_for_free_ports_ends")},
+    "broker/chat/floor.py": {
+        "REMIND_S_MAX": (ORDERS, "test_who_does_not_come_back_is_asked_again_ever_more_rarely"),
+    },
+    "broker/chat/orders.py": {
+        "SANCTION_S_MAX": (ORDERS, "test_a_sanction_lasts_so_long"),
+        "SLOW_S_MAX": (ORDERS, "test_a_room_is_so_slow"),
+    },
+    "broker/chat/rights.py": {
+        "MEMBERS_PER_ROOM_MAX": (RIGHTS, "test_a_closed_room_has_so_many_members"),
+        "SANCTIONS_PER_ROOM_MAX": (ORDERS, "test_a_room_has_so_many_sanctions"),
+        "CLOSED_PER_IDENTITY_MAX": (
+            RIGHTS,
+            "test_a_person_has_so_many_places_in_closed_rooms",
+        ),
+    },
+    "broker/chat/speech.py": {
+        "SPOKE_MAX": (
+            "tests/unit/test_speech.py",
+            "test_who_spoke_in_a_slow_room_is_forgotten_in_time",
+        ),
+    },
     "broker/chat/admin.py": {
         "ROWS_MAX": (ADMIN_ROOMS, "test_a_table_has_so_many_rows"),
         "TABLE_BYTES_MAX": (ADMIN_ROOMS, "test_a_table_has_so_many_bytes"),
@@ -259,7 +284,7 @@ MET = {
         "CHANGES_MAX": (NICKS, "test_so_many_changes_wait_for_a_store_that_fails"),
     },
     "broker/chat/sessions.py": {
-        "MOVED_MAX": (CLOSED_ROOMS, "test_a_session_knows_so_many_former_names"),
+        "MOVED_MAX": (RIGHTS, "test_a_room_to_and_fro_is_found_under_all_its_names"),
         "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
     },
     "broker/allow_list.py": {
