@@ -258,21 +258,18 @@ class Core:
         )
 
     def _join(self, session: Session, command: wire.Join) -> None:
-        name = command.room
+        name = command.room if is_closed(command.room) else check_room(command.room)
+        if not command.resume:
+            session.moved.pop(name, None)  # Another room of that name is meant from here on.
+        # Whoever resumes means the room that it was in, however often it asks.
+        name = session.moved.get(name, name)
         if is_closed(name):
-            name = session.moved.pop(name, name)
             self._floor.check_door(name, session.user)  # Whether it is there or not.
-            found = self.rooms.get(name)
-            if found is None:
+            room = self.rooms.get(name)
+            if room is None:
                 raise Refused(Code.NOT_INVITED)
-            room = found
         else:
-            moved = session.moved.pop(check_room(name), None)
-            if moved is not None and command.resume:
-                self._floor.check_door(moved, session.user)
-                room = self._floor.room(moved)
-            else:
-                room = self._open(session, name)
+            room = self._open(session, name)
         self._join_room(session, room, command.id, is_resume=command.resume)
 
     def _open(self, session: Session, name: str) -> Room:

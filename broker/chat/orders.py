@@ -210,7 +210,7 @@ class Orders:
                     session.rooms.remove(before)
                     session.rooms.add(name)
                     session.speaks.discard(before)
-                    session.moved[before] = name
+                    session.note_move(before, name)
                     floor.hear_out(session, room)
         self._tell_room(room, "rejoin", was=before)
         self._announce(given, deed)

@@ -28,6 +28,7 @@ INBOXES_SPARE = 4_096
 # A client has one session on its connection, and another for a moment when it begins anew. More
 # would let one connection take every place.
 SESSIONS_PER_ROUTE_MAX = 4
+MOVED_MAX = 64  # Former names of rooms that a session may still call them by.
 MEMORY_WAIT_MS = 500  # Until memory is short no more, it is hoped.
 POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
 
@@ -95,6 +96,14 @@ class Session:
         self.moved: dict[str, str] = {}  # Rooms that got another name: old to new.
         self.nudged: set[str] = set()  # Talks that it was told of, and is not in.
         self.bucket: Bucket
+
+    def note_move(self, was: str, to: str) -> None:
+        """Note that a room got another name; the oldest of too many moves is forgotten."""
+        self.moved.pop(to, None)
+        self.moved = {old: to if new == was else new for old, new in self.moved.items()}
+        self.moved[was] = to
+        if len(self.moved) > MOVED_MAX:
+            del self.moved[next(iter(self.moved))]
 
 
 class Sessions:
