@@ -255,6 +255,7 @@ def test_bans_of_all_rooms_have_a_bound(bench: Bench) -> None:
     bench.drain(51)
     assert [{"ended": "1"}] == table(bench, Admin(1, "ban", nick="bob"))
     assert ["bob"] == [row["nick"] for row in table(bench, Admin(1, "sanctions"))]
+    assert [] == bench.core._floor.rights.over(EVERYWHERE, bench.now_ms)  # They are struck out.
 
 
 @pytest.mark.parametrize("verb", ["kick", "ban", "unban"])
