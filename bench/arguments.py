@@ -18,6 +18,7 @@ import msgspec
 
 from bench import verdicts
 from bench.plan import Outputs, Plan, Run, interleaved
+from bench.target import HUBBUB, HUBBUB_CURVE
 from bench.works.base import (
     POINTS_MAX,
     WORKS,
@@ -42,7 +43,7 @@ EXIT_TERMINATED = 143  # SIGTERM.
 
 COMPARE: Final = "compare"
 COMPARE_SUMMARY: Final = "The same work on several servers, runs interleaved."
-HOME_SERVER: Final = "hubbub"
+HOME_SERVER: Final = HUBBUB
 STDOUT: Final = "-"
 PICTURES: Final = (".png", ".svg")
 REPEAT_MAX: Final = 1_000
@@ -67,6 +68,7 @@ EXAMPLES: Final = {
         "fanout --subscribers 50",
         "fanout --subscribers 500 --server redis_pubsub --repeat 5 --json redis.json",
         "fanout --rate 20000 --fail-if 'p99>20ms' --fail-if 'lost>0'",
+        "fanout --secure --subscribers 50",
     ],
     "rooms": ["rooms --rooms 200 --members 5", "rooms --rooms 1000 --members 2 --server nats"],
     "latency": [
@@ -92,6 +94,7 @@ EXAMPLES: Final = {
     COMPARE: [
         "compare --repeat 5 --markdown table.md --plot bars.svg",
         "compare --work fanout-50 --servers hubbub,nats,redis_pubsub",
+        "compare --work fanout-50 rest-2 --servers hubbub,hubbub-curve,nats,redis_pubsub",
     ],
 }
 
@@ -258,6 +261,12 @@ def new_parser(servers: Sequence[str]) -> argparse.ArgumentParser:
             metavar="NAME",
             help=f"what to start (default: {HOME_SERVER}): {', '.join(servers)}",
         )
+        if kind.encrypts:
+            child.add_argument(
+                "--secure",
+                action="store_true",
+                help=f"encrypt everything with CURVE: the same as --server {HUBBUB_CURVE}",
+            )
         _add_parameters(child, parameters(kind))
         _add_outputs(child)
     child = command(COMPARE, COMPARE_SUMMARY)
@@ -316,21 +325,34 @@ def _points(kind: type[Options], given: argparse.Namespace) -> list[Options]:
     return points
 
 
+def _server(given: argparse.Namespace, kind: type[Options]) -> str:
+    """Return what is to be started; --secure names Hubbub's encrypted form."""
+    server: str = given.server
+    if kind.encrypts and given.secure:
+        if given.broker:
+            raise OptionsError("--secure starts a broker of its own; it does not go with --broker")
+        if server not in {HUBBUB, HUBBUB_CURVE}:
+            raise OptionsError("--secure is for Hubbub; it does not go with --server")
+        return HUBBUB_CURVE
+    if server == HUBBUB_CURVE and not kind.encrypts:
+        raise OptionsError(f"the clients of {given.command} do not encrypt: --server {server}")
+    return server
+
+
 def _measured(given: argparse.Namespace) -> list[Run]:
     """Return the runs of one sub-command: the points in turn, again for each repeat."""
     kind = WORKS[given.command]
+    server = _server(given, kind)
     if given.broker and kind.kills:
         raise OptionsError(f"{given.command} kills the broker, so it takes none of yours: --broker")
-    if given.broker and given.server != HOME_SERVER:
+    if given.broker and server != HOME_SERVER:
         raise OptionsError("--broker is a Hubbub; it does not go with --server")
     if given.broker and kind is Replay:
         raise OptionsError("replay fills a log of its own; it does not go with --broker")
-    if kind is Startup and given.server != HOME_SERVER:
+    if kind is Startup and server != HOME_SERVER:
         raise OptionsError("startup is of Hubbub's own commands; it does not go with --server")
     points = _points(kind, given)
-    return [
-        Run(given.command, given.server, point) for _ in range(points[0].repeat) for point in points
-    ]
+    return [Run(given.command, server, point) for _ in range(points[0].repeat) for point in points]
 
 
 def _compared(given: argparse.Namespace, servers: Sequence[str]) -> list[Run]:

@@ -22,7 +22,7 @@ from common.version import VERSION
 
 ROOT: Final = Path(__file__).parent.parent
 GIT_S: Final = 10.0
-PACKAGES: Final = ("pyzmq", "msgspec", "numpy", "hdrhistogram")
+PACKAGES: Final = ("pyzmq", "msgspec", "numpy", "hdrhistogram", "pynacl")
 # Here a file's sync is free, so what is durable looks as fast as what is not.
 IN_MEMORY: Final = {"tmpfs", "ramfs"}
 

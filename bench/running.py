@@ -16,7 +16,7 @@ from bench.meter import listeners
 from bench.plan import Run
 from bench.results import Result
 from bench.servers.base import NotInstalled
-from bench.target import Target
+from bench.target import HUBBUB, Target
 from bench.works.base import Stopped, Watch
 from client.api import ask_status
 from common.endpoints import Address
@@ -55,7 +55,7 @@ def attach(address: Address, text_bytes: int) -> Target:
     ports = [address.port, greeting.rooms_port, greeting.history_port]
     is_here = address.host.startswith(LOOPBACK)
     return Target(
-        name="hubbub",
+        name=HUBBUB,
         version=greeting.program,
         is_durable=True,
         host=address.host,
@@ -77,7 +77,7 @@ def _target(run: Run, broker: Address | None, root: Path) -> Iterator[Target]:
         return
     server = importlib.import_module("bench.servers.registry").load(run.server)
     settings = run.options.broker_settings
-    if settings and run.server == "hubbub":
+    if settings and not server.is_peer:
         server = type(server)(settings)
     with (
         tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, dir=root) as folder,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+HUBBUB: Final = "hubbub"
+HUBBUB_CURVE: Final = "hubbub-curve"  # The same, encrypted.
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -16,3 +21,9 @@ class Target(msgspec.Struct, frozen=True):
     pids: list[int]  # Processes whose CPU and memory count; empty where they are out of reach.
     settings: list[str]  # What differs from how the server ships, for the banner.
     text_bytes: int = 64  # The size of every text of the run.
+    server_key: str = ""  # Hex, 64 letters: its CURVE key where connections are encrypted.
+
+    @property
+    def is_hubbub(self) -> bool:
+        """Whether it is the broker of this project."""
+        return self.name in {HUBBUB, HUBBUB_CURVE}

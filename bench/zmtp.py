@@ -1,5 +1,7 @@
 """ZMTP 3.0 by bytes: just enough to stand in for a libzmq socket that has no security. No I/O.
 
+What stands between this and a peer that wants CURVE is `bench.curve`.
+
 Source: RFC 23/ZMTP (https://rfc.zeromq.org/spec/23/); PING and PONG are from 37/ZMTP, and libzmq
 answers them whatever minor version a peer has announced.
 """
@@ -10,26 +12,67 @@ from typing import Final
 
 from bench.dialect import Conversation, Heard, Say, Unexpected
 
-_MORE: Final = 1
+MORE: Final = 1  # Flags of a frame.
 _LONG: Final = 2
-_COMMAND: Final = 4
+COMMAND: Final = 4
 _SHORT_BYTES_MAX: Final = 255
-_GREETING_BYTES: Final = 64
+GREETING_BYTES: Final = 64
 _VERSION_AT: Final = 10
 _MECHANISM: Final = slice(12, 32)
 _MAJOR_MIN: Final = 3
-_NULL: Final = b"NULL".ljust(20, b"\0")
+_MECHANISM_BYTES: Final = 20
 _SIGNATURE: Final = b"\xff" + bytes(8) + b"\x7f"
-_GREETING: Final = (_SIGNATURE + b"\x03\x00" + _NULL).ljust(_GREETING_BYTES, b"\0")
 _PING_CONTEXT_AT: Final = 7  # After the name and two bytes of time to live.
 
 FRAME_BYTES_MAX: Final = 1 << 24  # Far above what any server here sends at once.
 PARTS_MAX: Final = 8_192  # A page of history has a frame for each batch, 4,096 at most.
 
+NULL: Final = b"NULL"  # Mechanisms.
+CURVE: Final = b"CURVE"
+READY: Final = b"\5READY"  # What a connection is open with.
+
+
+def greeting(mechanism: bytes) -> bytes:
+    """Return the 64 bytes with which a client begins that wants this security."""
+    named = mechanism.ljust(_MECHANISM_BYTES, b"\0")
+    return (_SIGNATURE + b"\x03\x00" + named).ljust(GREETING_BYTES, b"\0")
+
+
+def check_greeting(data: bytes, mechanism: bytes) -> None:
+    """Raise `Unexpected` unless these 64 bytes are of ZMTP 3 and of this security."""
+    if data[0] != _SIGNATURE[0] or data[_VERSION_AT] < _MAJOR_MIN:
+        raise Unexpected(f"not a greeting of ZMTP 3: {data!r}")
+    wanted = data[_MECHANISM].rstrip(b"\0")
+    if wanted != mechanism:
+        raise Unexpected(f"the peer's security is {wanted!r}, not {mechanism!r}")
+
+
+def frame_at(pending: bytearray, at: int, bytes_max: int) -> tuple[int, int, int] | None:
+    """Return flags, start and end of the frame at this place, or None if it is not whole.
+
+    Raises `Unexpected` when it breaks the bound, or is none.
+    """
+    if len(pending) < at + 2:
+        return None
+    flags = pending[at]
+    if flags & ~(MORE | _LONG | COMMAND):
+        raise Unexpected(f"reserved flags in a frame: {bytes(pending[at : at + 32])!r}")
+    if flags & _LONG:
+        start = at + 9
+        if len(pending) < start:
+            return None
+        size = int.from_bytes(pending[at + 1 : start], "big")
+    else:
+        start = at + 2
+        size = pending[at + 1]
+    if size > bytes_max:
+        raise Unexpected(f"a frame of {size} bytes; at most {bytes_max} are read")
+    return (flags, start, start + size) if len(pending) >= start + size else None
+
 
 def head(size: int, *, more: bool = False, flags: int = 0) -> bytes:
     """Return what stands before a frame of `size` bytes."""
-    flags |= _MORE if more else 0
+    flags |= MORE if more else 0
     if size > _SHORT_BYTES_MAX:
         return bytes((flags | _LONG,)) + size.to_bytes(8, "big")
     return bytes((flags, size))
@@ -53,12 +96,12 @@ def unsubscribe(topic: bytes) -> bytes:
 
 def ping(context: bytes = b"") -> bytes:
     """Return a PING that libzmq answers with a PONG of the same context, 16 bytes at most."""
-    return _command(b"\4PING\0\0" + context)  # No time to live: the peer sets no timer for us.
+    return command(b"\4PING\0\0" + context)  # No time to live: the peer sets no timer for us.
 
 
 def pong() -> bytes:
     """Return a PONG that nobody asked for: a sign of life."""
-    return _command(b"\4PONG")
+    return command(b"\4PONG")
 
 
 def opening(socket_type: bytes) -> bytes:
@@ -69,11 +112,12 @@ def opening(socket_type: bytes) -> bytes:
     """
     name = b"Socket-Type"
     value = len(socket_type).to_bytes(4, "big") + socket_type
-    return _GREETING + _command(b"\5READY" + bytes((len(name),)) + name + value)
+    return greeting(NULL) + command(READY + bytes((len(name),)) + name + value)
 
 
-def _command(body: bytes) -> bytes:
-    return head(len(body), flags=_COMMAND) + body
+def command(body: bytes) -> bytes:
+    """Return a command: its name, with its length before it, and what it says."""
+    return head(len(body), flags=COMMAND) + body
 
 
 class Frames:
@@ -95,13 +139,14 @@ class Frames:
         """
         self._pending += data
         if not self._is_greeted:
-            if len(self._pending) < _GREETING_BYTES:
+            if len(self._pending) < GREETING_BYTES:
                 return []
-            self._greet(bytes(self._pending[:_GREETING_BYTES]))
-            del self._pending[:_GREETING_BYTES]
+            self._is_greeted = True
+            check_greeting(bytes(self._pending[:GREETING_BYTES]), NULL)
+            del self._pending[:GREETING_BYTES]
         messages: list[list[bytes]] = []
         at = 0
-        while (cut := self._frame_at(at)) is not None:
+        while (cut := frame_at(self._pending, at, self._frame_bytes_max)) is not None:
             flags, start, at = cut
             self._take(flags, bytes(self._pending[start:at]), messages)
         del self._pending[:at]
@@ -118,50 +163,23 @@ class Frames:
         self._pending.clear()
         return rest
 
-    def _greet(self, greeting: bytes) -> None:
-        self._is_greeted = True
-        if greeting[0] != _SIGNATURE[0] or greeting[_VERSION_AT] < _MAJOR_MIN:
-            raise Unexpected(f"not a greeting of ZMTP 3: {greeting!r}")
-        if greeting[_MECHANISM] != _NULL:
-            raise Unexpected(f"the peer wants security: {greeting[_MECHANISM]!r}")
-
-    def _frame_at(self, at: int) -> tuple[int, int, int] | None:
-        """Return flags, start and end of the frame at this place, or None if it is not whole."""
-        pending = self._pending
-        if len(pending) < at + 2:
-            return None
-        flags = pending[at]
-        if flags & ~(_MORE | _LONG | _COMMAND):
-            raise Unexpected(f"reserved flags in a frame: {bytes(pending[at : at + 32])!r}")
-        if flags & _LONG:
-            start = at + 9
-            if len(pending) < start:
-                return None
-            size = int.from_bytes(pending[at + 1 : start], "big")
-        else:
-            start = at + 2
-            size = pending[at + 1]
-        if size > self._frame_bytes_max:
-            raise Unexpected(f"a frame of {size} bytes; at most {self._frame_bytes_max} are read")
-        return (flags, start, start + size) if len(pending) >= start + size else None
-
     def _take(self, flags: int, body: bytes, messages: list[list[bytes]]) -> None:
-        if flags & _COMMAND:
+        if flags & COMMAND:
             self._obey(body)
             return
         self._parts.append(body)
         if len(self._parts) > PARTS_MAX:
             raise Unexpected(f"a message of more than {PARTS_MAX} frames")
-        if not flags & _MORE:
+        if not flags & MORE:
             messages.append(self._parts)
             self._parts = []
 
     def _obey(self, body: bytes) -> None:
         if body.startswith(b"\4PING"):
-            self._answers += _command(b"\4PONG" + body[_PING_CONTEXT_AT:])
+            self._answers += command(b"\4PONG" + body[_PING_CONTEXT_AT:])
         elif body.startswith(b"\4PONG"):
             self.pongs += 1
-        elif body.startswith(b"\5READY"):
+        elif body.startswith(READY):
             self.is_ready = True
         else:  # ERROR, or something for a mechanism that we did not offer.
             raise Unexpected(f"the peer says {body!r}")

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from bench import curve
+
 READ_BYTES: Final = 256 * 1024
 EXACT_S_MAX: Final = 0.01
 DRAIN_BYTES: Final = 4 * 1024 * 1024
@@ -78,6 +80,11 @@ class Link:
         self.take = None
         self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, LOW_WATER_BYTES)
 
+    @property
+    def overhead_bytes(self) -> int:
+        """How many bytes were heard beside those that were handed on."""
+        return 0
+
     def read_rest(self) -> None:
         """Count what has come up to now; raise `Lost`."""
         self._read()
@@ -123,6 +130,71 @@ class Link:
             raise Lost("the server closed a connection")
 
 
+class SecureLink(Link):
+    """One whose peer wants CURVE: what is written and taken is plain, what travels is not.
+
+    While it drains, the kernel drops what nobody has decrypted.
+    """
+
+    __slots__ = ("_heard", "_tunnel")
+
+    def __init__(
+        self,
+        net: Net,
+        tcp: socket.socket,
+        take: Callable[[bytes], None] | None,
+        lost: Callable[[], None] | None,
+        tunnel: curve.Tunnel,
+    ) -> None:
+        self._tunnel = tunnel
+        self._heard: Callable[[bytes], None] | None = None
+        super().__init__(net, tcp, take, lost)
+
+    @property
+    def take(self) -> Callable[[bytes], None] | None:
+        """What `Link` calls with what comes; it calls whoever was put in this place."""
+        return self._decrypt if self._heard is not None else None
+
+    @take.setter
+    def take(self, heard: Callable[[bytes], None] | None) -> None:
+        self._heard = heard
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames, encrypted."""
+        super().write(self._tunnel.say(data))
+
+    def drain(self) -> None:
+        """From now on have bytes dropped by the kernel, and counted."""
+        super().drain()
+        self.drained_bytes += self._tunnel.unread_bytes
+
+    @property
+    def overhead_bytes(self) -> int:
+        """How many bytes were heard beside those that were handed on."""
+        return self._tunnel.overhead_bytes
+
+    def on_event(self, mask: int) -> None:
+        """Read or write what epoll said can be."""
+        try:
+            super().on_event(mask)
+        except Lost as lost:
+            if self._tunnel.is_ready:
+                raise
+            # All that libzmq does about a HELLO for another key, or about one it does not want.
+            message = f"{lost}, before it was encrypted: another key, or a server without CURVE?"
+            raise Lost(message) from lost
+
+    def _decrypt(self, data: bytes) -> None:
+        tunnel = self._tunnel
+        tunnel.feed(data)
+        # A frame may make whoever takes it hand the place on, or drain.
+        while self._heard is not None and (frame := tunnel.next_frame()) is not None:
+            self._heard(frame)
+        answer = tunnel.take_answer()
+        if answer:
+            super().write(answer)
+
+
 class Net:
     """All links of a process."""
 
@@ -136,8 +208,11 @@ class Net:
         port: int,
         take: Callable[[bytes], None] | None,
         lost: Callable[[], None] | None = None,
+        keys: curve.Keys | None = None,
     ) -> Link:
         """Begin to connect; what is written before the server accepts waits for it.
+
+        With `keys` what travels is encrypted.
 
         A server whose listen queue is full drops who comes, and TCP tries again after a second:
         nobody else shall wait for that. Raises `Lost`.
@@ -153,7 +228,10 @@ class Net:
         except OSError as error:
             tcp.close()
             raise Lost(f"no connection to port {port}: {error}") from error
-        link = Link(self, tcp, take, lost)
+        if keys is None:
+            link = Link(self, tcp, take, lost)
+        else:
+            link = SecureLink(self, tcp, take, lost, curve.Tunnel(keys))
         self._links[link.fd] = link
         self._epoll.register(link.fd, select.EPOLLIN)
         return link

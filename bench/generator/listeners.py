@@ -2,7 +2,7 @@
 
 All members of a room are sent the same bytes, so after a mark that everybody has read, whoever
 has as many bytes as the sample has as many texts. What the server sends each one by itself (its
-pings) has a known size.
+pings) has a known size. Bytes are counted as they travel, encrypted ones too.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class Sampled(_Marked):
         self._arrivals = arrivals  # Where times are wanted: when, and which texts.
         self.ledger = Ledger(size)
         self.count = 0
-        self.bytes_since_mark = 0
+        self._bytes = 0  # Taken since the mark,
+        self._overhead_bytes = 0  # and what the link had heard beside by then.
         self._backlog = 0
         self._is_marked = False
         links[ear.channel].take = self._take
@@ -121,10 +122,11 @@ class Sampled(_Marked):
             if rest is not None:
                 # Nothing else is said before everybody has read the mark.
                 self._is_marked = True
-                self.bytes_since_mark = len(rest)
+                self._bytes = len(rest)
+                self._overhead_bytes = self.link.overhead_bytes
                 self._ear.take_texts()
             return
-        self.bytes_since_mark += len(data)
+        self._bytes += len(data)
         if not count:
             return
         self.count += count
@@ -136,6 +138,11 @@ class Sampled(_Marked):
         elif self._backlog > BACKLOG_TEXTS_MAX:
             self.book()
         self.room.moved()
+
+    @property
+    def bytes_since_mark(self) -> int:
+        """How many bytes have come since the mark's last one."""
+        return self._bytes + self.link.overhead_bytes - self._overhead_bytes
 
     def book(self) -> None:
         """Take what was heard into the ledger."""

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from bench import curve
 from bench.dialect import (
     Conversation,
     Dialect,
@@ -71,6 +72,8 @@ class Load:
         self._arrivals: list[tuple[int, bytes]] | None = [] if is_timed else None
         self._mark = make(MARKER, 0, 0, self._size)
         self._keepalive_at_s = time.monotonic() + KEEPALIVE_S
+        is_secure = bool(orders.target.server_key)
+        self._ping_bytes = curve.wire_bytes(dialect.ping) if is_secure else len(dialect.ping)
 
     def _moved(self, count: int) -> None:
         self._heard += count
@@ -336,7 +339,7 @@ class Load:
     def _settle(self, loop: Loop) -> int:
         """Wait for what is under way; return when the last text was heard."""
         give_up_s = time.monotonic() + self._orders.settle_s
-        ping_bytes = len(self._dialect.ping)
+        ping_bytes = self._ping_bytes
         while time.monotonic() < give_up_s:
             is_heard = self._heard == loop.said
             is_settled = not self._dialect.acknowledges or self._acknowledged() >= loop.said
@@ -357,7 +360,7 @@ class Load:
             differing += len({sample.ledger.digest() for sample in room.samples}) - 1
             texts = sum(said.values())
             for listener in room.drained:
-                missing = missing_bytes(room, listener, len(self._dialect.ping))
+                missing = missing_bytes(room, listener, self._ping_bytes)
                 text_bytes = max(1.0, room.samples[0].bytes_since_mark / max(1, texts))
                 if missing > 0:
                     counts.lost += max(1, round(missing / text_bytes))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bench import zmtp
+from bench.curve import new_keys
 from bench.dialect import Unexpected
 from bench.generator.books import Book, Log
 from bench.generator.links import Net
@@ -37,6 +38,7 @@ class Place(NamedTuple):
     nicks: str  # How they begin; a number follows.
     log: Log
     became_whole: Callable[[], None]
+    server_key: bytes = b""  # CURVE; b"" where nothing is encrypted.
 
 
 class Member:
@@ -56,6 +58,7 @@ class Member:
         self.kept: list[tuple[int, str]] = []  # Seq and text of each acknowledgement.
         self.ticket = b""
         self._place = place
+        self._keys = new_keys(place.server_key) if place.server_key else None
         self._arrivals = arrivals
         self._book: Book | None = None  # From the first JOINED on.
         self._is_in = False  # JOINED came through the present connection.
@@ -96,6 +99,7 @@ class Member:
             heard=self._take_replies,
             up=self._connected,
             down=self._disconnected,
+            keys=self._keys,
         )
 
     @property
@@ -106,6 +110,10 @@ class Member:
     def has(self, head: int) -> bool:
         """Tell whether it has everything from where it joined up to a seq."""
         return self._book is not None and not self._book.lost(head)
+
+    def keys_hex(self) -> list[str]:
+        """Return its keys in hex, for whoever shall use its ticket; nothing if it has none."""
+        return [key.hex() for key in self._keys or ()]
 
     def say(self, text: str) -> None:
         """Say a text; what can't be sent now is sent when the broker is back."""
@@ -232,6 +240,7 @@ class Member:
             heard=self._take_publications,
             up=self._subscribe_all,
             down=self._unsubscribed,
+            keys=self._keys,
         )
 
     def _ask(self, effect: effects.AskHistory) -> None:
@@ -246,6 +255,7 @@ class Member:
                 self._history_port,
                 heard=self._take_pages,
                 up=self._req_up,
+                keys=self._keys,
             )
         elif self._req.is_up:
             self._req_up()

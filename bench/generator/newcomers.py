@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from bench import curve
 from bench.dialect import Conversation, Dialect, Heard, Say, Unexpected
 from bench.generator.links import Link, Net
 from bench.target import Target
@@ -31,12 +32,14 @@ class _Newcomer(Generic[T]):
         ports: list[int],
         conversation: Conversation[T],
         arrived: Callable[[Arrived[T]], None],
+        keys: curve.Keys | None,
     ) -> None:
         self._conversation = conversation
         self._arrived = arrived
         self.heard_bytes = 0
         self._links = [
-            net.open(port, partial(self._take, channel)) for channel, port in enumerate(ports)
+            net.open(port, partial(self._take, channel), keys=keys)
+            for channel, port in enumerate(ports)
         ]
         self._go_on(None)
 
@@ -50,6 +53,7 @@ class _Newcomer(Generic[T]):
         except StopIteration as end:
             for link in self._links:
                 link.take = _ignore
+                self.heard_bytes += link.overhead_bytes
             self._arrived(Arrived(end.value, self._links))
             return
         say_all(says, self._links)
@@ -83,6 +87,7 @@ def bring_in(
     before anything else is read from its connections. Raises `Unexpected`, `links.Lost`.
     """
     ports = [target.ports[index] for index in dialect.channels]
+    server_key = bytes.fromhex(target.server_key)
     newcomers: list[_Newcomer[T]] = []
     here = 0
 
@@ -100,7 +105,9 @@ def bring_in(
                 is_more = False
                 break
             done = partial(arrived, len(newcomers))
-            newcomers.append(_Newcomer(net, ports, conversation, done))
+            # A key for each, as each is somebody else.
+            keys = curve.new_keys(server_key) if server_key else None
+            newcomers.append(_Newcomer(net, ports, conversation, done, keys))
         if here < len(newcomers) and turn(1.0):
             progress_s = time.monotonic()
         elif time.monotonic() > progress_s + STALL_S_MAX:

@@ -82,7 +82,9 @@ class Rejoining:
             else:
                 self._turn()
             progress_s, whole_count = self._progress(progress_s, whole_count, self._whole_count)
-        self._tell(Opened(time.monotonic() - begun_s, self._members[0].ticket))
+        self._tell(
+            Opened(time.monotonic() - begun_s, self._members[0].ticket, self._members[0].keys_hex())
+        )
         self._start_ns = time.monotonic_ns() if orders.senders else 0
         self._whole_before = self._whole_count
 
@@ -95,6 +97,7 @@ class Rejoining:
             nicks=self._orders.nicks,
             log=self._log,
             became_whole=self._one_is_whole,
+            server_key=bytes.fromhex(self._orders.server_key),
         )
         member = Member(len(self._members), place, self._arrivals if is_speaker else None)
         self._members.append(member)

@@ -24,6 +24,7 @@ class Gathering(msgspec.Struct):
     size: int  # Bytes of a text.
     nicks: str = "m"  # How they begin; a number follows.
     connecting: int = 256  # Clients that are on their way in at once, the first time.
+    server_key: str = ""  # As in `Target`.
 
 
 class Part(msgspec.Struct):
@@ -39,7 +40,8 @@ class Opened(msgspec.Struct, tag="opened"):
     """Everybody is in, and whole."""
 
     seconds: float
-    ticket: bytes  # For the room's history.
+    ticket: bytes  # For the room's history,
+    keys: list[str]  # of whoever has these: `curve.Keys` in hex; empty: everybody.
 
 
 class Over(msgspec.Struct, tag="over"):
@@ -74,6 +76,7 @@ class Storm(msgspec.Struct):
     readers: int
     entries: int  # They read up to this seq, and begin again.
     seconds: float
+    keys: list[str] = []  # As in `Opened`.
 
 
 class Calm(msgspec.Struct, tag="calm"):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from bench import zmtp
+from bench.curve import Keys
 from bench.generator.links import Link, Lost, Net
 from client.limits import RECONNECT_MS, RECONNECT_MS_MAX
 
@@ -73,6 +74,7 @@ class LightSocket:
         "_frames",
         "_heard",
         "_is_closed",
+        "_keys",
         "_kind",
         "_link",
         "_net",
@@ -93,10 +95,15 @@ class LightSocket:
         heard: Callable[[Messages], None],
         up: Callable[[], None] = _nothing,
         down: Callable[[], None] = _nothing,
+        keys: Keys | None = None,
     ) -> None:
-        """Begin to connect; `kind` is the socket's type, such as `b"SUB"`."""
+        """Begin to connect; `kind` is the socket's type, such as `b"SUB"`.
+
+        With `keys` its connections are encrypted.
+        """
         self.port = port
         self.is_up = False
+        self._keys = keys
         self._kind = kind
         self._net = net
         self._timetable = timetable
@@ -127,7 +134,7 @@ class LightSocket:
             return
         self._frames = zmtp.Frames()
         try:
-            self._link = self._net.open(self.port, self._take, self._lost)
+            self._link = self._net.open(self.port, self._take, self._lost, self._keys)
         except Lost:
             self._timetable.after(next(self._pauses_s), self._connect)
         else:

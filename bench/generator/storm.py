@@ -12,6 +12,7 @@ import time
 from typing import Final
 
 from bench import zmtp
+from bench.curve import Keys
 from bench.dialect import Unexpected
 from bench.generator.links import Net
 from bench.generator.rejoin_orders import Calm, Storm
@@ -40,6 +41,7 @@ class Reader:
             heard=self._take,
             up=self._ask,
             down=self._lost,
+            keys=Keys(*map(bytes.fromhex, storm.keys)) if storm.keys else None,
         )
 
     def _ask(self) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from bench import zmtp
 from bench.dialect import Conversation, Ear, Heard, Patience, Post, Say, Unexpected, Voice
 from bench.servers.process import descendants, tied
-from bench.target import Target
+from bench.target import HUBBUB, Target
 from bench.text import framed, unframed
 from common import topics, wire
 from common.errors import Code, Malformed
@@ -330,10 +330,11 @@ def _ask(
 class Hubbub:
     """The broker of this checkout."""
 
-    name = "hubbub"
+    name = HUBBUB
     is_durable = True
     is_peer = False
     has_rooms = True
+    switches: tuple[str, ...] = ()  # Flags without a value.
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         """Take flags of the broker that hold beside, or in place of, `FLAGS`."""
@@ -343,11 +344,21 @@ class Hubbub:
     def start(self, folder: Path, text_bytes: int) -> Iterator[Target]:
         """Start a broker on free ports."""
         flags = [word for flag in self._settings.items() for word in flag]
-        process, port = launch(folder / "data", 0, *flags)
+        process, port = launch(folder / "data", 0, *self.switches, *flags)
         try:
-            yield target("127.0.0.1", port, [process.pid], text_bytes, self._settings)
+            found = target("127.0.0.1", port, [process.pid], text_bytes, self._settings)
+            yield msgspec.structs.replace(
+                found,
+                name=self.name,
+                settings=[*found.settings, *self.switches],
+                server_key=self.server_key(folder / "data"),
+            )
         finally:
             end(process)
+
+    def server_key(self, data: Path) -> str:  # noqa: ARG002 - others look there
+        """Return the broker's public key in hex; "" where nothing is encrypted."""
+        return ""
 
     def dialect(self, target: Target) -> HubbubDialect:
         """Return what it speaks."""
@@ -359,7 +370,7 @@ def target(
 ) -> Target:
     """Return a broker that runs."""
     return Target(
-        name="hubbub",
+        name=HUBBUB,
         version=VERSION,
         is_durable=True,
         host=host,

@@ -6,6 +6,7 @@ import importlib
 from typing import Final
 
 from bench.servers.base import Server
+from bench.target import HUBBUB, HUBBUB_CURVE
 
 _PEERS: Final = (
     "nats",
@@ -18,6 +19,7 @@ _PEERS: Final = (
     "jetstream",
     "redis_streams",
 )
+_MODULES: Final = {HUBBUB_CURVE: "hubbub_curve"}  # Of names that can't be a module's.
 
 
 def peers() -> tuple[str, ...]:
@@ -27,11 +29,12 @@ def peers() -> tuple[str, ...]:
 
 def servers() -> tuple[str, ...]:
     """Return the names of all servers, Hubbub first."""
-    return ("hubbub", *_PEERS)
+    return (HUBBUB, HUBBUB_CURVE, *_PEERS)
 
 
 def load(name: str) -> Server:
     """Return a server by its name, which must be one of `servers()`."""
     # Imported late: whoever measures one server need not have what the others are made of.
-    found: Server = importlib.import_module(f"bench.servers.{name}").SERVER
+    module = _MODULES.get(name, name)
+    found: Server = importlib.import_module(f"bench.servers.{module}").SERVER
     return found

@@ -99,6 +99,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     headlines: ClassVar[tuple[str, ...]] = ()  # What its comparisons and curves show.
     kills: ClassVar[bool] = False  # It kills the broker, so it takes nobody else's.
+    encrypts: ClassVar[bool] = False  # Its clients can encrypt.
 
     duration_s: Annotated[
         float, Meta(ge=0.1, le=RUN_S_MAX, description="length of the measured part")
@@ -130,6 +131,7 @@ class Connect(Options, frozen=True, kw_only=True):
     """Clients connect, say hello and join: how fast, how many bytes each, the cost of idling."""
 
     headlines: ClassVar[tuple[str, ...]] = ("joins_per_s", "bytes_per_client")
+    encrypts: ClassVar[bool] = True
     clients: Annotated[
         int, Meta(ge=1, le=CLIENTS_MAX, description="clients to connect", extra=_sweep())
     ] = 2_000
@@ -149,6 +151,7 @@ class Fanout(Options, frozen=True, kw_only=True):
     """One room: senders speak, every subscriber hears everything."""
 
     headlines: ClassVar[tuple[str, ...]] = ("deliveries_per_s",)
+    encrypts: ClassVar[bool] = True
     subscribers: Annotated[
         int, Meta(ge=2, le=CLIENTS_MAX, description="clients that listen", extra=_sweep())
     ] = 50
@@ -165,6 +168,7 @@ class Rooms(Options, frozen=True, kw_only=True):
     """Many rooms: each sender goes through the rooms, one message each in turn."""
 
     headlines: ClassVar[tuple[str, ...]] = ("messages_per_s", "deliveries_per_s")
+    encrypts: ClassVar[bool] = True
     rooms: Annotated[int, Meta(ge=1, le=10_000, description="rooms", extra=_sweep())] = 200
     members: Annotated[
         int, Meta(ge=1, le=10_000, description="listeners in each room", extra=_sweep())
@@ -178,6 +182,7 @@ class Latency(Options, frozen=True, kw_only=True):
     """Send to receive and send to acknowledge, timed from when each message was meant to go."""
 
     headlines: ClassVar[tuple[str, ...]] = ("delivery.p50", "delivery.p99")
+    encrypts: ClassVar[bool] = True
     subscribers: Annotated[
         int, Meta(ge=1, le=CLIENTS_MAX, description="clients that listen", extra=_sweep())
     ] = 2
@@ -199,6 +204,7 @@ class Ingest(Options, frozen=True, kw_only=True):
     """Acknowledged (durable) messages per second."""
 
     headlines: ClassVar[tuple[str, ...]] = ("acknowledged_per_s",)
+    encrypts: ClassVar[bool] = True
     senders: Annotated[
         int, Meta(ge=1, le=1_024, description="clients that send", extra=_sweep(1, 16, 256))
     ] = 16
@@ -232,6 +238,7 @@ class Rejoin(Options, frozen=True, kw_only=True):
 
     headlines: ClassVar[tuple[str, ...]] = ("whole_s", "storm_p99_ratio")
     kills: ClassVar[bool] = True
+    encrypts: ClassVar[bool] = True
     duration_s: Annotated[
         float,
         Meta(ge=0.1, le=3_600, description="length of each part: quiet, storm, after the break"),

@@ -29,7 +29,7 @@ def measured(work: str, orders: Orders, options: Options, watch: Watch) -> Resul
     counts = done.counts
     notes = [f"{done.late} texts were said late by the generator"] if done.late else []
     if done.differing and not counts.lost:
-        if target.name == "hubbub":
+        if target.is_hubbub:
             counts.reordered += done.differing  # It promises one order for everybody.
         else:
             notes.append("members heard the senders in different orders (each sender in its own)")

@@ -33,6 +33,7 @@ from bench.histogram import Histogram
 from bench.meter import Meter
 from bench.results import Counts, Result
 from bench.servers.hubbub import end, kill, launch
+from bench.servers.hubbub_curve import SECURE, server_key
 from bench.target import Target
 from bench.works.base import Rejoin, Watch
 from bench.works.filled_log import ROOM, Filler
@@ -49,9 +50,11 @@ UNTOLD: Final = {WARMUP, CALM}  # Parts whose latencies are nobody's question.
 class Broker:
     """A broker that is killed and started again, always on the same port and log."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, is_secure: bool = False) -> None:
         self._data = data
-        self._process, self.port = launch(data)
+        self._flags = (SECURE,) if is_secure else ()
+        self._process, self.port = launch(data, 0, *self._flags)
+        self.key = server_key(data) if is_secure else ""  # Its public one, in hex.
         self._meter = Meter([self._process.pid])
 
     def kill(self) -> int:
@@ -63,7 +66,7 @@ class Broker:
     def start_again(self) -> int:
         """Start it again; return when it was ready (monotonic, ns)."""
         end(self._process)
-        self._process, _ = launch(self._data, self.port)
+        self._process, _ = launch(self._data, self.port, *self._flags)
         self._meter.add([self._process.pid])
         return time.monotonic_ns()
 
@@ -121,7 +124,7 @@ class Gathered:
 
 def run(target: Target, options: Rejoin, watch: Watch) -> Result:
     """Gather, listen, storm, kill, and count. Raises `Unexpected`."""
-    if target.name != "hubbub":
+    if not target.is_hubbub:
         raise Unexpected("only Hubbub can be rejoined: its own client library is part of it")
     result = Result(
         work="rejoin",
@@ -136,7 +139,7 @@ def run(target: Target, options: Rejoin, watch: Watch) -> Result:
         data = Path(folder) / "data"
         if options.storm:
             _fill(data, options)
-        broker = Broker(data)
+        broker = Broker(data, is_secure=bool(target.server_key))
         try:
             _run(broker, options, watch, result)
         finally:
@@ -161,30 +164,31 @@ def _run(broker: Broker, options: Rejoin, watch: Watch, result: Result) -> None:
         senders=options.senders,
         rate=options.rate,
         size=options.size,
+        server_key=broker.key,
     )
     figures = result.figures
     overs: list[Over] = []
     with started("bench.generator.rejoin", gathering) as process:
         gathered = Gathered(process, watch)
-        watch.begin("gather", "hubbub", options.clients, "whole")
+        watch.begin("gather", result.server, options.clients, "whole")
         opened = gathered.hear()
         assert isinstance(opened, Opened), opened
         watch.end()
         figures["connect_s"] = opened.seconds
         for name, seconds in ((WARMUP, options.warmup_s), (QUIET, options.duration_s)):
             if seconds:
-                watch.begin(name, "hubbub", seconds, "s")
+                watch.begin(name, result.server, seconds, "s")
                 overs.append(gathered.over(Part(name, seconds)))
                 watch.end()
         if options.storm:
-            watch.begin(STORM, "hubbub", options.duration_s, "s")
-            overs.append(_storm(gathered, broker, opened.ticket, options, result))
+            watch.begin(STORM, result.server, options.duration_s, "s")
+            overs.append(_storm(gathered, broker, opened, options, result))
             watch.end()
         gathered.over(Part(CALM, CALM_S))
-        watch.begin(REJOIN, "hubbub", options.clients, "whole")
+        watch.begin(REJOIN, result.server, options.clients, "whole")
         _break(gathered, broker, options, result)
         watch.end()
-        watch.begin(AFTER, "hubbub", options.duration_s, "s")
+        watch.begin(AFTER, result.server, options.duration_s, "s")
         overs.append(gathered.over(Part(AFTER, options.duration_s)))
         gathered.begin(Part(""))
         done = gathered.hear()
@@ -205,17 +209,18 @@ def _run(broker: Broker, options: Rejoin, watch: Watch, result: Result) -> None:
 
 
 def _storm(
-    gathered: Gathered, broker: Broker, ticket: bytes, options: Rejoin, result: Result
+    gathered: Gathered, broker: Broker, opened: Opened, options: Rejoin, result: Result
 ) -> Over:
     """Let readers of history loose while the others go on."""
     orders = Storm(
         host=HOST,
         history_port=broker.port + HISTORY_PORT,
         room=ROOM,
-        ticket=ticket,
+        ticket=opened.ticket,
         readers=options.storm,
         entries=options.entries,
         seconds=options.duration_s,
+        keys=opened.keys,
     )
     with started("bench.generator.storm", orders) as process:
         over = gathered.over(Part(STORM, options.duration_s))

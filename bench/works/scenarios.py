@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from bench.target import HUBBUB, HUBBUB_CURVE
 from bench.works.base import Connect, Fanout, Ingest, Latency, Options, Rooms
 
 
@@ -20,10 +21,11 @@ class Scenario(NamedTuple):
     headlines: tuple[str, ...] = ()  # The figures to compare; () for those of the sub-command.
 
 
-FAST: Final = ("hubbub", "nats", "redis_pubsub", "ngircd")
-DURABLE: Final = ("hubbub", "jetstream", "redis_streams")
-QUIET: Final = ("hubbub", "nats", "redis_pubsub", "redis_streams")
-RESTING: Final = ("hubbub", "proxy", "nats", "redis_pubsub", "ngircd")
+OURS: Final = (HUBBUB, HUBBUB_CURVE)
+FAST: Final = (*OURS, "nats", "redis_pubsub", "ngircd")
+DURABLE: Final = (*OURS, "jetstream", "redis_streams")
+QUIET: Final = (*OURS, "nats", "redis_pubsub", "redis_streams")
+RESTING: Final = (*OURS, "proxy", "nats", "redis_pubsub", "ngircd")
 SHORT_S: Final = 3.0
 WINDOW: Final = 8_192  # The same for all; a peer that can't take it shows losses.
 
@@ -53,7 +55,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         f"ingest-{senders}{'' if coalesce > 1 else '-single'}": Scenario(
             "ingest",
             Ingest(senders=senders, coalesce=coalesce, duration_s=SHORT_S, warmup_s=1.0),
-            DURABLE if coalesce == 1 else ("hubbub",),
+            DURABLE if coalesce == 1 else OURS,
         )
         for coalesce in (256, 1)
         for senders in (1, 16, 256)
@@ -69,13 +71,13 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         Latency(
             subscribers=1_000, rooms=20, rate=1_000, senders=100, duration_s=SHORT_S, warmup_s=1.0
         ),
-        ("hubbub", "ngircd", "nats", "proxy"),
+        (*OURS, "ngircd", "nats", "proxy"),
         ("delivery.p50", "delivery.p99", "server_cpu_cores"),
     ),
     "connect-2000": Scenario(
         "connect",
         # With more at once ngircd, whose listen queue holds ten, resets some connections.
         Connect(clients=2_000, concurrency=16, who=True, idle_s=30.0),
-        ("hubbub", "ngircd"),
+        (*OURS, "ngircd"),
     ),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 import zmq
 
@@ -24,6 +25,7 @@ from tests.waiting import eventually
 
 HOST = "127.0.0.1"
 HUBBUB = Target("hubbub", "0", is_durable=True, host="", ports=[], pids=[], settings=[])
+HUBBUB_CURVE = msgspec.structs.replace(HUBBUB, name="hubbub-curve", server_key="00" * 32)
 OPTIONS = Rejoin(
     clients=40, senders=4, rate=50, duration_s=0.5, warmup_s=0.1, storm=3, entries=5_000
 )
@@ -56,9 +58,10 @@ def nothing_stays() -> Iterator[None]:
     assert before == set(descendants(os.getpid()))
 
 
-def test_everybody_is_whole_after_a_kill() -> None:
+@pytest.mark.parametrize("target", [HUBBUB, HUBBUB_CURVE], ids=lambda target: target.name)
+def test_everybody_is_whole_after_a_kill(target: Target) -> None:
     watch = Listener()
-    result = rejoin.run(HUBBUB, OPTIONS, watch)
+    result = rejoin.run(target, OPTIONS, watch)
     counts, clients = result.counts, OPTIONS.clients
     assert counts.is_clean, result
     assert counts.sent == counts.acknowledged > 0
@@ -69,7 +72,7 @@ def test_everybody_is_whole_after_a_kill() -> None:
     assert result.figures["storm_entries_per_s"] > 0
     assert result.figures["storm_p99_ratio"] > 0
     parts = ["gather", "warmup", "quiet", "storm", "rejoin", "after"]
-    assert [f"{part} hubbub" for part in parts] == watch.parts
+    assert [f"{part} {target.name}" for part in parts] == watch.parts
 
 
 def test_without_a_storm_there_are_no_figures_of_one() -> None:

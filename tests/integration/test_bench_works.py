@@ -32,15 +32,18 @@ class Silent:
         """See `bench.works.base.Watch`."""
 
 
-@pytest.fixture(params=["hubbub", "nats", "redis_pubsub", "redis_streams", "jetstream"])
+@pytest.fixture(
+    params=["hubbub", "hubbub-curve", "nats", "redis_pubsub", "redis_streams", "jetstream"]
+)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
     with started(registry.load(request.param), tmp_path) as running:
         yield running
 
 
-@pytest.fixture
-def hubbub(tmp_path: Path) -> Iterator[Target]:
-    with started(registry.load("hubbub"), tmp_path) as running:
+@pytest.fixture(params=["hubbub", "hubbub-curve"])
+def hubbub(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
+    with started(registry.load(request.param), tmp_path) as running:
+        assert bool(running.server_key) == (request.param == "hubbub-curve")
         yield running
 
 

@@ -16,7 +16,7 @@ from bench.works.base import WORKS, Fanout, Ingest, Latency, Options, OptionsErr
 from bench.works.scenarios import SCENARIOS
 from common.endpoints import Address
 
-SERVERS = ["hubbub", "nats", "redis_pubsub"]
+SERVERS = ["hubbub", "hubbub-curve", "nats", "redis_pubsub"]
 
 
 def parse(line: str) -> Plan:
@@ -87,6 +87,13 @@ def test_the_defaults_are_those_of_the_table() -> None:
     assert (None,) * 5 == plan.outputs
 
 
+@pytest.mark.parametrize("name", ["connect", "fanout", "rooms", "latency", "ingest", "rejoin"])
+def test_secure_names_the_server_that_encrypts(name: str) -> None:
+    for line in (f"{name} --secure", f"{name} --server hubbub-curve"):
+        assert {"hubbub-curve"} == {run.server for run in parse(line).runs}
+    assert {"hubbub"} == {run.server for run in parse(name).runs}
+
+
 def test_flags_set_parameters() -> None:
     line = "fanout --subscribers 7 --rate 2.5e3 --duration 0.5 --warmup 0 --size 100 --messages 1e6"
     expected = Fanout(
@@ -149,6 +156,11 @@ def test_conditions_are_read_beforehand() -> None:
         ("fanout --sub 50", ["unrecognized", "--sub"]),
         ("fanout --server teapot", ["--server", "teapot", "nats"]),
         ("fanout --server nats --broker localhost", ["--broker", "--server"]),
+        ("fanout --secure --server nats", ["--secure", "--server"]),
+        ("fanout --secure --broker localhost", ["--secure", "--broker"]),
+        ("fanout --server hubbub-curve --broker localhost", ["--broker", "--server"]),
+        ("soak --secure", ["unrecognized", "--secure"]),
+        ("soak --server hubbub-curve", ["soak", "do not encrypt"]),
         ("replay --broker localhost", ["--broker", "replay", "a log of its own"]),
         ("startup --server nats", ["--server", "startup"]),
         ("fanout --broker localhost:99999", ["--broker", "99999"]),
