@@ -356,7 +356,8 @@ class Worker:
         """Have the supervisor read its configuration again; if it is gone, we are about to go."""
         if RELOAD in wishes and os.getppid() == self._supervisor:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._supervisor, signal.SIGHUP)
+                # Not SIGHUP: of a broker at a terminal that one is the end.
+                os.kill(self._supervisor, signal.SIGUSR1)
 
 
 def _rules(settings: Settings, clients_max: int) -> Rules:

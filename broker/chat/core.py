@@ -263,10 +263,9 @@ class Core:
         name = self._meant(session, command)
         if is_closed(name):
             self._floor.check_door(name, session.user)  # Whether it is there or not.
-            found = self.rooms.get(name)
-            if found is None:
+            room = self.rooms.get(name)
+            if room is None:
                 raise Refused(Code.NOT_INVITED)
-            room = found
         else:
             room = self._open(session, name)
         self._join_room(session, room, command.id, is_resume=command.resume)

@@ -27,6 +27,7 @@ OF_BROKER = "tests/unit/test_bounds_broker.py"
 OF_CLIENT = "tests/unit/test_bounds_client.py"
 CERTIFICATES = "tests/unit/test_certificates.py"
 CURVE = "tests/integration/test_curve.py"
+CLOSED_ROOMS = "tests/unit/test_closed_rooms.py"
 CLIENT_SOCKETS = "tests/unit/test_client_sockets.py"
 COMMANDS = "tests/unit/test_core_commands.py"
 CONNECTIONS = "tests/unit/test_connections.py"
@@ -42,6 +43,7 @@ NETWORK = "tests/faults/test_network.py"
 NICKS = "tests/unit/test_nicks.py"
 OPERATOR = "tests/integration/test_broker_process.py"
 ORDERS = "tests/unit/test_orders.py"
+ORDER_COMMANDS = "tests/unit/test_order_commands.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
 REPLICA = "tests/unit/test_replica.py"
@@ -96,6 +98,13 @@ MET = {
         ),
     },
     "client/limits.py": {
+        "ERRANDS_WAITING_MAX": (
+            ORDER_COMMANDS,
+            "test_so_many_errands_wait_and_a_failing_one_ends_nothing",
+        ),
+        "HELD_LINES_MAX": (ORDER_COMMANDS, "test_of_a_silent_talk_the_newest_lines_are_held"),
+        "IGNORED_MAX": (ORDER_COMMANDS, "test_so_many_can_be_ignored"),
+        "SHOWN_MAX": (ORDER_COMMANDS, "test_so_many_entries_can_be_marked"),
         "TEXTS_UNSETTLED_MAX": (QUEUES, "test_texts_are_bounded_and_wait_for_room"),
         "EVENTS_QUEUE_MAX": (QUEUES, "test_a_full_queue_says_so_and_signals_when_it_is_read"),
         "EVENTS_QUEUE_LOW": (QUEUES, "test_a_full_queue_says_so_and_signals_when_it_is_read"),
@@ -275,7 +284,7 @@ MET = {
         "CHANGES_MAX": (NICKS, "test_so_many_changes_wait_for_a_store_that_fails"),
     },
     "broker/chat/sessions.py": {
-        "MOVED_MAX": (RIGHTS, "test_a_room_to_and_fro_is_found_under_all_its_names"),
+        "MOVED_MAX": (CLOSED_ROOMS, "test_a_session_knows_so_many_former_names"),
         "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
     },
     "broker/allow_list.py": {
