@@ -291,13 +291,14 @@ class Worker:
 
     def _drain_commands(self) -> None:
         router, core, handle = self._router, self._core, self._core.receive
-        peers = self._peers
-        peer_of = peers.known.get
+        peers, is_secure = self._peers, self._orders.is_secure
+        peer_by = peers.known.get
         taken = 0
         try:
             for taken in range(1, DRAIN_MESSAGES_MAX + 1):  # noqa: B007 - read below
                 route, frames, frame = receive_message(router)
-                peer = peer_of(route) or peers.met(route, frame)
+                peer = None if is_secure else peer_by(route)
+                peer = peer or peers.of(route, frame)
                 if peer is None:
                     continue
                 handle(route, frames, peer)
@@ -356,7 +357,8 @@ class Worker:
         """Have the supervisor read its configuration again; if it is gone, we are about to go."""
         if RELOAD in wishes and os.getppid() == self._supervisor:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._supervisor, signal.SIGHUP)
+                # Not SIGHUP: of a broker at a terminal that one is the end.
+                os.kill(self._supervisor, signal.SIGUSR1)
 
 
 def _rules(settings: Settings, clients_max: int) -> Rules:

@@ -1,8 +1,8 @@
 """Who is behind each route of ROUTER, and by which descriptor. Belongs to live's worker.
 
-libzmq draws routes and never the same one twice, so who was behind a route once is so for ever.
-Only the first message of a route is asked for what its connection knows; all others cost one
-look into a dictionary.
+libzmq draws routes, but takes one that a client brings along, also one that it drew for somebody
+who has left. So on an encrypted endpoint each message is asked whose it is; on a plain one, where
+nobody can tell, only the first message of a route is asked for what its connection knows.
 """
 
 from __future__ import annotations
@@ -39,6 +39,16 @@ class Peers:
         route = self._routes.pop(descriptor, None)
         if route is not None:
             self._descriptors.pop(route, None)
+
+    def of(self, route: bytes, frame: zmq.Frame) -> Peer | None:
+        """Return who sent a frame; None for somebody not let in."""
+        peer = self.known.get(route)
+        if peer is None:
+            return self.met(route, frame)
+        if self._is_secure and key_of(frame) != peer.key:
+            self._forget(route)  # Somebody else brought this route along.
+            return self.met(route, frame)
+        return peer
 
     def met(self, route: bytes, frame: zmq.Frame) -> Peer | None:
         """Return who sent a frame by a route that is not known; None for somebody not let in."""

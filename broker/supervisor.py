@@ -45,8 +45,7 @@ STOP_S_MAX = 4.0  # Then the children are killed: the whole broker leaves within
 MEMORY_EVERY_S = 2.0
 CONSOLE_LINE_MAX = 256
 UNSAID_S = 0.05  # A child that has not read all it was told is told more after so long.
-# It goes round every two seconds. When it did not, it was stopped itself, and perhaps all of the
-# broker with it: that no sign of life came says nothing.
+# It goes round every two seconds; when not, all of the broker may have been stopped with it.
 PAUSED_S = 10.0
 PORT_TRIES_MAX = 10
 # What SIGHUP changes; everything else needs a restart.
@@ -243,7 +242,7 @@ class Supervisor:
         os.set_blocking(writer, False)
         os.set_blocking(self._signals, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         # A broker in the background of a shell must not be stopped for looking at the console.
         signal.signal(signal.SIGTTIN, signal.SIG_IGN)
@@ -291,9 +290,10 @@ class Supervisor:
             numbers = os.read(self._signals, CONSOLE_LINE_MAX)
         except BlockingIOError:
             return
-        hangups_count = 0 if self._is_at_terminal else numbers.count(signal.SIGHUP)
-        self._is_reload_asked |= hangups_count > 0
-        self._stop_signals += len(numbers) - hangups_count
+        reloads_count = numbers.count(signal.SIGUSR1)  # From live: `hubbub admin reload`.
+        reloads_count += 0 if self._is_at_terminal else numbers.count(signal.SIGHUP)
+        self._is_reload_asked |= reloads_count > 0
+        self._stop_signals += len(numbers) - reloads_count
         self._is_stopping = self._stop_signals > 0
 
     def _reload(self) -> None:

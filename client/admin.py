@@ -13,15 +13,16 @@ from pathlib import Path
 
 import zmq
 
-from client import identity, render
+from client import greeting, identity, render
 from client.admin_words import Order
 from client.arguments import Arguments
-from client.connection import open_socket
+from client.connection import CurveKeys, open_socket
 from client.limits import REPLY_BYTES_MAX
-from client.login import complain, str_of
+from client.login import complain, invitation, str_of
 from client.subcommands import look_of, write
+from client.trust import dial
 from common import wire
-from common.endpoints import ADMIN_SOCKET, admin_url
+from common.endpoints import ADMIN_SOCKET, Address, admin_url
 from common.errors import Code, Malformed, Refused, Unreachable
 from common.limits import TEXT_CHARS_MAX
 from common.order import Admin, Table
@@ -104,10 +105,10 @@ def _not_yours(folder: Path) -> Refused:
 
 # --- the network ------------------------------------------------------------
 def _ask_there(arguments: Arguments, command: Admin) -> Table:
-    address = arguments.broker
-    with zmq.Context() as context, open_socket(context, zmq.DEALER, address.host) as dealer:
-        dealer.connect(address.url())
-        reply = _answer(dealer, command, arguments.timeout_s)
+    def attempt(address: Address, keys: CurveKeys | None, left_s: float) -> wire.Payload:
+        return greeting.exchange(address, keys, left_s, command)
+
+    reply = dial(invitation(arguments), attempt, arguments.timeout_s)
     return _table(reply, f"no broker answers at {str_of(arguments)}")
 
 

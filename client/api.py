@@ -13,16 +13,14 @@ connection raises nothing: it is told by `State` events, and the client resumes 
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from client.connection import Connection, CurveKeys
-from client.effects import Effect
+from client.doors import Doors
 from client.events import (
     KINDS,
     Entry,
@@ -30,11 +28,14 @@ from client.events import (
     Joined,
     Left,
     Missing,
+    Moved,
     Presence,
+    Removed,
     Reset,
     Sent,
     Stalled,
     State,
+    Told,
 )
 from client.limits import BURST_EVENTS_MAX, CALL_TIMEOUT_S, CLOSE_S
 from client.outbox import Line
@@ -42,26 +43,27 @@ from client.pending import Pending
 from client.questions import Call
 from client.queues import CallQueue, EventQueue, Waker
 from client.session import Session
+from client.texts import text_bytes
 from client.trust import Tell, dial, tell_on_stderr
 from common import invitations, names, wire
 from common.endpoints import Address
-from common.errors import Barred, Closed, Code, Refused, Unreachable, Untrusted
+from common.errors import Barred, Closed, Refused, Unreachable, Untrusted
 from common.invitations import Invitation
 from common.limits import (
     HISTORY_DEFAULT,
     NUMBER_MAX,
     OWNER_BYTES_MAX,
     OWNER_BYTES_MIN,
-    TEXT_CHARS_MAX,
     TOKEN_BYTES,
-    TOPIC_CHARS_MAX,
 )
-from common.wire import Greeting, Kind, Members, RoomInfo
+from common.order import Done, MyRoom
+from common.wire import Greeting, Members, RoomInfo
 
 __all__ = [
     "Client",
     "Closed",
     "CurveKeys",
+    "Done",
     "Entry",
     "Event",
     "Greeting",
@@ -69,24 +71,23 @@ __all__ = [
     "Left",
     "Members",
     "Missing",
+    "Moved",
+    "MyRoom",
     "Pending",
     "Presence",
     "Refused",
+    "Removed",
     "Reset",
     "RoomInfo",
     "Sent",
     "Stalled",
     "State",
+    "Told",
     "Unreachable",
     "Untrusted",
     "ask_status",
     "connect",
 ]
-
-T = TypeVar("T")
-
-# A bot says thousands of texts in a few rooms, and folding a name costs more than sending.
-_spell_room = functools.lru_cache(maxsize=1024)(names.check_room)
 
 
 def connect(
@@ -153,7 +154,7 @@ def _invitation(broker: str | Invitation) -> Invitation:
     return broker if isinstance(broker, Invitation) else invitations.parse(broker)
 
 
-class Client:
+class Client(Doors):
     """A session with a broker; made by `connect`.
 
     Every method may be called from any thread, except that one thread at a time reads events.
@@ -168,10 +169,9 @@ class Client:
     ) -> None:
         self._address = address
         self._curve = curve
-        self._pid = os.getpid()
         self._ready: Pending[wire.Welcome] = Pending()
         token = os.urandom(TOKEN_BYTES)
-        self._session = Session(
+        session = Session(
             nick=nick,
             owner=owner,
             token=token,
@@ -179,13 +179,13 @@ class Client:
             ready=self._ready,
         )
         waker = Waker()
-        self._calls = CallQueue(waker)
+        super().__init__(session, CallQueue(waker))
         self._events = EventQueue(waker)
         self._taken: deque[Event] = deque()  # Of the thread that reads events.
         self._connection = Connection(
             address,
             token,
-            self._session,
+            session,
             calls=self._calls,
             events=self._events,
             waker=waker,
@@ -225,46 +225,16 @@ class Client:
         return self._session.state
 
     # --- rooms --------------------------------------------------------------
-    def join(
-        self,
-        room: str,
-        *,
-        history: int | None = HISTORY_DEFAULT,
-        since_ms: int | None = None,
-        timeout_s: float | None = CALL_TIMEOUT_S,
-    ) -> Joined:
-        """Become a member of a room and return how it is; its entries come as events.
-
-        history: how many earlier entries come first; 0 for none, None for all there are.
-        since_ms: instead, all entries from this time on (milliseconds since 1970).
-        The event `Joined` follows once the history was delivered. Joining twice only tells.
-
-        Raises `Refused`, `Unreachable`, `Closed`, `ValueError`.
-        """
-        if (history or 0) < 0 or not 0 <= (since_ms or 0) <= NUMBER_MAX:
-            raise ValueError("history and since_ms are not negative")
-        name = _spell_room(room)
-        pending: Pending[Joined] = Pending()
-        return self._call(
-            pending, lambda s, now: s.join(name, history, since_ms, pending, now), timeout_s
-        )
-
-    def part(self, room: str, *, timeout_s: float | None = CALL_TIMEOUT_S) -> None:
-        """Leave a room; the event `Left` follows. Raises `Refused`, `Unreachable`, `Closed`."""
-        name = _spell_room(room)
-        pending: Pending[None] = Pending()
-        self._call(pending, lambda s, now: s.part(name, pending, now), timeout_s)
-
     def who(self, room: str, *, timeout_s: float | None = CALL_TIMEOUT_S) -> Members:
         """Return the users of a room. Raises `Refused`, `Unreachable`, `Closed`."""
-        name = _spell_room(room)
+        name = self._joined(room)
         pending: Pending[Members] = Pending()
-        return self._call(pending, lambda s, now: s.who(name, pending, now), timeout_s)
+        return self._ask(pending, lambda request_id: wire.Who(request_id, name), timeout_s)
 
     def rooms(self, *, timeout_s: float | None = CALL_TIMEOUT_S) -> list[RoomInfo]:
         """Return all rooms, in order of their names. Raises `Unreachable`, `Closed`."""
         pending: Pending[list[RoomInfo]] = Pending()
-        return self._call(pending, lambda s, now: s.rooms(pending, now), timeout_s)
+        return self._ask(pending, wire.Rooms, timeout_s)
 
     def history(
         self,
@@ -286,7 +256,7 @@ class Client:
         if limit < 1 or not 0 <= until <= NUMBER_MAX or not 0 <= (after or 0) <= NUMBER_MAX:
             raise ValueError("limit is at least 1; before and after are seqs")
         pending: Pending[list[Entry]] = Pending()
-        call = Call(_spell_room(room), after, until, limit, pending)
+        call = Call(self._joined(room), after, until, limit, pending)
         return self._call(pending, lambda s, now: s.history(call, now), timeout_s)
 
     # --- texts --------------------------------------------------------------
@@ -313,10 +283,10 @@ class Client:
         code = KINDS.get(kind)
         if code is None:
             raise ValueError(f"{kind!r} is not a kind: write {', '.join(KINDS)}")
-        name = _spell_room(room)
+        name = self._joined(room)
         pending: Pending[Sent] = Pending()
         self._check_process()
-        self._calls.put_line(Line(name, code, text, _text_bytes(text, code), pending))
+        self._calls.put_line(Line(name, code, text, text_bytes(text, code), pending))
         return pending
 
     def topic(self, room: str, text: str, *, timeout_s: float | None = None) -> Sent:
@@ -327,7 +297,7 @@ class Client:
     def status(self, *, timeout_s: float | None = CALL_TIMEOUT_S) -> Greeting:
         """Return how the broker is. Raises `Unreachable`, `Closed`."""
         pending: Pending[Greeting] = Pending()
-        return self._call(pending, lambda s, now: s.status(pending, now), timeout_s)
+        return self._ask(pending, wire.Greet, timeout_s)
 
     def rename(self, nick: str, *, timeout_s: float | None = CALL_TIMEOUT_S) -> str:
         """Take another nick and return it; in the state "refused" it tries to resume with it.
@@ -395,42 +365,3 @@ class Client:
         self._check_process()
         self._taken = self._events.take(timeout_s)
         return bool(self._taken)
-
-    # --- calls --------------------------------------------------------------
-    def _call(
-        self,
-        pending: Pending[T],
-        call: Callable[[Session, float], list[Effect]],
-        timeout_s: float | None,
-    ) -> T:
-        """Have the connection's thread make a call of the session, and wait for its answer."""
-        self._check_process()
-        self._calls.put((pending, call))
-        try:
-            return pending.result(timeout_s)
-        except Unreachable:
-            with contextlib.suppress(Closed):
-                self._calls.put((Pending(), lambda s, now: s.abandon(pending, now)))
-            raise
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise Closed("this client belongs to the process that made it")
-
-
-def _text_bytes(text: str, kind: Kind) -> int:
-    """Return a text's size in UTF-8; raise `Refused` for one that the wire does not take."""
-    chars_max = TOPIC_CHARS_MAX if kind is Kind.TOPIC else TEXT_CHARS_MAX
-    if len(text) > chars_max:
-        raise Refused(Code.TEXT_INVALID, f"a text has at most {chars_max} characters")
-    if not text and kind is not Kind.TOPIC:
-        raise Refused(Code.TEXT_INVALID, "a text has at least one character")
-    # The broker would refuse all the texts that travel in one SEND with it.
-    if "\0" in text:
-        raise Refused(Code.TEXT_INVALID, "a text has no NUL")
-    if text.isascii():
-        return len(text)
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        raise Refused(Code.TEXT_INVALID, "a text is Unicode without lone surrogates") from None

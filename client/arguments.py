@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from client import admin_words
+from client.times import seconds_of
 from common import flags, invitations
 from common.endpoints import Address
 from common.errors import Refused
@@ -33,7 +34,6 @@ DEFAULT_ROOM = "lobby"
 TIMEOUT_S = 2.0
 TIMEOUT_S_MAX = 3_600.0
 COUNT_MAX = 10**9
-SINCE_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 
 SUBCOMMANDS = {
     "send": "say something in a room: TEXT, or each line of standard input",
@@ -134,9 +134,10 @@ class Since(NamedTuple):
 def _since(text: str) -> Since:
     if text == "all":
         return Since()
-    if match := re.fullmatch(r"([0-9]{1,9})([smhdw]?)", text):
-        number, unit = int(match[1]), match[2]
-        return Since(seconds=number * SINCE_UNITS_S[unit]) if unit else Since(entries=number)
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return Since(entries=int(text))
+    if (seconds := seconds_of(text)) is not None:
+        return Since(seconds=seconds)
     message = f"{text!r} is neither a number of entries, nor a time like 30s, 10m, 2h, 1d, nor all"
     raise argparse.ArgumentTypeError(message)
 

@@ -7,14 +7,33 @@ has several threads guards the board (see `client.conversation`).
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Container, Iterable
+from typing import Any, NamedTuple
 
-from client import commands, render
-from client.events import Entry, Event, Joined, Left, Missing, Presence, Reset, Stalled, State
+from client import commands, render, tidings
+from client.directory import the_only
+from client.events import (
+    Entry,
+    Event,
+    Joined,
+    Left,
+    Missing,
+    Moved,
+    Presence,
+    Removed,
+    Reset,
+    Stalled,
+    State,
+    Told,
+)
+from client.limits import HELD_LINES_MAX
+from client.notices import SENT_AWAY
 from client.render import Look
+from client.shown import Place, Shown
+from common.errors import Code, Refused
 from common.limits import NICK_CHARS_MAX
-from common.names import fold
+from common.names import fold, is_closed, is_talk
 
 SPEAKERS_MAX = 200  # Nicks kept for completion in a room too large for a list of its users.
 COMPLETIONS_MAX = 50  # More than a menu shows.
@@ -35,6 +54,7 @@ class Sort(enum.Enum):
     ENTRY = "entry"  # What somebody said.
     NOTICE = "notice"  # Presence and answers to commands.
     TROUBLE = "trouble"  # The connection, mistakes, what could not be done.
+    REMOVAL = "removal"  # A text that was shown is removed.
 
 
 class Line(NamedTuple):
@@ -42,6 +62,8 @@ class Line(NamedTuple):
 
     text: str
     sort: Sort = Sort.NOTICE
+    place: Place | None = None  # Of the entry that it shows, or whose removal it tells.
+    instead: str = ""  # REMOVAL: what may stand in place of the entry's line; else `text` tells.
 
 
 class Completion(NamedTuple):
@@ -55,8 +77,12 @@ class Completion(NamedTuple):
 class RoomView:
     """One joined room as the reader sees it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, title: str = "", *, is_silent: bool = False) -> None:
         self.name = name
+        self.title = title  # What people call a closed room.
+        # Somebody else began the talk, and it was not looked at: its lines wait, and count.
+        self.is_silent = is_silent
+        self.held: deque[Line] = deque(maxlen=HELD_LINES_MAX)
         self.topic = ""
         self.users = 0
         self.nicks: set[str] | None = None  # None: too many for names.
@@ -65,6 +91,11 @@ class RoomView:
         self.seq_min: int | None = None  # The oldest entry shown.
         self.seq_max = 0  # The newest one.
         self.is_entered = False
+
+    @property
+    def label(self) -> str:
+        """What the room is called in a line, unsafe as others made it."""
+        return self.title or f"#{self.name}"
 
     def note(self, entry: Entry) -> None:
         """Remember what completion, paging and the toolbar need of an entry."""
@@ -81,54 +112,134 @@ class RoomView:
 class Board:
     """The state of one chat, and the lines that changes of it make."""
 
-    def __init__(self, nick: str, look: Look, *, is_exposed: bool = False) -> None:
+    def __init__(
+        self,
+        nick: str,
+        look: Look,
+        ignored: Container[str] = (),
+        *,
+        is_exposed: bool = False,
+    ) -> None:
         self.nick = nick
         self.is_exposed = is_exposed  # Others on the network can read along.
         self.look = look
+        self.ignored = ignored
+        self.talks_expected = 0  # So many were asked for, whose names are not known yet.
         self.rooms: dict[str, RoomView] = {}
         self.current = ""
         self.state = "online"
         self.unsent_count = 0
         self.known_rooms: set[str] = set()  # From /rooms, for completion.
+        self._shown = Shown()
+        self._sent_from = ""  # The room that a notice has just said we were sent away from.
+        self._takes: dict[type[Event], Callable[[Any], list[Line]]] = {
+            Entry: self._take_entry,
+            Joined: self._take_joined,
+            Left: self._take_left,
+            Moved: self._take_moved,
+            Removed: self._take_removed,
+            Missing: self._take_missing,
+            Stalled: self._take_stalled,
+            Reset: self._take_reset,
+        }
 
     # --- events -------------------------------------------------------------
     def take(self, event: Event, now: int) -> list[Line]:
         """Take in an event; return the lines that it makes. `now` in milliseconds since 1970."""
         if isinstance(event, State):
             return self._take_state(event)
-        if event.room not in self.rooms:  # Left meanwhile.
-            return []
-        lines: list[Line] = []
-        match event:
-            case Entry():
-                lines = [self._take_entry(event)]
-            case Presence():
-                lines = self._take_presence(event, now)
-            case Joined():
-                lines = self._take_joined(event)
-            case Left():
-                self.forget(event.room)
-            case Missing():
-                what = "message is" if event.count == 1 else "messages are"
-                words = (
-                    f"#{event.room}: {event.count} {what} missing: not kept any more, or damaged"
-                )
-                lines = [self.trouble(words)]
-            case Stalled(room, detail):
-                lines = [self.trouble(f"#{room} stands still: {detail}; asking again")]
-            case Reset():
-                lines = self._take_reset(event)
-        return lines
+        if isinstance(event, Told):
+            return self._take_told(event)
+        if event.room not in self.rooms:
+            if not self.talks_expected or not is_talk(event.room):  # Left meanwhile.
+                return []
+            self.add(event.room, is_silent=True)  # Until the call that opens it returns.
+        if isinstance(event, Presence):
+            return self._take_presence(event, now)
+        return self._takes[type(event)](event)
 
-    def _take_entry(self, entry: Entry) -> Line:
+    def _take_missing(self, event: Missing) -> list[Line]:
+        what = "message is" if event.count == 1 else "messages are"
+        label = self.rooms[event.room].label
+        words = f"{label}: {event.count} {what} missing: not kept any more, or damaged"
+        return [self.trouble(words)]
+
+    def _take_stalled(self, event: Stalled) -> list[Line]:
+        label = self.rooms[event.room].label
+        return [self.trouble(f"{label} stands still: {event.detail}; asking again")]
+
+    def _take_entry(self, entry: Entry) -> list[Line]:
         view = self.rooms[entry.room]
         view.note(entry)
+        if entry.nick in self.ignored:
+            return []
         is_elsewhere = entry.room != self.current
         # Neither what was said before one came nor one's own words are unread.
-        if is_elsewhere and view.is_entered and entry.nick != self.nick:
+        is_news = view.is_entered or view.is_silent
+        if is_elsewhere and is_news and entry.nick != self.nick:
             view.unread_count += 1
-        prefix = entry.room if is_elsewhere else ""
-        return Line(render.entry_line(entry, self.look, prefix), Sort.ENTRY)
+        line = self.entry_line(entry, view, is_elsewhere=is_elsewhere and not view.is_silent)
+        if not view.is_silent:
+            return [line]
+        view.held.append(line)
+        if is_news and view.unread_count == 1 and not self.talks_expected:
+            words = f"{entry.nick} says something to you: /switch {view.label}"
+            return [self.notice(words)] if entry.nick != self.nick else []
+        return []
+
+    def entry_line(self, entry: Entry, view: RoomView, *, is_elsewhere: bool) -> Line:
+        """Return the line that shows an entry."""
+        prefix = (view.title or view.name) if is_elsewhere else ""
+        self._shown.note(entry, prefix)
+        text = render.entry_line(entry, self.look, prefix)
+        return Line(text, Sort.ENTRY, (entry.room, entry.seq))
+
+    def _take_removed(self, event: Removed) -> list[Line]:
+        view, place = self.rooms[event.room], (event.room, event.seq)
+        marked = self._shown.mark(place, render.safe(view.label), self.look)
+        held = [line.place for line in view.held]
+        if marked.instead and place in held:
+            index = held.index(place)
+            view.held[index] = view.held[index]._replace(text=marked.instead)
+        text = marked.line
+        if self.look.is_json:
+            text = render.json_line(render.removed_as_json(event))
+        return [Line(text, Sort.REMOVAL, place, marked.instead)]
+
+    def _take_told(self, told: Told) -> list[Line]:
+        if told.nick in self.ignored and told.code == "invited":
+            return []
+        if told.code in SENT_AWAY:
+            self._sent_from = told.room
+        text = tidings.told_text(told)
+        return [self.notice(text)] if text else []
+
+    def _take_left(self, left: Left) -> list[Line]:
+        label = self.rooms[left.room].label
+        was_current = left.room == self.current
+        self.forget(left.room)
+        lines = []
+        if left.code and left.room != self._sent_from:
+            lines.append(self.trouble(f"you are not in {label} any more: {left.reason}"))
+        self._sent_from = ""
+        if left.code and was_current:
+            lines.append(self.notice(f"now in {self.label()}" if self.current else "in no room"))
+        return lines
+
+    def _take_moved(self, moved: Moved) -> list[Line]:
+        before = self.rooms[moved.room].label
+        self._shown.move(moved.room, moved.to)
+        rooms = {}
+        for name, view in self.rooms.items():
+            if name == moved.room:
+                view.name, view.title = moved.to, moved.title
+            rooms[view.name] = view
+        self.rooms = rooms
+        if self.current == moved.room:
+            self.current = moved.to
+        if is_closed(moved.to):
+            return [self.notice(f"{before} is private now, and called {moved.title}")]
+        return [self.notice(f"{before} is open to all now, and called #{moved.to}")]
 
     def _take_presence(self, event: Presence, now: int) -> list[Line]:
         view = self.rooms[event.room]
@@ -136,6 +247,8 @@ class Board:
         if view.nicks is not None:
             view.nicks.difference_update(event.left, (old for old, _ in event.renamed))
             view.nicks.update(event.joined, (new for _, new in event.renamed))
+        for old, new in event.renamed if is_talk(event.room) else ():
+            view.title = f"@{new}" if view.title == f"@{old}" else view.title
         if event.room != self.current:  # The comings and goings elsewhere are noise here.
             return []
         news = Presence(  # One's own have been told already, as answers to commands.
@@ -152,15 +265,16 @@ class Board:
         view.topic = event.topic
         view.users = event.users
         view.nicks = None if event.nicks is None else set(event.nicks)
+        view.title = event.title
         if view.is_entered:  # Only taken up again after a break.
             return []
         view.is_entered = True
-        return self.room_lines(view, "you are in")
+        return [] if view.is_silent else self.room_lines(view, "you are in")
 
     def _take_reset(self, event: Reset) -> list[Line]:
         view = self.rooms[event.room]
         view.seq_min, view.seq_max = None, 0
-        return [self.trouble(f"#{event.room}: the broker has another log now, starting over")]
+        return [self.trouble(f"{view.label}: the broker has another log now, starting over")]
 
     def _take_state(self, event: State) -> list[Line]:
         before, self.state = self.state, event.state
@@ -179,10 +293,44 @@ class Board:
         return [self.trouble(text)] if text else []
 
     # --- what the person does -----------------------------------------------
-    def add(self, room: str) -> None:
-        """Take up a room that is about to be joined; the first one becomes current."""
-        self.rooms.setdefault(room, RoomView(room))
-        self.current = self.current or room
+    def add(self, room: str, title: str = "", *, is_silent: bool = False) -> RoomView:
+        """Take up a room that is about to be joined; the first one becomes current.
+
+        A silent one waits until somebody switches to it; programs have to see all at once.
+        """
+        is_silent = is_silent and not self.look.is_json
+        view = self.rooms.setdefault(room, RoomView(room, title, is_silent=is_silent))
+        view.title = title or view.title
+        if not view.is_silent:
+            self.current = self.current or room
+        return view
+
+    def find(self, address: str) -> RoomView | None:
+        """Return the room that is called so, here; raise `Refused` when several are."""
+        if address in self.rooms:
+            return self.rooms[address]
+        if not is_closed(address):
+            return None
+        names = [v.name for v in self.rooms.values() if v.title and fold(v.title) == fold(address)]
+        return self.rooms[the_only(names, address, Refused(Code.NOT_MEMBER))] if names else None
+
+    def label(self, room: str = "") -> str:
+        """Return what a room is called, the current one unless told; safe to show."""
+        view = self.rooms.get(room or self.current)
+        return render.safe(view.label) if view else render.label(room)
+
+    def enter(self, room: str) -> list[Line]:
+        """Make a room the current one, and return where one is, with what was held back."""
+        self.switch(room)
+        view = self.rooms[room]
+        return [*self.room_lines(view, "now in"), *self.release(view)]
+
+    def release(self, view: RoomView) -> list[Line]:
+        """Return what was held back of a silent talk; it is none from here on."""
+        view.is_silent = False
+        lines = list(view.held)
+        view.held.clear()
+        return lines
 
     def switch(self, room: str) -> None:
         """Make a room the current one; what was unread there is read."""
@@ -204,15 +352,18 @@ class Board:
         self.rooms.pop(room, None)
         if room == self.current:
             self.current = ""
-            if self.rooms:
-                self.switch(next(reversed(self.rooms)))
+            heard = [name for name, view in self.rooms.items() if not view.is_silent]
+            if heard:
+                self.switch(heard[-1])
 
     # --- what the prompt shows ----------------------------------------------
     def toolbar(self) -> list[tuple[str, str]]:
         """Return (style class, text) parts: room, users, connection, dangers, unsent, unread."""
         view = self.rooms.get(self.current)
-        parts = [("class:room", f" #{self.current}" if view else " no room: /join ROOM")]
+        parts = [("class:room", f" {self.label()}" if view else " no room: /join ROOM")]
         if view:
+            if is_closed(view.name):
+                parts.append(("", "  private"))
             parts.append(("", f"  {render.users_text(view.users)}"))
         style = "" if self.state == "online" else "class:trouble"
         parts += [("", "  "), (style, STATE_WORDS.get(self.state, render.safe(self.state)))]
@@ -221,7 +372,7 @@ class Board:
         if self.unsent_count:
             parts += [("", "  "), ("class:trouble", f"{self.unsent_count} not sent yet")]
         parts += [
-            ("class:unread", f"  #{other.name} {other.unread_count}")
+            ("class:unread", f"  {render.safe(other.label)} {other.unread_count}")
             for other in self.rooms.values()
             if other.unread_count and other.name != self.current
         ]
@@ -246,11 +397,11 @@ class Board:
         return self._complete_nick(text)
 
     def _complete_room(self, argument: str, which: str) -> list[Completion]:
-        names: Iterable[str] = self.rooms
+        names: Iterable[str] = {view.title or view.name for view in self.rooms.values()}
         if which == "room":
-            names = self.known_rooms | set(self.rooms)
+            names = self.known_rooms | set(names)
         start = fold(argument.removeprefix("#"))
-        found = sorted(name for name in names if name.startswith(start))
+        found = sorted(name for name in names if fold(name).startswith(start))
         return [Completion(name, len(argument)) for name in found[:COMPLETIONS_MAX]]
 
     def _complete_nick(self, text: str) -> list[Completion]:
@@ -276,7 +427,7 @@ class Board:
         if view.nicks:
             shown = render.names_text(sorted(view.nicks, key=fold), JOINED_NAMES_SHOWN_MAX)
             names = f": {shown}"
-        lines = [self.notice(f"{verb} #{view.name}, {render.users_text(view.users)} now{names}")]
+        lines = [self.notice(f"{verb} {view.label}, {render.users_text(view.users)} now{names}")]
         if view.topic:
             lines.append(self.notice(f"topic: {view.topic}"))
         return lines

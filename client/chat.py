@@ -39,7 +39,8 @@ from client.arguments import EXIT_FAILED, Arguments
 from client.board import Board, Line, Sort
 from client.commands import Meaning
 from client.conversation import Conversation
-from client.login import complain, open_for_chat
+from client.login import complain, load_ignored, open_for_chat
+from client.page import Page
 from client.render import Look
 from client.subcommands import look_of
 from common.limits import HISTORY_DEFAULT
@@ -65,7 +66,9 @@ def run(arguments: Arguments) -> int:
         look = look_of(arguments)
         board = Board(client.nick, look, is_exposed=client.is_exposed)
         screen = Screen(look)
-        conversation = Conversation(client, board, screen.show, lambda: time.time_ns() // 10**6)
+        conversation = Conversation(
+            client, board, screen.show, lambda: time.time_ns() // 10**6, load_ignored()
+        )
         prompt = Prompt(conversation, screen, look)
         with conversation:
             conversation.start(arguments.rooms, HISTORY_DEFAULT)
@@ -87,6 +90,7 @@ class Screen:
         self._look = look
         self._changed = threading.Condition()
         self._lines: deque[str] = deque()
+        self._page = Page()  # What was written last, in case a text of it is removed.
         self._app: Application[int] | None = None  # The prompt, while there is one.
         self._is_woken = False
 
@@ -116,7 +120,15 @@ class Screen:
             self._changed.notify_all()
 
     def _add(self, lines: Sequence[Line]) -> None:
-        self._lines.extend(self._text(line) for line in lines)
+        for line in lines:
+            # A terminal's scrollback is its own: what is there stays.
+            if line.sort is Sort.REMOVAL and (stood := self._page.mark(line.place, line.instead)):
+                waiting = [line.instead if each in stood else each for each in self._lines]
+                self._lines = deque(waiting)
+            else:
+                text = self._text(line)
+                self._lines.append(text)
+                self._page.add(text, line.place)
         if self._app is None:
             self._write()
         elif not self._is_woken and self._app.loop is not None:
@@ -130,7 +142,7 @@ class Screen:
         with self._changed:
             self._is_woken = False
             app = self._app
-            if app is None or app.is_done or not self._lines:
+            if app is None or app.is_done or not (self._lines or self._page.is_stale):
                 if app is not None:
                     app.invalidate()
                 return
@@ -138,6 +150,10 @@ class Screen:
             # for the terminal to tell where its cursor is.
             app.renderer.erase(leave_alternate_screen=False)
             self._write()
+            if self._page.is_stale:
+                size = app.output.get_size()
+                self._lines.append(self._page.redrawn(size.rows, size.columns))
+                self._write()
             app.renderer.reset(leave_alternate_screen=False)
             app.render_counter += 1  # Or else the toolbar of the last drawing is taken.
             app.renderer.render(app, app.layout)
@@ -296,8 +312,7 @@ class Prompt:
         )
 
     def _prefix(self) -> StyleAndTextTuples:
-        room = self._conversation.current_room()
-        return [("class:prompt", f"#{room}> " if room else "> ")]
+        return [("class:prompt", f"{self._conversation.current_label()}> ")]
 
     def _toolbar(self) -> StyleAndTextTuples:
         return [*self._conversation.toolbar()]

@@ -6,13 +6,16 @@ The table drives parsing, the help text and completion, so that the three cannot
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from msgspec import Struct
 
+from client import orders
 from common.errors import Refused
 from common.limits import HISTORY_DEFAULT, HISTORY_ENTRIES_MAX
-from common.names import check_nick, check_room
+from common.names import check_address, check_nick
+from common.order import Action
 
 LEAVING_WORDS = frozenset({"exit", "{quit}"})  # As in the programs that Hubbub grew out of.
 
@@ -98,6 +101,7 @@ Meaning = (
     | ShowHelp
     | Quit
     | Wrong
+    | orders.Order
 )
 
 
@@ -108,8 +112,8 @@ class Command(NamedTuple):
     name: str
     argument: str  # As help shows it: "" takes none, "[X]" may be left out, "X" is needed.
     help: str
-    parse: Callable[[str], Meaning]
-    completes: str = ""  # What completion offers: "room" (any), "joined" (rooms), "nick".
+    parse: Callable[[str], Meaning | None]  # None: it is not written so.
+    completes: str = ""  # What completion offers: "room" (any), "joined" (rooms).
 
     @property
     def usage(self) -> str:
@@ -118,7 +122,7 @@ class Command(NamedTuple):
 
 
 def _room(text: str) -> str:
-    return check_room(text.removeprefix("#"))
+    return check_address(text.removeprefix("#"))
 
 
 def _optional_room(text: str) -> str | None:
@@ -166,6 +170,56 @@ COMMANDS = (
         "/history", "[COUNT]", f"show earlier messages ({HISTORY_DEFAULT} unless told)", _history
     ),
     Command("/topic", "[TEXT]", "show or change the topic", lambda text: ChangeTopic(text or None)),
+    Command("/msg", "NICK TEXT", "say something to one person only", orders.tell),
+    Command("/query", "NICK", "go to the talk with one person", orders.talk),
+    Command(
+        "/room",
+        "[WHAT]",
+        "show this room's rules; set: private, public, slow SECONDS, topic WHO",
+        orders.room,
+    ),
+    Command(
+        "/invite",
+        "NICK",
+        "let somebody into this private room",
+        partial(orders.about_nick, Action.INVITE),
+    ),
+    Command(
+        "/uninvite",
+        "NICK",
+        "take the invitation back",
+        partial(orders.about_nick, Action.UNINVITE),
+    ),
+    Command(
+        "/kick",
+        "NICK [REASON]",
+        "send somebody out of the room",
+        partial(orders.with_reason, Action.KICK),
+    ),
+    Command(
+        "/ban",
+        "NICK [TIME] [REASON]",
+        "send somebody out and keep them out; TIME: 10m, 2h, 1d, else for ever",
+        partial(orders.with_time, Action.BAN),
+    ),
+    Command("/unban", "NICK", "end a ban", partial(orders.about_nick, Action.UNBAN)),
+    Command(
+        "/mute",
+        "NICK [TIME] [REASON]",
+        "let somebody only read here",
+        partial(orders.with_time, Action.MUTE),
+    ),
+    Command("/unmute", "NICK", "end a mute", partial(orders.about_nick, Action.UNMUTE)),
+    Command("/op", "NICK", "let somebody keep order here", partial(orders.about_nick, Action.OP)),
+    Command("/deop", "NICK", "take that back", partial(orders.about_nick, Action.DEOP)),
+    Command("/slow", "SECONDS", "let each person say one text in that time; 0: any", orders.slow),
+    Command(
+        "/report", "NICK REASON", "tell the moderators and the operators about it", orders.report
+    ),
+    Command(
+        "/ignore", "[NICK]", "show nothing of somebody; alone: list whom you ignore", orders.ignore
+    ),
+    Command("/unignore", "NICK", "show somebody again", orders.unignore),
     Command("/help", "", "show this list", lambda _: ShowHelp()),
     Command("/quit", "", "leave; so do {quit}, exit, Ctrl+C and Ctrl+D", lambda _: Quit()),
 )
@@ -196,7 +250,7 @@ def _parse_argument(command: Command, argument: str) -> Meaning:
     if (argument and not command.argument) or (is_needed and not argument):
         return Wrong(f"write {command.usage}")
     try:
-        return command.parse(argument)
+        return command.parse(argument) or Wrong(f"write {command.usage}")
     except Refused as error:
         return Wrong(f"{argument}: {error.detail}")
 

@@ -11,13 +11,17 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from client import commands, render
-from client.board import Board, Completion, Line, Sort
+from client import commands, orders, render
+from client.board import Board, Completion, Line
 from client.commands import Meaning
-from client.events import Event, Sent
+from client.errands import Errands
+from client.events import Event, Sent, Told
+from client.ignored import Ignored
 from client.receipts import Posted, Receipts
+from client.talks import Talks
+from client.tidings import room_lines
 from common.errors import Closed, HubbubError
-from common.names import fold
+from common.names import fold, is_closed
 
 if TYPE_CHECKING:
     from client.api import Client
@@ -32,7 +36,14 @@ Show = Callable[[Sequence[Line]], None]
 class Conversation:
     """A client, its board, and a place to show lines."""
 
-    def __init__(self, client: Client, board: Board, show: Show, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        board: Board,
+        show: Show,
+        now: Callable[[], int],
+        ignored: Ignored | None = None,
+    ) -> None:
         self.board = board
         self.lock = threading.Lock()
         self.refused_count = 0  # Texts that were refused before they were under way.
@@ -42,18 +53,28 @@ class Conversation:
         self._changed = threading.Condition(self.lock)
         self._kept_seqs: dict[str, int] = {}  # By room: our newest text that is in the log.
         self._receipts = Receipts(self._take_receipt, self._take_failure)
+        self._ignored = Ignored() if ignored is None else ignored
+        board.ignored = self._ignored
+        self._errands = Errands(client.read)
+        self._talks = Talks(client, board, self.lock, self._errands)
         self._watcher = threading.Thread(target=self.watch, name="watch", daemon=True)
 
     def start(self, rooms: Sequence[str], history: int) -> None:
         """Greet, begin to show what arrives, and enter the rooms; the first is the current one."""
         lines = [self.board.notice(line) for line in self._client.motd.splitlines() if line]
         self._show([*lines, self.board.notice(f"you are {self.board.nick}; /help lists commands")])
+        names = [self._client.find(room) for room in rooms]
         with self.lock:
-            for room in rooms:
-                self.board.add(room)
+            for name in names:
+                if not self._talks.is_nick(name):
+                    self.board.add(name)
         self._watcher.start()
-        for room in rooms:
-            self._client.join(room, history=history)
+        for name in names:
+            if self._talks.is_nick(name):
+                self._show(self._talks.go_to(name[1:]))
+            else:
+                self._client.join(name, history=history)
+        self._talks.open_unread()
 
     def wait_until_entered(self, patience_s: float) -> None:
         """Wait until the rooms and what was said there are shown."""
@@ -79,6 +100,10 @@ class Conversation:
             self.board.nick = self._client.nick
             lines = [line for event in burst for line in self.board.take(event, now)]
         self._show(lines)
+        for event in burst:
+            if isinstance(event, Told):
+                self._talks.told(event)
+        self._note_read()
         with self.lock:
             self._changed.notify_all()
 
@@ -104,6 +129,18 @@ class Conversation:
         with self.lock:
             return self.board.current
 
+    def current_label(self) -> str:
+        """Return what that room is called; empty when there is none."""
+        with self.lock:
+            return self.board.label() if self.board.current else ""
+
+    def _note_read(self) -> None:
+        """Have the broker told how far the current room was read, if it is a closed one."""
+        with self.lock:
+            view = self.board.rooms.get(self.board.current)
+        if view is not None and is_closed(view.name) and view.seq_max:
+            self._errands.read(view.name, view.seq_max)
+
     def complete(self, text: str) -> list[Completion]:
         """Return what the end of a half-typed line could become."""
         with self.lock:
@@ -122,7 +159,10 @@ class Conversation:
                 lines = [self._not_sent(meaning.text, error)]
             else:
                 lines = [self.board.trouble(str(error))]
+        except OSError as error:  # Of the file `ignored`.
+            lines = [self.board.trouble(str(error))]
         self._show(lines)
+        self._note_read()
 
     def _act(self, meaning: Meaning) -> list[Line]:
         actions: dict[type[Meaning], Callable[[Any], list[Line]]] = {
@@ -137,6 +177,12 @@ class Conversation:
             commands.ShowHistory: self._history,
             commands.ShowHelp: self._help,
             commands.Wrong: self._wrong,
+            orders.GiveOrder: self._order,
+            orders.ShowRoom: self._room,
+            orders.TellNick: self._tell,
+            orders.OpenTalk: lambda meaning: self._talks.go_to(meaning.nick),
+            orders.Ignore: self._ignore,
+            orders.Unignore: self._unignore,
         }
         return actions[type(meaning)](meaning)
 
@@ -161,11 +207,14 @@ class Conversation:
             ]
 
     def _join(self, meaning: commands.JoinRoom) -> list[Line]:
-        room = meaning.room
         with self.lock:
-            if room in self.board.rooms:
-                self.board.switch(room)
-                return self.board.room_lines(self.board.rooms[room], "now in")
+            view = self.board.find(meaning.room)
+            if view is not None:
+                return self.board.enter(view.name)
+        room = self._client.find(meaning.room)
+        if self._talks.is_nick(room):
+            return self._talks.go_to(room[1:])
+        with self.lock:
             before = self.board.current
             self.board.add(room)
             self.board.switch(room)  # At once, so that its history is not shown as another room's.
@@ -181,24 +230,23 @@ class Conversation:
 
     def _part(self, meaning: commands.PartRoom) -> list[Line]:
         with self.lock:
-            room = meaning.room or self.board.current
-            if room not in self.board.rooms:
-                return [self._not_joined(room)]
-        self._client.part(room)
+            view = self.board.find(meaning.room or self.board.current)
+            if view is None:
+                return [self._not_joined(meaning.room or "")]
+            label = view.label
+        self._client.part(view.name)
         with self.lock:
-            self.board.forget(room)
-            now_in = f", now in #{self.board.current}" if self.board.current else ""
-            return [self.board.notice(f"you left #{room}{now_in}")]
+            self.board.forget(view.name)
+            now_in = f", now in {self.board.label()}" if self.board.current else ""
+            return [self.board.notice(f"you left {label}{now_in}")]
 
     def _switch(self, meaning: commands.SwitchRoom) -> list[Line]:
         with self.lock:
             room = meaning.room or self.board.next_room()
             if room is None:
                 return [self.board.trouble("there is no other room; /join ROOM")]
-            if room not in self.board.rooms:
-                return [self._not_joined(room)]
-            self.board.switch(room)
-            return self.board.room_lines(self.board.rooms[room], "now in")
+            view = self.board.find(room)
+            return [self._not_joined(room)] if view is None else self.board.enter(view.name)
 
     def _rename(self, meaning: commands.ChangeNick) -> list[Line]:
         nick = self._client.rename(meaning.nick)
@@ -208,21 +256,23 @@ class Conversation:
 
     def _who(self, meaning: commands.ShowUsers) -> list[Line]:
         with self.lock:
-            room = meaning.room or self.board.current
-            if room not in self.board.rooms:
-                return [self._not_joined(room)]
-        members = self._client.who(room)
+            view = self.board.find(meaning.room or self.board.current)
+            if view is None:
+                return [self._not_joined(meaning.room or "")]
+        members = self._client.who(view.name)
         names = ", ".join(sorted(members.nicks, key=fold))
         more = members.users - len(members.nicks)
         rest = f" and {more} more" if more > 0 else ""
         users = render.users_text(members.users)
-        return [self.board.notice(f"#{room}, {users} now: {names}{rest}")]
+        return [self.board.notice(f"{view.label}, {users} now: {names}{rest}")]
 
     def _rooms(self, _: commands.ShowRooms) -> list[Line]:
-        rooms = self._client.rooms()
+        rooms, mine = self._client.rooms(), self._client.mine()
         with self.lock:
-            self.board.known_rooms = {info.room for info in rooms}
-            return [self.board.notice(render.room_text(info)) for info in rooms]
+            self.board.known_rooms = {info.room for info in rooms} | {room.title for room in mine}
+            texts = [render.room_text(info) for info in rooms]
+            texts += [render.closed_room_text(room) for room in mine]
+            return [self.board.notice(text) for text in texts]
 
     def _history(self, meaning: commands.ShowHistory) -> list[Line]:
         with self.lock:
@@ -236,14 +286,57 @@ class Conversation:
             if not entries:
                 return [self.board.notice("there is nothing earlier")]
             view.seq_min = entries[0].seq
-            look = self.board.look
-            lines = [Line(render.entry_line(entry, look), Sort.ENTRY) for entry in entries]
+            lines = [
+                self.board.entry_line(entry, view, is_elsewhere=False)
+                for entry in entries
+                if entry.nick not in self._ignored
+            ]
             messages = "message" if len(entries) == 1 else "messages"
             return [
-                self.board.notice(f"{len(entries)} earlier {messages} of #{room}"),
+                self.board.notice(f"{len(entries)} earlier {messages} of {view.label}"),
                 *lines,
                 self.board.notice("back to now"),
             ]
+
+    # --- doors and order ----------------------------------------------------
+    def _order(self, meaning: orders.GiveOrder) -> list[Line]:
+        room = self.current_room()
+        if not room:
+            return [self._not_joined("")]
+        action, nick = meaning.action, meaning.nick
+        self._client.order(room, action, nick, meaning.value, meaning.reason)
+        words = {  # Of all else the room itself tells.
+            "invite": f"{nick} is invited",
+            "uninvite": f"{nick} is not invited any more",
+            "report": f"{nick} is reported to the moderators and the operators",
+        }
+        return [self.board.notice(words[action])] if action in words else []
+
+    def _room(self, _: orders.ShowRoom) -> list[Line]:
+        room = self.current_room()
+        if not room:
+            return [self._not_joined("")]
+        return [self.board.notice(line) for line in room_lines(self._client.join(room))]
+
+    def _tell(self, meaning: orders.TellNick) -> list[Line]:
+        room, lines = self._talks.open(meaning.nick)
+        text = meaning.text
+        self._receipts.add(Posted(text, "text", self._client.post(room, text)))
+        return lines
+
+    def _ignore(self, meaning: orders.Ignore) -> list[Line]:
+        with self.lock:
+            if meaning.nick is None:
+                nicks = ", ".join(sorted(self._ignored.nicks)) or "nobody"
+                return [self.board.notice(f"you ignore {nicks}")]
+            self._ignored.add(meaning.nick)
+            return [self.board.notice(f"nothing of {meaning.nick} is shown from here on")]
+
+    def _unignore(self, meaning: orders.Unignore) -> list[Line]:
+        with self.lock:
+            if not self._ignored.remove(meaning.nick):
+                return [self.board.trouble(f"you do not ignore {meaning.nick}")]
+            return [self.board.notice(f"{meaning.nick} is shown again")]
 
     def _help(self, _: commands.ShowHelp) -> list[Line]:
         return [Line(line) for line in commands.help_lines()]
@@ -253,7 +346,9 @@ class Conversation:
 
     def _not_joined(self, room: str) -> Line:
         return self.board.trouble(
-            f"you are not in #{room}; /join {room}" if room else "join a room first: /join ROOM"
+            f"you are not in {render.label(room)}; /join {room}"
+            if room
+            else "join a room first: /join ROOM"
         )
 
     # --- leaving ------------------------------------------------------------
@@ -278,6 +373,7 @@ class Conversation:
 
     def __exit__(self, *_: object) -> None:
         """Close the client, which ends both threads."""
+        self._errands.stop()
         self._client.close()
         self._receipts.stop()
         if self._watcher.is_alive():

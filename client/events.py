@@ -9,15 +9,18 @@ from typing import Final
 
 from msgspec import Struct
 
+from common.order import ORDER_KIND
 from common.wire import Kind
 
 KIND_NAMES: Final[dict[int, str]] = {
     Kind.TEXT: "text",
     Kind.ACTION: "action",
     Kind.TOPIC: "topic",
+    ORDER_KIND: "order",
 }
 KIND_UNKNOWN: Final = "notice"  # What a newer broker's kinds are called here.
-KINDS: Final[dict[str, Kind]] = {name: Kind(code) for code, name in KIND_NAMES.items()}
+KIND_REMOVED: Final = "removed"  # An operator removed the text; it is empty here.
+KINDS: Final[dict[str, Kind]] = {KIND_NAMES[kind]: kind for kind in Kind}
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -26,8 +29,10 @@ class Entry(Struct, frozen=True, gc=False):
     room: str
     seq: int  # Rises within the room; two entries of a room never share one.
     ts: int  # Milliseconds since 1970, the broker's clock.
-    kind: str  # "text", "action", "topic", or "notice" for a kind not known here, and in answers
-    # of history() for what the broker cannot read any more: then without a nick.
+    # "text", "action", "topic"; "order": what somebody did about the room or somebody in it;
+    # "removed"; or "notice" for a kind not known here, and in answers of history() for what the
+    # broker cannot read any more: then without a nick.
+    kind: str
     nick: str
     text: str
 
@@ -39,12 +44,44 @@ class Joined(Struct, frozen=True):
     topic: str
     users: int
     nicks: list[str] | None  # None in rooms above `limits.PRESENCE_NAMES_MAX` users.
+    title: str = ""  # What people call a closed room: "+plans", "@bob". Empty for others.
+    role: int = 0  # One's own, `common.order.Role`.
+    slow_s: int = 0  # Between two texts of one person.
+    topic_by: int = 0  # The lowest role that may set the topic.
 
 
 class Left(Struct, frozen=True):
-    """No longer a member: after part(), or because joining again was refused."""
+    """No longer a member: after part(), sent away, or because joining again was refused."""
 
     room: str
+    code: str = ""  # Why; empty after part(). Of a notice ("kicked"), or of `common.errors`.
+    reason: str = ""
+
+
+class Moved(Struct, frozen=True):
+    """The room has another name from here on: it was made private, or opened to all."""
+
+    room: str
+    to: str
+    title: str
+
+
+class Removed(Struct, frozen=True):
+    """An operator removed the text of an entry: whoever shows it shows so instead."""
+
+    room: str
+    seq: int
+
+
+class Told(Struct, frozen=True):
+    """A word from the broker to this person alone. PROTOCOL.md, "NOTICE", lists the codes."""
+
+    code: str
+    room: str = ""  # On the wire; one need not be in it.
+    title: str = ""  # Of the room, where it has one.
+    nick: str = ""  # Who did it, or whom it is about.
+    text: str = ""  # The reason, or what is announced.
+    value: int = 0
 
 
 class Presence(Struct, frozen=True):
@@ -84,7 +121,9 @@ class State(Struct, frozen=True):
     detail: str
 
 
-Event = Entry | Joined | Left | Presence | Missing | Reset | Stalled | State
+Event = (
+    Entry | Joined | Left | Moved | Removed | Told | Presence | Missing | Reset | Stalled | State
+)
 
 
 class Sent(Struct, frozen=True, gc=False):

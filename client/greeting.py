@@ -1,4 +1,4 @@
-"""One question without a session: is a broker there, and how is it? Owns its socket for a call."""
+"""One question without a session, such as how a broker is. Owns its socket for a call."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ from common.errors import Barred, Malformed, Refused, Unreachable
 
 def ask(address: Address, keys: CurveKeys | None, left_s: float) -> wire.Greeting:
     """Say GREET and return the answer; raise `Unreachable`, its kind `Barred`, or `Refused`."""
+    reply = exchange(address, keys, left_s, wire.Greet(1))
+    if type(reply) is not wire.Greeting:
+        raise Unreachable(nobody(address))
+    return reply
+
+
+def exchange(
+    address: Address, keys: CurveKeys | None, left_s: float, command: wire.Payload
+) -> wire.Payload:
+    """Say something and return the answer; raise as `ask` does."""
     end_s = time.monotonic() + left_s
     with zmq.Context() as context, open_socket(context, zmq.DEALER, address.host, keys) as dealer:
         dealer.setsockopt(zmq.MAXMSGSIZE, REPLY_BYTES_MAX)
         with dealer.get_monitor_socket(FAILED) as monitor:
             dealer.connect(address.url())
-            dealer.send_multipart(wire.command_frames(wire.NO_TOKEN, wire.Greet(1)))
+            dealer.send_multipart(wire.command_frames(wire.NO_TOKEN, command))
             try:
                 reply = _answer(address, dealer, monitor, end_s)
             finally:
                 dealer.disable_monitor()
     if type(reply) is wire.Error:
         raise Refused(reply.code, reply.detail, reply.value)
-    if type(reply) is not wire.Greeting:
-        raise Unreachable(nobody(address))
     return reply
 
 

@@ -36,6 +36,12 @@ HISTORY_IDLE_S = 10.0  # Then the REQ socket is closed: a connection that idles 
 HISTORY_STALL_S = 0.5  # A page that brought nothing new: the same question waits this long.
 HISTORY_REFUSALS_MAX = 3  # bad_ticket in a row: renewing the ticket does not help.
 
+# --- the chat ---------------------------------------------------------------
+IGNORED_MAX = 1_000  # Nicks in the file `ignored`, which is read as a whole.
+ERRANDS_WAITING_MAX = 1_000  # Talks that wait to be opened; others show at the next start.
+SHOWN_MAX = 2_000  # Entries that the chat can still mark as removed: several screens.
+HELD_LINES_MAX = 1_000  # Of a talk that somebody began, until it is looked at; then the newest.
+
 # --- sockets ----------------------------------------------------------------
 # What is in flight is bounded already, so this high-water mark is never met.
 COMMANDS_QUEUE_MAX = 1_000

@@ -17,6 +17,7 @@ from common.names import check_nick
 
 if TYPE_CHECKING:
     from client.api import Client
+    from client.ignored import Ignored
 
 INTERRUPT_CHECK_S = 0.2
 EXPOSED = "you and the broker say, and change it"
@@ -106,6 +107,17 @@ def owner() -> bytes:
     except (OSError, ValueError) as error:
         complain(f"no owner secret is kept, so this session cannot share its nick ({error})")
         return os.urandom(identity.OWNER_BYTES)
+
+
+def load_ignored() -> Ignored:
+    """Return whom this machine's user ignores; nobody where that cannot be read."""
+    from client.ignored import Ignored
+
+    try:
+        return Ignored(identity.data_dir())
+    except (OSError, ValueError) as error:
+        complain(f"nobody is ignored, for the list cannot be read ({error})")
+        return Ignored()
 
 
 def default_nick() -> str:

@@ -6,26 +6,33 @@ that the broker refused once stays refused until the client unsubscribes.
 
 from __future__ import annotations
 
+from client.directory import Directory
 from client.effects import Reject, Resolve, Subscribe, Tray, Unsubscribe
-from client.events import Left
+from client.events import Left, Moved, Removed
 from client.limits import PROOF_S, PROOF_S_MAX
+from client.outbox import Outbox
 from client.questions import Answer, Questions
 from client.requests import Request, Requests
 from client.room import Room
-from common import wire
+from common import order, wire
 from common.errors import Code, Refused
+from common.names import is_closed, is_talk
 
 
 class Memberships:
     """Owned by the session, hence by one thread. `now` is monotonic, in seconds."""
 
-    def __init__(self, tray: Tray, requests: Requests) -> None:
+    def __init__(
+        self, tray: Tray, requests: Requests, outbox: Outbox, directory: Directory
+    ) -> None:
+        self.directory = directory
         self.topics: dict[bytes, Room] = {}  # What SUB is subscribed to, besides the inbox.
         self._rooms: dict[str, Room] = {}
         self.questions = Questions(self._rooms)
         self._unproven: dict[str, Room] = {}  # Subscriptions that brought no frame yet.
         self._tray = tray
         self._requests = requests
+        self._outbox = outbox
 
     # --- joining and leaving ------------------------------------------------
     def join(
@@ -34,13 +41,22 @@ class Memberships:
         """Join a room, or tell about it again where it is joined."""
         room = self._rooms.get(name)
         if room is None:
+            self.directory.free(name)
             room = self._rooms[name] = Room(name, history, since_ms)
         room.tickets.append(ticket)
         if not room.join_id:
             self._send_join(room, now)
 
+    def talk(
+        self, nick: str, history: int | None, since_ms: int | None, ticket: object, now: float
+    ) -> None:
+        """Join the talk with somebody; its name comes with JOINED."""
+        command = order.Talk(self._requests.next_id(), nick)
+        self._requests.send(Request(command, ticket, Room("", history, since_ms)), now)
+
     def part(self, name: str, ticket: object, now: float) -> None:
         """Leave a room: nothing of it is delivered from here on."""
+        name = self.directory.moved.get(name, name)
         room = self._rooms.get(name)
         if room is None:
             self._tray.effects.append(Reject(ticket, Refused(Code.NOT_MEMBER)))
@@ -73,6 +89,7 @@ class Memberships:
         """Join again, before anything is said there: it renews topic, ticket and presence."""
         for room in self._rooms.values():
             room.join_id = room.who_id = 0
+            room.is_rejoin_due = False
             if room.is_joined:
                 # A broker that had lost the session may have refused the topic; SUB asks once.
                 room.is_swap_due |= not was_resumed
@@ -96,6 +113,7 @@ class Memberships:
         return False
 
     def _send_join(self, room: Room, now: float) -> None:
+        room.is_rejoin_due = False
         command = room.begin_join(self._requests.next_id())
         self._requests.send(Request(command, room=room), now)
 
@@ -103,8 +121,16 @@ class Memberships:
         """Take JOINED; see `Roster.replace` for is_news."""
         request = self._requests.take(joined.id)
         room = request.room if request is not None else None
+        if request is None and is_talk(joined.room) and joined.room not in self._rooms:
+            # Nobody waits for this talk any more. Left again, it can tell that there is news.
+            self._requests.send(Request(wire.Part(self._requests.next_id(), joined.room)), now)
+        if request is not None and type(request.command) is order.Talk:
+            room = self._talk_joined(request, joined, now)
         if room is None or room.join_id != joined.id:
             return
+        if room.name != joined.room and (is_closed(room.name) or is_closed(joined.room)):
+            self._move(room, joined.room, joined.title)
+        self.directory.call(joined.room, joined.title)
         self._tray.events += room.joined(joined, is_news=is_news)
         if room.is_swap_due or room.subscription != joined.subscription:
             self._unsubscribe(room)
@@ -117,6 +143,75 @@ class Memberships:
         self._tray.effects += [Resolve(ticket, summary) for ticket in room.tickets]
         room.tickets = []
         self._advance(room)
+        if room.is_rejoin_due:
+            self._send_join(room, now)
+
+    def _talk_joined(self, request: Request, joined: wire.Joined, now: float) -> Room | None:
+        """Take up the talk that was asked for; return its room, if JOINED is news to it."""
+        room = self._rooms.get(joined.room)
+        if room is None:
+            room = request.room
+            assert room is not None
+            room.rename(joined.room)
+            room.join_id = joined.id
+            self._rooms[room.name] = room
+        elif not room.join_id and not is_same(room, joined):
+            self._send_join(room, now)
+        if room.join_id:
+            room.tickets.append(request.ticket)
+            return room
+        self._tray.effects.append(Resolve(request.ticket, room.summary()))
+        return None
+
+    # --- what the broker does of itself -------------------------------------
+    def rejoin(self, name: str, to: str, title: str, now: float) -> None:
+        """Join again because the room's keys have changed, and perhaps its name."""
+        room = self._rooms.get(name)
+        if room is None:
+            return  # JOINED or DONE has told already.
+        if to not in ("", name):
+            self._move(room, to, title)
+        if room.join_id:
+            room.is_rejoin_due = True  # Its answer may be from before the change.
+        elif room.is_joined:
+            self._send_join(room, now)
+
+    def _move(self, room: Room, to: str, title: str) -> None:
+        """Give a room the name that it has from here on."""
+        other = self._rooms.get(to)
+        if other is not None:
+            self._drop(other, Refused(Code.NOT_MEMBER))  # Of a room that is no more.
+            self._tray.events.append(Left(to))
+        was = room.name
+        is_unproven = self._unproven.pop(was, None) is not None
+        del self._rooms[was]
+        room.rename(to)
+        room.title = title
+        self._rooms[to] = room
+        if is_unproven:
+            self._unproven[to] = room
+        self._tray.effects += self.questions.move(room, was)
+        self.directory.move(was, to)
+        self._outbox.move(was, to)
+        self.directory.call(to, title)
+        self._tray.events.append(Moved(was, to, title))
+
+    def sent_away(self, name: str, code: str, reason: str, now: float) -> None:
+        """Leave a room because the broker says that one is not in it any more."""
+        room = self._rooms.get(name)
+        if room is None:
+            return
+        is_joining = bool(room.join_id)
+        self._drop(room, Refused(Code.NOT_MEMBER, f"you are not in this room any more: {code}"))
+        self._tray.events.append(Left(name, code, reason))
+        if is_joining:  # The broker may have heard it after it sent us away.
+            self._requests.send(Request(wire.Part(self._requests.next_id(), name)), now)
+
+    def set_role(self, name: str, role: int) -> None:
+        """Note one's role in a room."""
+        room = self._rooms.get(name)
+        if room is not None:
+            room.role = role
 
     def refused(self, request: Request, refused: Refused) -> None:
         """Take the refusal of a JOIN: the room is gone, even if it was joined before."""
@@ -124,12 +219,13 @@ class Memberships:
         if room is not None and room.join_id == request.command.id:
             self._drop(room, refused)
             if room.is_joined:
-                self._tray.events.append(Left(room.name))
+                self._tray.events.append(Left(room.name, refused.code, refused.detail))
 
     def _drop(self, room: Room, error: Exception) -> None:
         """Forget a room; calls of join() that still wait fail."""
         self._unsubscribe(room)
         del self._rooms[room.name]
+        self.directory.drop(room.name)
         self._requests.forget(room=room)
         self._tray.effects += [Reject(ticket, error) for ticket in room.tickets]
         room.tickets = []
@@ -160,6 +256,8 @@ class Memberships:
                 self._advance(room)
         elif type(item) is wire.Presence:
             self._presence(room, item, now)
+        elif type(item) is order.Removed and item.epoch == room.replica.epoch:
+            self._tray.events.append(Removed(room.name, item.seq))
 
     def _suspect(self, room: Room, epoch: int, now: float) -> None:
         """Ask about a frame of another log: old, or the log changed. Only JOINED can tell."""
@@ -171,11 +269,15 @@ class Memberships:
         news, must_ask = room.roster.apply(item)
         if news is not None:
             self._tray.events.append(news)
+            for old, new in news.renamed if is_talk(room.name) else ():
+                if room.title == f"@{old}":
+                    room.title = f"@{new}"
+                    self.directory.call(room.name, room.title)
         if must_ask and not room.who_id and not room.join_id:
             room.who_id = self._requests.next_id()
             self._requests.send(Request(wire.Who(room.who_id, room.name), room=room), now)
 
-    def members(self, members: wire.Members) -> None:
+    def members(self, members: wire.Members, _now: float) -> None:
         """Take the answer to WHO, whoever asked."""
         request = self._requests.resolve(members.id, members)
         room = request.room if request is not None else None
@@ -221,3 +323,8 @@ class Memberships:
             room.proof_pause_s = min(2 * room.proof_pause_s, PROOF_S_MAX)
             if not room.join_id:
                 self._send_join(room, now)
+
+
+def is_same(room: Room, joined: wire.Joined) -> bool:
+    """Tell whether JOINED, asked for otherwise, says nothing that a joined room must act on."""
+    return room.is_joined and room.subscription == joined.subscription

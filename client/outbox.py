@@ -8,6 +8,7 @@ acknowledged or refused: that is what makes a resend harmless. PROTOCOL.md, "SEN
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from client.effects import Failed, Kept
@@ -32,6 +33,9 @@ POSTS_BYTES_MAX: Final = COMMAND_BYTES_MAX - SEND_HEADER_BYTES
 # A post of one text always fits, and a text is never more posts than one.
 assert 4 * (ROOM_CHARS_MAX + TEXT_CHARS_MAX) + 16 <= POSTS_BYTES_MAX
 assert SEND_POSTS_MAX >= SEND_TEXTS_MAX
+
+# Codes whose `value` is how long it lasts, in milliseconds; 0 for ever.
+LASTING: Final = frozenset({Code.BANNED, Code.MUTED, Code.SLOW_MODE})
 
 # Codes after which the broker still expects the same number: the SEND stays in the window.
 NOT_CONSUMED: Final = frozenset({Code.NO_SESSION, Code.CLOSING, Code.SESSION_TAKEN})
@@ -63,9 +67,13 @@ class Flight:
 
 
 class Outbox:
-    """Owned by the session, hence by one thread. `now` is monotonic, in seconds."""
+    """Owned by the session, hence by one thread. `now` is monotonic, in seconds.
 
-    def __init__(self) -> None:
+    moved: leads from former names of rooms to those of now; the session's own.
+    """
+
+    def __init__(self, moved: Mapping[str, str] | None = None) -> None:
+        self._moved = {} if moved is None else moved
         self._number = 1  # Of the next new SEND.
         self._waiting: dict[str, deque[Line]] = {}  # By room; rooms take turns.
         self._flights: dict[int, Flight] = {}  # By number, rising.
@@ -98,12 +106,23 @@ class Outbox:
 
     def put(self, lines: list[Line]) -> None:
         """Queue texts. How many there may be is bounded where they come from (`api`)."""
-        waiting = self._waiting
+        waiting, moved = self._waiting, self._moved
         for line in lines:
-            queue = waiting.get(line.room)
+            room = moved.get(line.room, line.room) if moved else line.room
+            queue = waiting.get(room)
             if queue is None:
-                queue = waiting[line.room] = deque()
+                queue = waiting[room] = deque()
             queue.append(line)
+
+    def move(self, was: str, to: str) -> None:
+        """Say in a room's new name what waits for it; what is in flight comes back if refused."""
+        self._put_first(to, self._waiting.pop(was, ()))
+
+    def _put_first(self, room: str, lines: Iterable[Line]) -> None:
+        """Queue texts before all others of their room, in their order."""
+        lines = list(lines)
+        if lines:
+            self._waiting.setdefault(room, deque()).extendleft(reversed(lines))
 
     def pump(self, now: float) -> list[wire.Send]:
         """Return what may be sent now: overdue resends, then as much as the window takes."""
@@ -169,12 +188,24 @@ class Outbox:
             message = f"an ACK of {len(ack.kept)} posts for a SEND of {len(posts)}"
             raise Malformed(message)
         del self._flights[ack.number]
-        return [
-            Kept(tickets, post.room, place.first, place.ts)
-            if place.first
-            else Failed(tickets, Refused(place.code))
-            for tickets, post, place in zip(flight.tickets, posts, ack.kept, strict=True)
-        ]
+        settled: list[Kept | Failed] = []
+        for tickets, post, place in zip(flight.tickets, posts, ack.kept, strict=True):
+            if place.first:
+                settled.append(Kept(tickets, post.room, place.first, place.ts))
+            elif not self._is_said_again(post, tickets, place.code):
+                settled.append(Failed(tickets, refusal(place.code, "", place.ts)))
+        return settled
+
+    def _is_said_again(self, post: wire.Draft, tickets: list[object], code: str) -> bool:
+        """Queue a refused post for its room's new name, where the room has one."""
+        to = self._moved.get(post.room)
+        if to is None or code != Code.NOT_MEMBER:
+            return False
+        lines = zip(post.texts, tickets, strict=True)
+        self._put_first(
+            to, (Line(to, post.kind, text, len(text.encode()), ticket) for text, ticket in lines)
+        )
+        return True
 
     def refused(self, error: wire.Error, now: float) -> tuple[list[object], list[wire.Send]]:
         """Take an ERROR for a number: return tickets to fail, and what to send again."""
@@ -189,7 +220,12 @@ class Outbox:
             return [], []
         if error.code == Code.GAP:
             return [], self._fill_gap(error.value, now)
-        return self._flights.pop(number).all_tickets(), []
+        flight = self._flights.pop(number)
+        failed: list[object] = []
+        for post, tickets in zip(flight.send.posts, flight.tickets, strict=True):
+            if not self._is_said_again(post, tickets, error.code):
+                failed += tickets
+        return failed, []
 
     def _fill_gap(self, expected: int, now: float) -> list[wire.Send]:
         """Send again from `expected`, once: every SEND behind the gap reports it too."""
@@ -207,6 +243,15 @@ class Outbox:
         self._flights.clear()
         self._waiting.clear()
         return tickets
+
+
+def refusal(code: str, detail: str, value: int) -> Refused:
+    """Return what the program meets for a code of the broker; says how long it lasts."""
+    refused = Refused(code, detail, value)
+    if value and code in LASTING:
+        seconds = -(-value // 1_000)  # Whoever waits as long as it says does not come too early.
+        return Refused(code, f"{refused.detail} ({seconds} s left)", value)
+    return refused
 
 
 def _run(queue: deque[Line], count_max: int, bytes_max: int) -> tuple[list[Line], int]:

@@ -16,7 +16,7 @@ from client.arguments import EXIT_FAILED, EXIT_UNREACHABLE, Arguments
 from client.board import Board, Line, Sort
 from client.conversation import Conversation
 from client.lines import BadLine, read_lines
-from client.login import complain, is_interactive, open_for_chat
+from client.login import complain, is_interactive, load_ignored, open_for_chat
 from client.subcommands import PATIENCE_TIMEOUTS, look_of, write
 from common.limits import HISTORY_DEFAULT
 
@@ -26,7 +26,9 @@ def run(arguments: Arguments) -> int:
     printer = Printer(is_json=arguments.is_json)
     with open_for_chat(arguments, is_interactive=is_interactive()) as client:
         board = Board(client.nick, look_of(arguments))
-        conversation = Conversation(client, board, printer.show, lambda: time.time_ns() // 10**6)
+        conversation = Conversation(
+            client, board, printer.show, lambda: time.time_ns() // 10**6, load_ignored()
+        )
         with conversation:
             conversation.start(arguments.rooms, HISTORY_DEFAULT)
             conversation.wait_until_entered(arguments.timeout_s)  # Then answers come in order.
@@ -62,7 +64,7 @@ class Printer:
 
     def __init__(self, *, is_json: bool) -> None:
         self.failure: OSError | None = None  # Of our output: nobody reads it any more.
-        self._sorts = {Sort.ENTRY} if is_json else {Sort.ENTRY, Sort.NOTICE}
+        self._sorts = {Sort.ENTRY, Sort.REMOVAL} | (set() if is_json else {Sort.NOTICE})
         self._lock = threading.Lock()  # Two threads show lines; a burst stays in one piece.
 
     def show(self, lines: Sequence[Line]) -> None:

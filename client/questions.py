@@ -125,6 +125,24 @@ class Questions:
         if room.replica.has_hole:
             self._hungry.setdefault(room.name)
 
+    def move(self, room: Room, was: str) -> list[Effect]:
+        """Ask under the room's new name from here on."""
+        if was in self._hungry:
+            del self._hungry[was]
+            self._hungry.setdefault(room.name)
+        for call in self._calls:
+            if call.room == was:
+                call.room = room.name
+        asked = self._asked
+        if asked is None or asked.room is not room:
+            return []
+        # History may have looked for the name that is no more, and found nothing.
+        self._asked = self._ahead = self._used_s = None
+        if asked.call is not None:
+            asked.call.room = room.name
+        self._again(asked)
+        return [DropHistory()]
+
     def next(self, request_id: int, now: float, *, is_paused: bool) -> list[Effect]:
         """Ask the next question if none is under way. While paused, only people may ask."""
         if self._asked is not None:

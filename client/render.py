@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple
 
-from client.events import Entry, Presence
-from common.names import fold
+from client.events import KIND_REMOVED, Entry, Presence, Removed
+from common.names import fold, is_closed
+from common.order import MyRoom
 from common.wire import RoomInfo
 
 TAB_COLUMNS = 4
@@ -24,6 +25,8 @@ CONTINUATION = " " * 6  # Under the name, so that no text can pass for a line of
 JOINERS = "\u200c\u200d"  # They shape emoji and Indic and Persian words, between two letters.
 # Other letters, other numbers (control, format, surrogate), line and paragraph separators.
 UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+REMOVED_MARK = "(removed by an operator)"  # In place of a text.
 
 RESET = "\x1b[0m"
 DIM = "\x1b[2m"
@@ -78,7 +81,10 @@ def _escape(character: str) -> str:
 
 # --- lines ------------------------------------------------------------------
 def entry_line(entry: Entry, look: Look, room: str = "") -> str:
-    """Return an entry as a line (several when its text has several); `room` is a prefix."""
+    """Return an entry as a line (several when its text has several).
+
+    room: a prefix; the room's name, or its title where it has one.
+    """
     if look.is_json:
         return json_line(as_json(entry))
     nick = nick_text(entry.nick, look)
@@ -87,6 +93,10 @@ def entry_line(entry: Entry, look: Look, room: str = "") -> str:
         rest = f"{nick}: {body}"
     elif entry.kind == "action":
         rest = f"* {nick} {body}"
+    elif entry.kind == "order":
+        rest = f"--- {nick} {body}"
+    elif entry.kind == KIND_REMOVED:
+        rest = f"{nick}: {REMOVED_MARK}"
     elif entry.kind == "topic" and entry.text:
         rest = f"--- {nick} changed the topic to: {body}"
     elif entry.kind == "topic":
@@ -126,7 +136,19 @@ def users_text(count: int) -> str:
 def room_text(info: RoomInfo) -> str:
     """Return a line of the list of rooms."""
     topic = f"  {safe(info.topic)}" if info.topic else ""
-    return f"#{safe(info.room)}  {users_text(info.users)}{topic}"
+    return f"{label(info.room)}  {users_text(info.users)}{topic}"
+
+
+def closed_room_text(room: MyRoom) -> str:
+    """Return a line of the list of one's closed rooms."""
+    unread_count = max(room.head - room.read, 0)
+    unread = f", {unread_count} unread" if unread_count else ""
+    return f"{label(room.title or room.room)}  private{unread}  {room.room}"
+
+
+def label(room: str) -> str:
+    """Return what a room is called in a line, by its name or its title: "#dev", "+plans"."""
+    return safe(room) if is_closed(room) else f"#{safe(room)}"
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], look: Look) -> list[str]:
@@ -187,7 +209,7 @@ def warning(text: str, look: Look) -> str:
 
 
 def _room_text(room: str) -> str:
-    return f"#{safe(room)} " if room else ""
+    return f"{label(room)} " if room else ""
 
 
 # --- JSON -------------------------------------------------------------------
@@ -201,6 +223,11 @@ def as_json(entry: Entry) -> dict[str, Any]:
         "nick": entry.nick,
         "text": entry.text,
     }
+
+
+def removed_as_json(event: Removed) -> dict[str, Any]:
+    """Return the removal of a text as the object that --json prints."""
+    return {"kind": KIND_REMOVED, "room": event.room, "seq": event.seq}
 
 
 def json_line(fields: dict[str, Any]) -> str:

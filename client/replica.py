@@ -13,7 +13,17 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from client.events import KIND_NAMES, KIND_UNKNOWN, Entry, Event, Missing, Reset
+from msgspec.structs import replace
+
+from client.events import (
+    KIND_NAMES,
+    KIND_REMOVED,
+    KIND_UNKNOWN,
+    Entry,
+    Event,
+    Missing,
+    Reset,
+)
 from client.limits import HELD_BATCHES_MAX, HELD_ENTRIES_MAX
 from common import spans, wire
 from common.limits import HISTORY_DEFAULT, HISTORY_ENTRIES_MAX, NUMBER_MAX
@@ -80,6 +90,13 @@ class Replica:
     def stands(self) -> bool:
         """Whether everything up to the head at the time of joining was delivered."""
         return self._phase is LIVE and self.epoch is not None and self.cursor >= self._stands_at
+
+    def rename(self, room: str) -> None:
+        """Go on under another name; the log is the same."""
+        self.room = room
+        self._collected = [
+            [replace(each, room=room) for each in piece] for piece in self._collected
+        ]
 
     def is_strange(self, epoch: int) -> bool:
         """Return whether JOINED gave another epoch than this one. Then JOIN must tell again."""
@@ -173,8 +190,8 @@ class Replica:
     def page(self, ask: Ask, page: wire.Page, batches: list[wire.Batch]) -> list[Event]:
         """Take the answer to `ask`; an answer that is no longer wanted changes nothing."""
         events: list[Event] = []
-        if page.epoch != self.epoch:
-            return events
+        if page.epoch != self.epoch or page.head < self._stands_at:
+            return events  # Of another log, or of a name that the room has no more.
         if self._phase is Mode.BEFORE:
             if ask.mode is Mode.BEFORE and ask.at == self._before:
                 self._page_before(page, batches, events)
@@ -295,7 +312,10 @@ def expand(
         ts = post.ts
         nick = post.nick
         for text in post.texts:  # Mostly one; a comprehension costs more than it saves then.
-            entries.append(Entry(room, seq, ts, kind, nick, text))
+            if "\0" in text and not text.strip("\0"):  # Nobody says that: it is what is left.
+                entries.append(Entry(room, seq, ts, KIND_REMOVED, nick, ""))
+            else:
+                entries.append(Entry(room, seq, ts, kind, nick, text))
             seq += 1
     if first <= after or seq - 1 > until:
         entries = [entry for entry in entries if after < entry.seq <= until]

@@ -11,13 +11,25 @@ from msgspec.structs import replace
 
 from client.effects import Resolve, Transmit, Tray
 from client.limits import REQUESTS_IN_FLIGHT_MAX, SLOW_DOWN_MS_MAX
+from client.outbox import refusal
 from client.room import Room
-from common import wire
+from common import order, wire
 from common.errors import Refused
 
 REQUEST_ID_FIRST: Final = 1 << 52
 
-Command = wire.Greet | wire.SetNick | wire.Join | wire.Part | wire.Who | wire.Rooms
+Command = (
+    wire.Greet
+    | wire.SetNick
+    | wire.Join
+    | wire.Part
+    | wire.Who
+    | wire.Rooms
+    | order.Order
+    | order.Talk
+    | order.Mine
+    | order.Read
+)
 
 
 class Request:
@@ -97,6 +109,22 @@ class Requests:
             self._tray.effects.append(Resolve(request.ticket, value))
         return request
 
+    def room_list(self, page: wire.RoomList, now: float) -> None:
+        """Take a page of the rooms; ask for the next one, or answer with all of them."""
+        request = self.take(page.id)
+        if request is None:
+            return
+        request.found += page.rooms
+        if page.more and page.rooms:
+            request.command = wire.Rooms(self.next_id(), page.rooms[-1].room)
+            self.send(request, now)
+        elif request.ticket is not None:
+            self._tray.effects.append(Resolve(request.ticket, request.found))
+
+    def my_rooms(self, mine: order.MyRooms, _now: float) -> None:
+        """Answer with the closed rooms that one belongs to."""
+        self.resolve(mine.id, mine.rooms)
+
     def delay(self, request: Request, wait_ms: int, now: float) -> None:
         """Keep a request for later, as the broker asked."""
         wait_s = min(max(wait_ms, 0), SLOW_DOWN_MS_MAX) / 1000
@@ -144,4 +172,4 @@ class Requests:
 
 def to_exception(error: wire.Error) -> Refused:
     """Return the ERROR as the exception that the program meets."""
-    return Refused(error.code, error.detail, error.value)
+    return refusal(error.code, error.detail, error.value)

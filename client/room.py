@@ -17,6 +17,7 @@ class Room:
         "hungry_from_s",
         "is_announced",
         "is_joined",
+        "is_rejoin_due",
         "is_swap_due",
         "join_id",
         "key",
@@ -25,12 +26,16 @@ class Room:
         "proof_pause_s",
         "refusals",
         "replica",
+        "role",
         "roster",
+        "slow_s",
         "stale_epoch",
         "subscription",
         "suspect_epoch",
         "tickets",
+        "title",
         "topic",
+        "topic_by",
         "who_id",
     )
 
@@ -39,6 +44,8 @@ class Room:
         self.replica = Replica(name, history, since_ms)
         self.roster = Roster(name)
         self.topic = ""
+        self.title = ""
+        self.role = self.slow_s = self.topic_by = 0
         self.key = b""  # The history ticket.
         self.tickets: list[object] = []  # Calls of join() that wait for JOINED.
         self.is_joined = False  # Was JOINED received ever? Then the next JOIN is a resume.
@@ -47,6 +54,7 @@ class Room:
         self.join_id = 0
         self.who_id = 0
         self.cursor_then = 0
+        self.is_rejoin_due = False  # The keys changed after that JOIN was sent.
         # The subscription counts as working once a frame arrived on it. PROTOCOL.md, "JOIN".
         self.subscription: bytes | None = None
         self.is_swap_due = False  # Subscribe again even if JOINED names the same topic.
@@ -57,6 +65,11 @@ class Room:
         self.stale_epoch: int | None = None
         self.hungry_from_s = 0.0  # History brought nothing new: don't ask before.
         self.refusals = 0  # bad_ticket in a row.
+
+    def rename(self, name: str) -> None:
+        """Take the name that the room has from here on; log and members are the same."""
+        self.name = self.roster.room = name
+        self.replica.rename(name)
 
     def begin_join(self, request_id: int) -> wire.Join:
         """Return the JOIN to send."""
@@ -69,6 +82,8 @@ class Room:
         self.join_id = 0
         self.key = joined.ticket
         self.topic = joined.topic
+        self.title, self.role = joined.title, joined.role
+        self.slow_s, self.topic_by = joined.slow_s, joined.topic_by
         if self.suspect_epoch not in (None, joined.epoch):
             self.stale_epoch = self.suspect_epoch
         self.suspect_epoch = None
@@ -97,4 +112,13 @@ class Room:
         """Return the room as it is now."""
         nicks = self.roster.nicks
         names = None if nicks is None else sorted(nicks)
-        return Joined(self.name, self.topic, self.roster.users, names)
+        return Joined(
+            self.name,
+            self.topic,
+            self.roster.users,
+            names,
+            self.title,
+            self.role,
+            self.slow_s,
+            self.topic_by,
+        )

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from client import notices
+from client.directory import Directory
 from client.effects import (
     Connect,
     Effect,
@@ -31,8 +33,8 @@ from client.memberships import Memberships
 from client.outbox import Line, Outbox
 from client.phase import Phase
 from client.questions import Call
-from client.requests import REQUEST_ID_FIRST, Request, Requests, to_exception
-from common import topics, wire
+from client.requests import REQUEST_ID_FIRST, Command, Request, Requests, to_exception
+from common import order, topics, wire
 from common.errors import Code, Malformed, Refused, Unreachable
 from common.limits import PROTOCOL_VERSION
 
@@ -77,9 +79,10 @@ class Session:
         self._is_stopped = False
         self._tray = Tray()
         self._requests = Requests(self._tray)
-        self._memberships = Memberships(self._tray, self._requests)
+        self.directory = Directory()
+        self._outbox = Outbox(self.directory.moved)
+        self._memberships = Memberships(self._tray, self._requests, self._outbox, self.directory)
         self._questions = self._memberships.questions
-        self._outbox = Outbox()
         self._answers: dict[type[wire.Payload], Callable[[Any, float], None]] = {
             wire.Greeting: self._on_greeting,
             wire.Welcome: self._on_welcome,
@@ -88,8 +91,10 @@ class Session:
             wire.Joined: self._on_joined,
             wire.Parted: self._on_parted,
             wire.Ack: self._on_ack,
-            wire.Members: self._on_members,
-            wire.RoomList: self._on_room_list,
+            wire.Members: self._memberships.members,
+            wire.RoomList: self._requests.room_list,
+            order.Done: self._on_done,
+            order.MyRooms: self._requests.my_rooms,
             wire.Error: self._on_error,
         }
         self._say("connecting", "")
@@ -222,19 +227,20 @@ class Session:
         self._memberships.part(name, ticket, now)
         return self._flush(now)
 
-    def who(self, name: str, ticket: object, now: float) -> list[Effect]:
-        """Ask for a room's users; resolved with `wire.Members`."""
-        self._requests.send(Request(wire.Who(self._requests.next_id(), name), ticket), now)
+    def talk(
+        self, nick: str, history: int | None, since_ms: int | None, ticket: object, now: float
+    ) -> list[Effect]:
+        """Join the talk with somebody; as `join`."""
+        self._memberships.talk(nick, history, since_ms, ticket, now)
         return self._flush(now)
 
-    def rooms(self, ticket: object, now: float) -> list[Effect]:
-        """Ask for all rooms; resolved with a list of `wire.RoomInfo`."""
-        self._requests.send(Request(wire.Rooms(self._requests.next_id()), ticket), now)
-        return self._flush(now)
+    def ask(self, make: Callable[[int], Command], ticket: object, now: float) -> list[Effect]:
+        """Send the command that `make` returns for an id; resolved with its one answer.
 
-    def status(self, ticket: object, now: float) -> list[Effect]:
-        """Ask how the broker is; resolved with `wire.Greeting`."""
-        self._requests.send(Request(wire.Greet(self._requests.next_id()), ticket), now)
+        That is `wire.Members` for WHO, `wire.Greeting` for GREET, a list of `wire.RoomInfo` for
+        ROOMS, `order.Done` for ORDER and READ, a list of `order.MyRoom` for MINE.
+        """
+        self._requests.send(Request(make(self._requests.next_id()), ticket), now)
         return self._flush(now)
 
     def rename(self, nick: str, ticket: object, now: float) -> list[Effect]:
@@ -354,6 +360,7 @@ class Session:
     def _notice(self, item: wire.Publication, now: float) -> None:
         if type(item) is not wire.Notice:
             return
+        notices.take(item, self._memberships, self._tray, now)
         if item.code == Code.CLOSING:
             self._say("closing", "the broker is closing")
             if self.phase is Phase.DOWN:
@@ -419,19 +426,10 @@ class Session:
         self.nick = renamed.nick
         self._requests.resolve(renamed.id, renamed.nick)
 
-    def _on_room_list(self, page: wire.RoomList, now: float) -> None:
-        request = self._requests.take(page.id)
-        if request is None:
-            return
-        request.found += page.rooms
-        if page.more and page.rooms:
-            request.command = wire.Rooms(self._requests.next_id(), page.rooms[-1].room)
-            self._requests.send(request, now)
-        elif request.ticket is not None:
-            self._tray.effects.append(Resolve(request.ticket, request.found))
-
-    def _on_members(self, members: wire.Members, _now: float) -> None:
-        self._memberships.members(members)
+    def _on_done(self, done: order.Done, now: float) -> None:
+        command = request.command if (request := self._requests.resolve(done.id, done)) else None
+        if type(command) is order.Order and done.room != command.room:
+            self._memberships.rejoin(command.room, done.room, done.title, now)
 
     def _on_joined(self, joined: wire.Joined, now: float) -> None:
         self._memberships.joined(joined, now, is_news=self._was_resumed)

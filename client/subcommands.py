@@ -14,16 +14,34 @@ from collections.abc import Callable, Iterable
 from client import render
 from client.api import Client
 from client.arguments import EXIT_FAILED, EXIT_PIPE_CLOSED, EXIT_UNREACHABLE, Arguments
-from client.events import Entry, Event, Missing, Reset, Sent, Stalled, State
+from client.events import (
+    Entry,
+    Event,
+    Joined,
+    Left,
+    Missing,
+    Moved,
+    Removed,
+    Reset,
+    Sent,
+    Stalled,
+    State,
+)
 from client.lines import BadLine, read_lines
 from client.login import complain, invitation, open_for_reading, open_for_script, str_of
 from client.receipts import Posted, Receipts
 from client.render import Look
 from common.errors import Code, Refused
 from common.limits import HISTORY_ENTRIES_MAX
-from common.names import fold
+from common.names import fold, is_closed
 
 PATIENCE_TIMEOUTS = 10  # So many time-outs without any acknowledgement: a restart takes less.
+# How a reader ends whom somebody sent away: as one to whom the room is not open.
+LEFT_CODES = {
+    "kicked": Code.NOT_INVITED,
+    "uninvited": Code.NOT_INVITED,
+    "banned": Code.BANNED,
+}
 PIPE_CHECK_S = 1.0  # How soon `tail` notices that its reader is gone while nothing is said.
 
 
@@ -47,11 +65,11 @@ def write(lines: Iterable[str]) -> None:
 def send(arguments: Arguments) -> int:
     """Say TEXT, or each line of standard input; 0 only when all is acknowledged."""
     with open_for_script(arguments) as client:
-        client.join(arguments.rooms[0], history=0)
+        room = client.join(arguments.rooms[0], history=0).room
         printer = _ReceiptPrinter(client.nick, is_json=arguments.is_json)
         receipts = Receipts(printer.print_kept, printer.print_failed)
         try:
-            failed_count = _post_all(client, arguments, receipts)
+            failed_count = _post_all(client, room, arguments, receipts)
             unsent = receipts.wait(arguments.timeout_s * PATIENCE_TIMEOUTS)
         finally:
             client.close()
@@ -85,7 +103,7 @@ class _ReceiptPrinter:
         complain(f"not sent: {posted.text} ({error})")
 
 
-def _post_all(client: Client, arguments: Arguments, receipts: Receipts) -> int:
+def _post_all(client: Client, room: str, arguments: Arguments, receipts: Receipts) -> int:
     """Post each text without waiting; return how many could not be."""
     failed_count = 0
     texts = read_lines(sys.stdin.buffer) if arguments.text is None else [arguments.text]
@@ -95,7 +113,7 @@ def _post_all(client: Client, arguments: Arguments, receipts: Receipts) -> int:
             complain(f"line {text.number} was not sent: it is {text.reason}")
         elif text.strip():  # A blank line says nothing.
             try:
-                receipts.add(Posted(text, "text", client.post(arguments.rooms[0], text)))
+                receipts.add(Posted(text, "text", client.post(room, text)))
             except (Refused, ValueError) as error:
                 failed_count += 1
                 complain(f"not sent: {text} ({error})")
@@ -107,41 +125,82 @@ def tail(arguments: Arguments) -> int:
     """Print entries as they come, until --count of them, or until interrupted."""
     look = look_of(arguments)
     left_count = arguments.limit
-    with open_for_reading(arguments) as client:
+    with _open_for(arguments) as client:
+        titles = _Titles()
         for room in arguments.rooms:
             if arguments.since.seconds is not None:
                 since_ms = int((time.time() - arguments.since.seconds) * 1000)
-                client.join(room, since_ms=max(since_ms, 0))
+                titles.take(client.join(room, since_ms=max(since_ms, 0)))
             else:
-                client.join(room, history=arguments.since.entries)
+                titles.take(client.join(room, history=arguments.since.entries))
         while left_count is None or left_count > 0:
             burst = client.next_burst(PIPE_CHECK_S)
             if not burst and _is_reader_gone():
                 return EXIT_PIPE_CLOSED
+            for event in burst:
+                titles.take(event)
             entries = [event for event in burst if isinstance(event, Entry)][:left_count]
             prefix = len(arguments.rooms) > 1
-            write(render.entry_line(e, look, e.room if prefix else "") for e in entries)
+            write(render.entry_line(e, look, titles.of(e.room) if prefix else "") for e in entries)
             if left_count is not None:
                 left_count -= len(entries)
             for event in burst:
-                _tell(event)
+                _tell(event, titles, look)
     return 0
 
 
-def _tell(event: Event) -> None:
-    """Tell what a reader must know about gaps and about the connection."""
+class _Titles:
+    """What people call the rooms that are followed."""
+
+    def __init__(self) -> None:
+        self._titles: dict[str, str] = {}
+
+    def take(self, event: Event) -> None:
+        """Note what a room is called."""
+        match event:
+            case Joined(room=room, title=title) | Moved(to=room, title=title):
+                self._titles[room] = title or room
+
+    def of(self, room: str) -> str:
+        """Return the title of a room, or its name."""
+        return self._titles.get(room, room)
+
+
+def _open_for(arguments: Arguments) -> Client:
+    """Connect to read; to closed rooms under one's own name, for they are open to no other."""
+    is_own = any(is_closed(room) for room in arguments.rooms)
+    return open_for_script(arguments) if is_own else open_for_reading(arguments)
+
+
+def _tell(event: Event, titles: _Titles, look: Look) -> None:
+    """Tell what a reader must know about gaps, about the connection, and about its rooms."""
+    label = render.label(titles.of(getattr(event, "room", "")))
     match event:
-        case Missing(room, count):
-            complain(f"#{room}: {count} entries are missing: not kept any more, or damaged")
-        case Reset(room):
-            complain(f"#{room}: the broker has another log now, starting over")
-        case Stalled(room, detail):
-            complain(f"#{room} stands still: {detail}; asking again")
-        case State("offline"):
+        case Missing(count=count):
+            complain(f"{label}: {count} entries are missing: not kept any more, or damaged")
+        case Reset():
+            complain(f"{label}: the broker has another log now, starting over")
+        case Stalled(detail=detail):
+            complain(f"{label} stands still: {detail}; asking again")
+        case Removed() if look.is_json:
+            write([render.json_line(render.removed_as_json(event))])
+        case Removed(seq=seq):
+            complain(f"{label}: message {seq} was removed by an operator")
+        case Moved(to=to, title=title):
+            complain(f"{label} is called {render.label(title or to)} now")
+        case Left(code=code, reason=reason) if code:
+            raise Refused(LEFT_CODES.get(code, code), f"no longer in {label}: {reason or code}")
+        case State(state=state, detail=detail):
+            _tell_state(state, detail)
+
+
+def _tell_state(state: str, detail: str) -> None:
+    match state:
+        case "offline":
             complain("connection lost, trying again")
-        case State("closing"):
+        case "closing":
             complain("the broker is closing")
-        case State("refused", detail):
+        case "refused":
             raise Refused(Code.NICK_TAKEN, detail)
 
 
@@ -158,8 +217,8 @@ def history(arguments: Arguments) -> int:
     look, room = look_of(arguments), arguments.rooms[0]
     pages: list[list[Entry]] = []
     before, wanted_count = arguments.before, arguments.entries
-    with open_for_reading(arguments) as client:
-        client.join(room, history=0)
+    with _open_for(arguments) as client:
+        room = client.join(room, history=0).room
         while wanted_count > 0 and before != 1:
             page = client.history(room, before=before, limit=min(wanted_count, HISTORY_ENTRIES_MAX))
             if not page:
@@ -172,23 +231,27 @@ def history(arguments: Arguments) -> int:
 
 
 def rooms(arguments: Arguments) -> int:
-    """Print the rooms: name, users, entries so far, topic."""
+    """Print the rooms: name, users, entries so far, topic; then the closed ones that are one's."""
     with open_for_reading(arguments) as client:
-        found = client.rooms()
+        found, mine = client.rooms(), client.mine()
     if arguments.is_json:
         fields = ("room", "users", "head", "topic")
         write(render.json_line({f: getattr(info, f) for f in fields}) for info in found)
+        closed_fields = ("room", "title", "head", "read")
+        write(render.json_line({f: getattr(room, f) for f in closed_fields}) for room in mine)
     else:
         write(render.room_text(info) for info in found)
+        write(render.closed_room_text(room) for room in mine)
     return 0
 
 
 def who(arguments: Arguments) -> int:
     """Print who is in a room, without counting the one who asks."""
     room = arguments.rooms[0]
-    with open_for_reading(arguments) as client:
+    with _open_for(arguments) as client:
         users_before = next((info.users for info in client.rooms() if info.room == room), 0)
         joined = client.join(room, history=0)
+        room = joined.room
         nicks = list(client.who(room).nicks)
         if joined.users > users_before and client.nick in nicks:
             nicks.remove(client.nick)  # It is there only to ask.

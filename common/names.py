@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 
 from common.errors import Code, Refused
-from common.limits import NAME_MARKS_MAX, NICK_CHARS_MAX, ROOM_CHARS_MAX
+from common.limits import CLOSED_LETTERS, NAME_MARKS_MAX, NICK_CHARS_MAX, ROOM_CHARS_MAX
 
 PUNCTUATION = "-_."
 FOLDS_MAX = 4  # Folding settles after three rounds; the bound is there so that it must.
@@ -37,6 +37,8 @@ INVISIBLE = frozenset(
 
 CLOSED_SIGNS = ("+", "@")  # Begin the wire names of private rooms, and of talks between two.
 
+HEX_LETTERS = "0123456789abcdef"
+
 
 def is_closed(room: str) -> bool:
     """Tell whether a room, by its name on the wire, is one that not everybody may enter."""
@@ -46,6 +48,12 @@ def is_closed(room: str) -> bool:
 def is_talk(room: str) -> bool:
     """Tell whether a room, by its name on the wire, is a talk between two."""
     return room.startswith("@")
+
+
+def is_wire_name(room: str) -> bool:
+    """Tell whether this is the name of a closed room as it stands on the wire, not its title."""
+    letters = room[1:]
+    return is_closed(room) and len(letters) == CLOSED_LETTERS and not letters.strip(HEX_LETTERS)
 
 
 def fold(name: str) -> str:
@@ -72,6 +80,20 @@ def check_room(room: str) -> str:
     room = fold(room)
     _check(room, ROOM_CHARS_MAX, Code.ROOM_INVALID)
     return room
+
+
+def check_address(room: str) -> str:
+    """Return what a person calls a room by: a room's name, `+title`, `@nick`, or a wire name.
+
+    Raises `Refused(room_invalid)` or, of `@nick`, `Refused(nick_invalid)`.
+    """
+    if is_wire_name(room):
+        return room
+    if is_talk(room):
+        return f"@{check_nick(room[1:])}"
+    if is_closed(room):
+        return f"+{check_room(room[1:])}"
+    return check_room(room)
 
 
 def _check(name: str, chars_max: int, code: Code) -> None:

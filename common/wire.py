@@ -349,7 +349,7 @@ class Presence(Payload, tag=2):
 class Notice(Payload, tag=3):
     """A word from the broker to one session, on its inbox topic."""
 
-    code: str  # PROTOCOL.md, "NOTICE"
+    code: str  # PROTOCOL.md, "NOTICE".
     room: str = ""
     title: str = ""  # Of the room, where it has one.
     nick: str = ""  # Who did it, or whom it is about.

@@ -28,7 +28,7 @@ from broker.chat.sessions import Session, Sessions
 from broker.chat.speech import Speech
 from broker.chat.talks import Talks
 from broker.log.interface import Committed, Log, Proposal, RoomRecord
-from broker.log.rights_records import Change, Put
+from broker.log.rights_records import Change, Delete, Put
 from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
@@ -117,6 +117,8 @@ class Core:
             now_ms=now_ms,
             now_s=now_s,
         )
+        here = {room.name for room in self.rooms}
+        self._floor.keep_soon([Delete(each) for each in rights.homeless(here)])
         self.refusals = self._floor.refusals
         self._entrance = Entrance(self._floor, recall)
         self._speech = Speech(self._floor)
@@ -258,28 +260,40 @@ class Core:
         )
 
     def _join(self, session: Session, command: wire.Join) -> None:
-        name = command.room
+        name = self._meant(session, command)
         if is_closed(name):
-            name = session.moved.pop(name, name)
             self._floor.check_door(name, session.user)  # Whether it is there or not.
-            found = self.rooms.get(name)
-            if found is None:
+            room = self.rooms.get(name)
+            if room is None:
                 raise Refused(Code.NOT_INVITED)
-            room = found
         else:
-            moved = session.moved.pop(check_room(name), None)
-            if moved is not None and command.resume:
-                self._floor.check_door(moved, session.user)
-                room = self._floor.room(moved)
-            else:
-                room = self._open(session, name)
+            room = self._open(session, name)
         self._join_room(session, room, command.id, is_resume=command.resume)
+
+    def _meant(self, session: Session, command: wire.Join) -> str:
+        """Return the name of the room that is to be joined.
+
+        Who is in a room that got another name may not know it yet. Who does, and joins the old
+        one all the same, means the room that has it now.
+        """
+        name = command.room if is_closed(command.room) else check_room(command.room)
+        moved = session.moved.get(name)
+        if moved is None:
+            return name
+        if (
+            command.resume
+            or is_closed(name)
+            or self._floor.is_late(session, self._floor.room(moved))
+        ):
+            return moved
+        del session.moved[name]
+        return name
 
     def _open(self, session: Session, name: str) -> Room:
         """Return an open room, made where there is none; who makes it owns it."""
-        self._floor.check_door(check_room(name), session.user)
+        self._floor.check_door(name, session.user)
         room = self.rooms.open(name)
-        if not room.roster and not room.head:
+        if not room.roster and not room.head and not room.is_kept and room.proposal is None:
             self._orders.own(room, session.user)
         return room
 
@@ -297,6 +311,7 @@ class Core:
                 )
             floor.enter(session, room, is_resume=is_resume)
         session.nudged.discard(room.name)
+        floor.has_rejoined(session, room)
         roster, user = room.roster, session.user
         nicks = None
         if len(roster) <= PRESENCE_NAMES_MAX:
@@ -375,6 +390,7 @@ class Core:
             proposal = batch.proposal
             room = floor.room(proposal.room)
             room.head = batch.last
+            room.is_kept = True
             if proposal.topic is not None:
                 room.topic = proposal.topic
             self.entries_count += proposal.count
@@ -410,6 +426,7 @@ class Core:
         for room in floor.presence.take(floor.now_s):
             self._tell_presence(room)
         floor.effects.publications.extend(self.rooms.beacons(floor.now_s))
+        floor.remind()
 
     def next_deadline_s(self) -> float:
         """Return when `tick` has something to do, on the steady clock."""
@@ -417,6 +434,7 @@ class Core:
             self._floor.presence.deadline_s,
             self.sessions.next_deadline_s(),
             self.rooms.next_deadline_s(),
+            self._floor.remind_at_s,
         )
 
     def reload(self, rules: Rules, *, admits: Callable[[bytes], bool]) -> None:

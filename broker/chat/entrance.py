@@ -86,11 +86,13 @@ class Entrance:
                 room = floor.room(name)
                 room.roster.rename(user, nick_before)
                 floor.presence.stir(room, floor.now_s)
+                floor.note_nick(room, user)
         else:
             for name in sorted(session.rooms):
                 room = floor.room(name)
                 room.roster.move(user, session.user)
                 floor.presence.stir(room, floor.now_s)
+                floor.note_nick(room, session.user)
         floor.reply(session.route, wire.Renamed(command.id, session.user.nick))
 
 

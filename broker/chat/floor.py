@@ -6,6 +6,7 @@ talks, administration) work on this and know nothing of one another.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -18,7 +19,15 @@ from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Session, Sessions, User
 from broker.log.interface import Log, LogFailed
 from broker.log.retention_clock import RetentionClock
-from broker.log.rights_records import AuditEntry, Change, Delete, NickRecord, Put
+from broker.log.rights_records import (
+    AuditEntry,
+    Change,
+    Delete,
+    NickRecord,
+    Put,
+    RoomFacts,
+    about,
+)
 from common import wire
 from common.errors import Code, Refused
 from common.names import check_nick, is_closed
@@ -27,6 +36,11 @@ from common.order import Role
 RELOAD = "reload"
 NICKS_EVERY_S = 60.0
 REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
+
+# Who was told to join a room again and has not is told again after so long, then ever more rarely:
+# the word may have been lost, and without the room's new keys nothing shows it.
+REMIND_S = 2.0
+REMIND_S_MAX = 60.0
 
 
 class Rules(NamedTuple):
@@ -86,7 +100,12 @@ class Floor:
         self.refusals: Counter[str] = Counter()
         self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: RELOAD.
         self.is_draining = False  # Nobody new is taken.
-        self._later: list[Change] = []
+        # To be written down when there is time, one for each record, in their order.
+        self._later: dict[tuple[object, ...], Change] = {}
+        # Who is to join which rooms again, and under which names they know them.
+        self._late: dict[Session, dict[Room, str]] = {}
+        self._remind_at_s = math.inf
+        self._remind_s = REMIND_S
         self._clock = RetentionClock(now_s)
         self._nicks_at_s = now_s  # When to look for nicks that nobody uses.
 
@@ -145,21 +164,28 @@ class Floor:
     # --- what is written down -----------------------------------------------
     def keep(self, changes: Sequence[Change], audit: AuditEntry | None = None) -> None:
         """Write changes down, then take them in; raise `Refused(log_failed)` and change nothing."""
+        changes = list(changes)
+        # With all that waits, and after it: else what waits would undo this.
+        written = [*self._later.values(), *changes]
         try:
-            self.keeper.keep(changes, audit=[audit] if audit is not None else [])
+            self.keeper.keep(written, audit=[audit] if audit is not None else [])
         except LogFailed as error:
             raise Refused(Code.LOG_FAILED) from error
+        self._later.clear()
         self.rights.apply(changes)
 
     def keep_soon(self, changes: Iterable[Change]) -> None:
         """Take changes in, and have them written down with the next ones."""
         changes = list(changes)
         self.rights.apply(changes)
-        self._later += changes
+        for change in changes:
+            what = about(change.record)
+            self._later.pop(what, None)
+            self._later[what] = change
 
     def take_later(self) -> list[Change]:
         """Return what is to be written down when there is time."""
-        later, self._later = self._later, []
+        later, self._later = list(self._later.values()), {}
         for nick in self.register.take_changes():
             record = NickRecord(*nick)
             later.append(Put(record) if nick.identity else Delete(record))
@@ -209,6 +235,7 @@ class Floor:
         """Make a session a member of a room that it may enter."""
         session.rooms.add(room.name)
         self.hear_out(session, room)
+        self.note_nick(room, session.user)
         is_return = is_resume and self.presence.is_old(room, session.user, self.now_s)
         if room.roster.add(session.user, is_return=is_return):
             self.presence.stir(room, self.now_s)
@@ -217,13 +244,30 @@ class Floor:
         """End a session's being in a room."""
         session.rooms.discard(room.name)
         session.speaks.discard(room.name)
+        session.forget_moves(room.name)
+        self.has_rejoined(session, room)
         if room.roster.remove(session.user):
             self.presence.left(room, session.user, self.now_s)
 
     def drop_if_unused(self, room: Room) -> None:
         """Forget a room that nobody is in and nobody ever said anything in."""
-        if self.rooms.drop_if_unused(room):
-            self.rights.apply([Delete(each) for each in tuple(self.rights.records_of(room.name))])
+        if not self.rooms.drop_if_unused(room):
+            return
+        drops = [Delete(each) for each in tuple(self.rights.records_of(room.name))]
+        if [each.record for each in drops] == [RoomFacts(room.name, owner=self.owner(room))]:
+            self.rights.apply(drops)  # Nothing of it was written down.
+        else:
+            self.keep_soon(drops)
+
+    def owner(self, room: Room) -> bytes:
+        """Return whose a room is; empty where it is nobody's."""
+        return self.rights.facts(room.name).owner
+
+    def note_nick(self, room: Room, user: User) -> None:
+        """Note how somebody with a place in a room is called now."""
+        place = self.rights.member(room.name, user.owner)
+        if place is not None and place.nick != user.nick:
+            self.keep_soon([Put(place._replace(nick=user.nick))])
 
     def end(self, session: Session) -> None:
         """End a session."""
@@ -255,6 +299,47 @@ class Floor:
         identity = self.register.owner_of(nick)
         return (identity, nick) if identity is not None else None
 
+    # --- rooms with other keys ----------------------------------------------
+    def ask_back(self, room: Room, was: str = "") -> None:
+        """Have all who are in a room join it again: it has other keys, or another name."""
+        for user in room.roster:
+            for session in user.sessions:
+                if room.name in session.rooms:
+                    self._late.setdefault(session, {}).setdefault(room, was or room.name)
+                    self._remind(session, room)
+        self._remind_s = REMIND_S
+        self._remind_at_s = self.now_s + REMIND_S
+
+    def _remind(self, session: Session, room: Room) -> None:
+        title = self.rights.title(room.name)
+        known_as = self._late[session][room]
+        self.notify(session, wire.Notice("rejoin", known_as, title, text=room.name))
+
+    def is_late(self, session: Session, room: Room) -> bool:
+        """Tell whether somebody has not joined a room again since they were asked to."""
+        return room in self._late.get(session, ())
+
+    def has_rejoined(self, session: Session, room: Room) -> None:
+        """Note that a session knows a room's name and keys, or need not know them."""
+        rooms = self._late.get(session)
+        if rooms is not None and rooms.pop(room, None) is not None and not rooms:
+            del self._late[session]
+
+    @property
+    def remind_at_s(self) -> float:
+        """When somebody is to be asked back again."""
+        return self._remind_at_s if self._late else math.inf
+
+    def remind(self) -> None:
+        """Ask those again who have not come, if it is time."""
+        if self.now_s < self.remind_at_s:
+            return
+        for session, rooms in self._late.items():
+            for room in rooms:
+                self._remind(session, room)
+        self._remind_s = min(2 * self._remind_s, REMIND_S_MAX)
+        self._remind_at_s = self.now_s + self._remind_s
+
     # --- who may speak ------------------------------------------------------
     def hear_out(self, session: Session, room: Room) -> None:
         """Note whether a member may say what it likes, without a look at each text."""
@@ -267,6 +352,11 @@ class Floor:
             session.speaks.add(room.name)
         else:
             session.speaks.discard(room.name)
+
+    def hear_out_somebody(self, identity: bytes, room: Room) -> None:
+        """Likewise, of somebody who may be in a room with several sessions."""
+        for session in self.sessions.of(identity):
+            self.hear_out(session, room)
 
     def hear_out_all(self, room: Room) -> None:
         """Likewise, of all who are in a room."""

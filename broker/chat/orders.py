@@ -7,25 +7,27 @@ know; the audit tells the operators everything.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from itertools import count
+from typing import NamedTuple, TypeVar
 
 from broker import keys
 from broker.chat.floods import Move
 from broker.chat.floor import Actor, Floor
-from broker.chat.rights import BAN, MUTE, SANCTIONS_PER_ROOM_MAX
+from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE, SANCTIONS_PER_ROOM_MAX
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session, User
-from broker.log.interface import LogFailed
 from broker.log.rights_records import (
     AuditEntry,
     Change,
     Delete,
     Member,
     Put,
+    RoomFacts,
     Sanction,
+    about,
 )
 from common import order, wire
-from common.errors import Code, Refused
+from common.errors import Code, HubbubError, Refused
 from common.names import check_room, fold, is_closed, is_talk
 from common.order import Action, Role
 
@@ -51,6 +53,11 @@ NEEDED = {
 }
 ABOUT_SOMEBODY = frozenset(NEEDED) - {Action.PRIVATE, Action.PUBLIC, Action.SLOW, Action.TOPIC_BY}
 LIFTING = frozenset({Action.UNBAN, Action.UNMUTE, Action.UNINVITE, Action.DEOP, Action.REPORT})
+TIMED = frozenset({Action.BAN, Action.MUTE})
+WITH_VALUE = TIMED | {Action.SLOW, Action.TOPIC_BY}
+
+
+T = TypeVar("T")
 
 
 class Target(NamedTuple):
@@ -101,7 +108,10 @@ class Orders:
         """
         rights = self._floor.rights
         if rights.may_be_owned(room.name):
-            rights.apply([Put(rights.facts(room.name)._replace(owner=user.owner))])
+            facts = rights.facts(room.name)  # Of a room of this name that there was, perhaps.
+            mine = RoomFacts(room.name, owner=user.owner)
+            kept = (facts.retain_messages, facts.retain_days)
+            rights.apply([Put(mine._replace(retain_messages=kept[0], retain_days=kept[1]))])
 
     # --- commands -----------------------------------------------------------
     def order(self, session: Session, command: order.Order) -> None:
@@ -129,6 +139,10 @@ class Orders:
         if actor.role < NEEDED[action] or is_closed_talk:
             needed = NEEDED[action].name.lower()
             raise Refused(Code.FORBIDDEN, f"only a room's {needed} may {action.value}")
+        if "\0" in reason:
+            raise Refused(Code.TEXT_INVALID, "a reason has no NUL")
+        if action not in WITH_VALUE:
+            value = 0
         target = Target(b"", "")
         if action in ABOUT_SOMEBODY:
             target = self._target(room, nick)
@@ -164,21 +178,49 @@ class Orders:
         if is_closed(room.name):
             raise Refused(Code.FORBIDDEN, "the room is private already")
         rights = self._floor.rights
-        name = keys.closed_name(self._secret, "+", room.name, self._floor.now_ms)
         facts = rights.facts(room.name)
         owner = facts.owner or given.actor.owner
+        name = self._closed_name(room.name)
         changes: list[Change] = [Put(facts._replace(title=f"+{room.name}", owner=owner))]
-        for user in room.roster:
-            role = max(rights.role(room.name, user.owner), Role.MEMBER)
-            if not rights.check_place(name, user.owner):
-                raise Refused(Code.TOO_MANY, f"{user.nick} is in as many closed rooms as can be")
-            now_ms = self._floor.now_ms
-            role = min(role, Role.OWNER)
-            place = Member(room.name, user.owner, user.nick, role, room.head, now_ms)
-            changes.append(Put(place))
+        people = self._people(room, owner)
+        if len(people) > MEMBERS_PER_ROOM_MAX:
+            detail = f"a private room has at most {MEMBERS_PER_ROOM_MAX} members"
+            raise Refused(Code.TOO_MANY, detail)
+        now_ms = self._floor.now_ms
+        for identity, nick in people.items():
+            if not rights.check_place(name, identity):
+                raise Refused(Code.TOO_MANY, f"{nick} is in as many closed rooms as can be")
+            role = Role.OWNER if identity == owner else rights.role(room.name, identity)
+            role = min(max(role, Role.MEMBER), Role.OWNER)
+            changes.append(Put(Member(room.name, identity, nick, role, room.head, now_ms)))
+        before = {about(each): each for each in rights.records_of(room.name)}
         # First the places, then the door: whenever the broker ends in between, the room is open.
         self._floor.keep(changes, self._audit(given, "private"))
-        self._move(given, name, "made the room private")
+        try:
+            self._move(given, name, "made the room private")
+        except Refused:
+            for record in (change.record for change in changes):
+                known = before.get(about(record))
+                self._floor.keep_soon([Put(known) if known is not None else Delete(record)])
+            raise
+
+    def _people(self, room: Room, owner: bytes) -> dict[bytes, str]:
+        """Return who shall have a place in a room when it is closed, and how they are called."""
+        floor = self._floor
+        people = {each.identity: each.nick for each in floor.rights.members(room.name)}
+        if owner:
+            here = next((each.user.nick for each in floor.sessions.of(owner)), "")
+            people[owner] = here or people.get(owner, "")
+        return people | {user.owner: user.nick for user in room.roster}
+
+    def _closed_name(self, room: str) -> str:
+        """Return a name that no room has: rooms of one name may be closed at the same time."""
+        floor = self._floor
+        for at_ms in count(floor.now_ms):
+            name = keys.closed_name(self._secret, "+", room, at_ms)
+            if floor.rooms.get(name) is None and not floor.rights.is_known(name):
+                break
+        return name
 
     def _open(self, given: Given) -> None:
         room = given.room
@@ -200,7 +242,7 @@ class Orders:
         """Give a room another name, with all that is written down of it."""
         floor, room = self._floor, given.room
         before = room.name
-        self._log(lambda: floor.keeper.found_room(before))
+        self._found(before)
         self._log(lambda: floor.keeper.rename_room(before, name))
         floor.rights.rename(before, name)
         floor.rooms.rename(room, name)
@@ -210,9 +252,9 @@ class Orders:
                     session.rooms.remove(before)
                     session.rooms.add(name)
                     session.speaks.discard(before)
-                    session.moved[before] = name
+                    session.note_move(before, name)
                     floor.hear_out(session, room)
-        self._tell_room(room, "rejoin", was=before)
+        floor.ask_back(room, before)
         self._announce(given, deed)
 
     def _invite(self, given: Given) -> None:
@@ -235,9 +277,7 @@ class Orders:
             raise Refused(Code.NO_SUCH_NICK, f"{target.nick} has no place in this room")
         if member.role >= given.actor.role:
             raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
-        floor.keep([Delete(member)], self._audit(given, "uninvite"))
-        self._send_out(given, "uninvited")
-        self._change_keys(room)
+        self._remove(given, [Delete(member)], "uninvite", "uninvited")
 
     # --- against somebody ---------------------------------------------------
     def _kick(self, given: Given) -> None:
@@ -251,9 +291,7 @@ class Orders:
         member = floor.rights.member(room.name, target.identity)
         if member is not None:
             changes.append(Delete(member))
-        floor.keep(changes, self._audit(given, "ban"))
-        self._send_out(given, "banned")
-        self._change_keys(room)
+        self._remove(given, changes, "ban", "banned")
         self._announce(given, f"banned {target.nick}{time_text(given.value)}")
 
     def _unban(self, given: Given) -> None:
@@ -262,13 +300,13 @@ class Orders:
 
     def _mute(self, given: Given) -> None:
         self._floor.keep([Put(self._sanction(given, MUTE))], self._audit(given, "mute"))
-        self._floor.hear_out_all(given.room)
+        self._floor.hear_out_somebody(given.target.identity, given.room)
         self._tell(given, "muted")
         self._announce(given, f"muted {given.target.nick}{time_text(given.value)}")
 
     def _unmute(self, given: Given) -> None:
         self._lift(given, MUTE, "unmute")
-        self._floor.hear_out_all(given.room)
+        self._floor.hear_out_somebody(given.target.identity, given.room)
         self._tell(given, "unmuted")
         self._announce(given, f"unmuted {given.target.nick}")
 
@@ -277,7 +315,9 @@ class Orders:
         if given.value > SANCTION_S_MAX:
             raise Refused(Code.BAD_PAYLOAD, f"at most {SANCTION_S_MAX} seconds")
         floor.keep_soon([Delete(each) for each in floor.rights.over(room.name, floor.now_ms)])
-        if len(floor.rights.sanctions(room.name, floor.now_ms)) >= SANCTIONS_PER_ROOM_MAX:
+        found = floor.rights.sanctions(room.name, floor.now_ms)
+        others = [each for each in found if (each.kind, each.identity) != (kind, target.identity)]
+        if len(others) >= SANCTIONS_PER_ROOM_MAX:
             raise Refused(Code.TOO_MANY, f"a room has at most {SANCTIONS_PER_ROOM_MAX} of them")
         until_ms = floor.now_ms + 1_000 * given.value if given.value else 0
         actor = given.actor
@@ -298,7 +338,8 @@ class Orders:
         found = [
             each
             for each in floor.rights.sanctions(room.name, floor.now_ms)
-            if each.kind == kind and each.identity == target.identity
+            if each.kind == kind
+            and (each.identity == target.identity or fold(each.nick) == fold(target.nick))
         ]
         if not found:
             raise Refused(Code.NO_SUCH_NICK, f"nothing like that holds against {target.nick}")
@@ -307,6 +348,8 @@ class Orders:
     # --- roles and rules ----------------------------------------------------
     def _op(self, given: Given) -> None:
         floor, room, target = self._floor, given.room, given.target
+        if floor.rights.role(room.name, target.identity) >= Role.MODERATOR:
+            raise Refused(Code.FORBIDDEN, f"{target.nick} is no less than a moderator already")
         if not floor.rights.check_place(room.name, target.identity):
             raise Refused(Code.TOO_MANY, "no further place is left")
         member = floor.rights.member(room.name, target.identity)
@@ -316,7 +359,7 @@ class Orders:
             room.name, target.identity, target.nick, Role.MEMBER, room.head, floor.now_ms
         )
         floor.keep([Put(place._replace(role=Role.MODERATOR))], self._audit(given, "op"))
-        floor.hear_out_all(room)
+        floor.hear_out_somebody(target.identity, room)
         self._tell(given, "role", value=Role.MODERATOR)
         self._announce(given, f"made {target.nick} a moderator")
 
@@ -328,7 +371,7 @@ class Orders:
         after = Role.MEMBER if is_closed(room.name) else Role.GUEST
         change = Put(member._replace(role=after)) if after else Delete(member)
         floor.keep([change], self._audit(given, "deop"))
-        floor.hear_out_all(room)
+        floor.hear_out_somebody(target.identity, room)
         self._tell(given, "role", value=after)
         self._announce(given, f"made {target.nick} a moderator no more")
 
@@ -390,23 +433,26 @@ class Orders:
         for session in self._floor.sessions.of(given.target.identity):
             self._floor.notify(session, notice)
 
-    def _change_keys(self, room: Room) -> None:
-        """Make the room's keys worthless, and have everybody in it ask for the new ones."""
-        floor = self._floor
-        self._log(lambda: floor.keeper.found_room(room.name))
-        generation: list[int] = []
-        self._log(lambda: generation.append(floor.keeper.raise_generation(room.name)))
-        floor.rooms.raise_generation(room, generation[0])
-        self._tell_room(room, "rejoin")
+    def _remove(self, given: Given, changes: list[Change], action: str, code: str) -> None:
+        """Take somebody out of a room for good: nothing that they have of it is worth anything.
 
-    def _tell_room(self, room: Room, code: str, was: str = "") -> None:
-        """Tell all who are in a room; `was` is its name as they know it."""
-        title = self._floor.rights.title(room.name)
-        notice = wire.Notice(code, was or room.name, title, text=room.name)
-        for user in room.roster:
-            for session in user.sessions:
-                if room.name in session.rooms:
-                    self._floor.notify(session, notice)
+        The keys first: where the rest fails, nobody is out, and nobody is left who should be.
+        """
+        floor, room = self._floor, given.room
+        self._found(room.name)
+        generation = self._log(lambda: floor.keeper.raise_generation(room.name))
+        floor.rooms.raise_generation(room, generation)
+        try:
+            floor.keep(changes, self._audit(given, action))
+            self._send_out(given, code)
+        finally:
+            floor.ask_back(room)
+
+    def _found(self, name: str) -> None:
+        """Have a room in the log, before anything is said there."""
+        floor = self._floor
+        self._log(lambda: floor.keeper.found_room(name))
+        floor.room(name).is_kept = True
 
     def _announce(self, given: Given, deed: str) -> None:
         reason = f" ({given.reason})" if given.reason else ""
@@ -419,11 +465,11 @@ class Orders:
         detail = detail or " ".join(filter(None, (time_text(given.value), given.reason)))
         return self._floor.audit_entry(given.actor, action, given.target.nick, room, detail.strip())
 
-    def _log(self, write: Callable[[], None]) -> None:
+    def _log(self, write: Callable[[], T]) -> T:
         """Have the log do something; raise `Refused` where it cannot."""
         try:
-            write()
-        except LogFailed as error:
+            return write()
+        except HubbubError as error:
             raise Refused(Code.LOG_FAILED) from error
 
 

@@ -6,7 +6,9 @@ was written down before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Container, Hashable, Iterable, Iterator
+from typing import TypeVar
 
 from broker.chat.lookalikes import key_of
 from broker.log.rights_records import (
@@ -19,6 +21,7 @@ from broker.log.rights_records import (
     Record,
     RoomFacts,
     Sanction,
+    about,
 )
 from broker.log.rights_records import (
     Rights as Written,
@@ -30,6 +33,8 @@ BAN, MUTE = "ban", "mute"
 MEMBERS_PER_ROOM_MAX = 4_096  # Of one room; each is a row, and told anew when keys change.
 SANCTIONS_PER_ROOM_MAX = 1_024
 CLOSED_PER_IDENTITY_MAX = 1_024  # Talks and private rooms of one person: one MY_ROOMS.
+
+K = TypeVar("K", bound=Hashable)
 
 
 class Rights:
@@ -48,7 +53,9 @@ class Rights:
         self._facts = {facts.room: facts for facts in written.rooms}
         self._members: dict[str, dict[bytes, Member]] = {}
         self._closed: dict[bytes, set[str]] = {}
-        self._sanctions: dict[str, list[Sanction]] = {}
+        self._sanctions: dict[str, dict[tuple[object, ...], Sanction]] = {}
+        # The same by room, kind, and whom they hold against: an identity, or a folded nick.
+        self._against: dict[tuple[str, str, bytes | str], dict[tuple[object, ...], Sanction]] = {}
         for member in written.members:
             self._put(member)
         for sanction in written.sanctions:
@@ -73,7 +80,9 @@ class Rights:
                     self._closed.setdefault(record.identity, set()).add(record.room)
             case Sanction():
                 self._drop(record)
-                self._sanctions.setdefault(record.room, []).append(record)
+                self._sanctions.setdefault(record.room, {})[about(record)] = record
+                for whose in _whose(record):
+                    self._against.setdefault(whose, {})[about(record)] = record
             case NickRecord():
                 pass  # The register's: `broker.chat.nicks`.
 
@@ -91,15 +100,9 @@ class Rights:
                 if not rooms:
                     self._closed.pop(record.identity, None)
             case Sanction():
-                kept = [
-                    each
-                    for each in self._sanctions.get(record.room, [])
-                    if (each.kind, each.identity, each.nick)
-                    != (record.kind, record.identity, record.nick)
-                ]
-                self._sanctions[record.room] = kept
-                if not kept:
-                    del self._sanctions[record.room]
+                _take_out(self._sanctions, record.room, about(record))
+                for whose in _whose(record):
+                    _take_out(self._against, whose, about(record))
             case NickRecord():
                 pass
 
@@ -157,24 +160,29 @@ class Rights:
         members = self._members.get(room, {})
         if identity in members:
             return True
-        rooms = self._closed.get(identity, ())
-        return len(members) < MEMBERS_PER_ROOM_MAX and len(rooms) < CLOSED_PER_IDENTITY_MAX
+        if is_closed(room) and len(self._closed.get(identity, ())) >= CLOSED_PER_IDENTITY_MAX:
+            return False
+        return len(members) < MEMBERS_PER_ROOM_MAX
 
     # --- bans and mutes -----------------------------------------------------
     def sanction(
         self, room: str, kind: str, identity: bytes, nick_key: str, now_ms: int
     ) -> Sanction | None:
-        """Return what holds against somebody in a room, or in all; None where nothing does."""
-        for name in {room, EVERYWHERE}:
-            for each in self._sanctions.get(name, ()):
-                is_meant = each.identity == identity or key_of(each.nick) == nick_key
-                if each.kind == kind and is_meant and not is_over(each, now_ms):
-                    return each
-        return None
+        """Return what holds against somebody, in a room or in all, and holds longest, if any."""
+        found = [
+            each
+            for whose in (identity, nick_key)
+            for name in (room, EVERYWHERE)
+            for each in self._against.get((name, kind, whose), {}).values()
+            if not is_over(each, now_ms)
+        ]
+        return max(found, key=_end_ms, default=None)
 
     def sanctions(self, room: str, now_ms: int) -> list[Sanction]:
         """Return all that hold in a room."""
-        return [each for each in self._sanctions.get(room, ()) if not is_over(each, now_ms)]
+        return [
+            each for each in self._sanctions.get(room, {}).values() if not is_over(each, now_ms)
+        ]
 
     def all_sanctions(self, now_ms: int) -> Iterator[Sanction]:
         """Yield all that hold anywhere, in the order of the rooms' names."""
@@ -183,14 +191,56 @@ class Rights:
 
     def over(self, room: str, now_ms: int) -> list[Sanction]:
         """Return those of a room whose time is up."""
-        return [each for each in self._sanctions.get(room, ()) if is_over(each, now_ms)]
+        return [each for each in self._sanctions.get(room, {}).values() if is_over(each, now_ms)]
 
     def records_of(self, room: str) -> Iterator[RoomFacts | Member | Sanction]:
         """Yield everything that is written down of a room."""
         if room in self._facts:
             yield self._facts[room]
         yield from self.members(room)
-        yield from self._sanctions.get(room, ())
+        yield from self._sanctions.get(room, {}).values()
+
+    def homeless(self, rooms: Container[str]) -> list[RoomFacts | Member | Sanction]:
+        """Return what an order left that was cut short: of rooms that there are not.
+
+        Also places in open rooms, which nobody needs. What is kept of an open room is the
+        operators' word, and waits for the room.
+        """
+        names = {*self._facts, *self._members, *self._sanctions} - {EVERYWHERE}
+        found = [each for name in sorted(names) for each in self.records_of(name)]
+        return [
+            each
+            for each in found
+            if (each.room not in rooms and not _is_of_open(each))
+            or (isinstance(each, Member) and each.role <= Role.MEMBER and not is_closed(each.room))
+        ]
+
+
+def _is_of_open(record: RoomFacts | Member | Sanction) -> bool:
+    return isinstance(record, RoomFacts) and not is_closed(record.room)
+
+
+def _whose(sanction: Sanction) -> list[tuple[str, str, bytes | str]]:
+    """Return under what a sanction is found."""
+    found: list[tuple[str, str, bytes | str]] = [
+        (sanction.room, sanction.kind, key_of(sanction.nick))
+    ]
+    if sanction.identity:
+        found.append((sanction.room, sanction.kind, sanction.identity))
+    return found
+
+
+def _take_out(
+    shelf: dict[K, dict[tuple[object, ...], Sanction]], key: K, what: tuple[object, ...]
+) -> None:
+    held = shelf.get(key, {})
+    held.pop(what, None)
+    if not held:
+        shelf.pop(key, None)
+
+
+def _end_ms(sanction: Sanction) -> float:
+    return sanction.until_ms or math.inf
 
 
 def is_over(sanction: Sanction, now_ms: int) -> bool:

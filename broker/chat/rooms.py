@@ -59,6 +59,7 @@ class Room:
         "first",
         "generation",
         "head",
+        "is_kept",
         "name",
         "proposal",
         "roster",
@@ -86,7 +87,8 @@ class Room:
         self.beacon_step = 0
         self.told_until_s = 0.0  # Its head is not shown again before, to please newcomers.
         self.slow_s = 0  # Between two texts of one person; 0: it is not slow.
-        self.spoke_s: dict[bytes, float] = {}  # In a slow room: who spoke last, and when.
+        self.spoke_s: dict[bytes, float] = {}  # In a slow room: who spoke when, oldest first.
+        self.is_kept = False  # In the log, though perhaps nothing was ever said.
         self.topic_by = 0  # The lowest `common.order.Role` that may set the topic.
 
     def set_keys(self, secret: bytes) -> None:
@@ -116,6 +118,8 @@ class Rooms:
         self._version = version  # Where each roster's versions begin: above any earlier run's.
         self._rooms_max = rooms_max
         self._rooms = {record.name: Room(record, secret, version) for record in records}
+        for room in self:
+            room.is_kept = True
         # Of those that are open, kept in order: everybody may ask for them any time.
         self._names = sorted(name for name in self._rooms if not is_closed(name))
         self._beacons: Timers[str] = Timers()
@@ -161,8 +165,11 @@ class Rooms:
         return self._add(name)
 
     def forget(self, room: Room) -> None:
-        """Take back what `found` made."""
+        """Be without a room that is not in the log."""
         del self._rooms[room.name]
+        if not is_closed(room.name):
+            del self._names[bisect_left(self._names, room.name)]
+        self._beacons.cancel(room.name)
 
     def rename(self, room: Room, name: str) -> None:
         """Give a room another name, and with it other keys. What it is about to say goes along."""
@@ -187,11 +194,9 @@ class Rooms:
     def drop_if_unused(self, room: Room) -> bool:
         """Forget a room that nobody is in and nobody ever said anything in; tell whether it was."""
         is_known = self._rooms.get(room.name) is room  # It may have been forgotten before.
-        is_used = room.roster or room.head or room.proposal is not None or is_closed(room.name)
+        is_used = room.roster or room.head or room.is_kept or room.proposal is not None
         if is_known and not is_used:
-            del self._rooms[room.name]
-            del self._names[bisect_left(self._names, room.name)]
-            self._beacons.cancel(room.name)
+            self.forget(room)
         return is_known and not is_used
 
     def propose(

@@ -28,6 +28,9 @@ INBOXES_SPARE = 4_096
 # A client has one session on its connection, and another for a moment when it begins anew. More
 # would let one connection take every place.
 SESSIONS_PER_ROUTE_MAX = 4
+# Names that rooms had: what is on its way with one of them gets there. Nobody is so slow that a
+# room is renamed more often meanwhile.
+MOVED_MAX = 64
 MEMORY_WAIT_MS = 500  # Until memory is short no more, it is hoped.
 POKE_S = 1.0  # A HELLO follows its inbox subscription sooner than that.
 
@@ -92,9 +95,22 @@ class Session:
         self.inbox_count = 0  # Two for a moment when a reconnect overtakes the old connection.
         self.rooms: set[str] = set()
         self.speaks: set[str] = set()  # Those of them in which it may say what it likes.
-        self.moved: dict[str, str] = {}  # Rooms that got another name: old to new.
+        self.moved: dict[str, str] = {}  # Rooms of its own that got another name: old to new.
         self.nudged: set[str] = set()  # Talks that it was told of, and is not in.
         self.bucket: Bucket
+
+    def note_move(self, before: str, name: str) -> None:
+        """Note that a room got another name; the oldest of too many moves is forgotten."""
+        self.moved = {old: name if new == before else new for old, new in self.moved.items()}
+        self.moved.pop(name, None)  # It had this name once.
+        self.moved[before] = name
+        if len(self.moved) > MOVED_MAX:
+            del self.moved[next(iter(self.moved))]
+
+    def forget_moves(self, name: str) -> None:
+        """Forget under which names a room was known that it is no longer in."""
+        if name in self.moved.values():
+            self.moved = {old: new for old, new in self.moved.items() if new != name}
 
 
 class Sessions:

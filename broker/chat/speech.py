@@ -16,6 +16,7 @@ from common.order import Role
 from common.wire import Draft, Kind
 
 ACK_HEAD = wire.REPLY_HEADS[wire.Ack]
+SPOKE_MAX = 16_384  # Who spoke last in a slow room; of more the first may speak again too early.
 
 
 class Speech:
@@ -91,18 +92,22 @@ class Speech:
             return nowhere(Code.MUTED, left_ms(mute, now_ms))
         self._floor.hear_out(session, room)  # Its time was up.
         if room.slow_s and rights.role(room.name, user.owner) < Role.MODERATOR:
-            return self._in_slow(room, user.owner)
+            return self._in_slow(room, user.owner, len(draft.texts))
         return room.name
 
-    def _in_slow(self, room: Room, identity: bytes) -> str | Spot:
+    def _in_slow(self, room: Room, identity: bytes, texts_count: int) -> str | Spot:
         """Let somebody say one thing in a slow room, if it is time."""
-        now_s = self._floor.now_s
-        wait_s = room.spoke_s.get(identity, -float(room.slow_s)) + room.slow_s - now_s
+        now_s, spoke_s = self._floor.now_s, room.spoke_s
+        wait_s = spoke_s.get(identity, -float(room.slow_s)) + room.slow_s - now_s
         if wait_s > 0:
             return nowhere(Code.SLOW_MODE, int(wait_s * 1_000) + 1)
-        if len(room.spoke_s) > len(room.roster):  # Who has gone, or may speak again anyway.
-            room.spoke_s = {
-                each: at_s for each, at_s in room.spoke_s.items() if at_s + room.slow_s > now_s
-            }
-        room.spoke_s[identity] = now_s
+        if texts_count > 1:  # It is never time for several.
+            return nowhere(Code.SLOW_MODE, room.slow_s * 1_000)
+        spoke_s.pop(identity, None)
+        while spoke_s:
+            oldest = next(iter(spoke_s))
+            if spoke_s[oldest] + room.slow_s > now_s and len(spoke_s) < SPOKE_MAX:
+                break
+            del spoke_s[oldest]
+        spoke_s[identity] = now_s
         return room.name

@@ -12,12 +12,14 @@ from broker.chat.floods import Move
 from broker.chat.floor import Floor
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session
-from broker.log.interface import LogFailed
-from broker.log.rights_records import Change, Member, Put, RoomFacts
+from broker.log.rights_records import Change, Delete, Member, Put, RoomFacts
 from common import order, wire
-from common.errors import Code, Refused
-from common.names import is_closed, is_talk
+from common.errors import Code, HubbubError, Refused
+from common.limits import ROOMS_PER_SESSION_MAX
+from common.names import fold, is_closed, is_talk
 from common.order import Role
+
+BEGIN_COST = 20  # Texts: beginning a talk waits for the disk, and everybody with it.
 
 
 class Joining(Protocol):
@@ -42,7 +44,7 @@ class Talks:
         """Open the talk with somebody; their nick must be in use, or owned."""
         floor, user = self._floor, session.user
         floor.move(session, Move.RIGHTS)
-        peer = floor.find(command.nick)
+        peer = floor.find(command.nick) or self._met(user.owner, command.nick)
         if peer is None:
             raise Refused(Code.NO_SUCH_NICK, f"nobody called {command.nick} is known here")
         identity, nick = peer
@@ -52,8 +54,21 @@ class Talks:
         name = keys.closed_name(self._secret, "@", pair, 0)
         room = floor.rooms.get(name)
         if room is None or floor.rights.member(name, user.owner) is None:
+            if len(session.rooms) >= ROOMS_PER_SESSION_MAX:
+                raise Refused(Code.TOO_MANY_ROOMS)
+            floor.charge(session, BEGIN_COST)
             room = self._begin(name, [(user.owner, user.nick), (identity, nick)])
         self._join(session, room, command.id)
+
+    def _met(self, identity: bytes, nick: str) -> tuple[bytes, str] | None:
+        """Return with whom of that nick, though not here, somebody has a talk already."""
+        rights, wanted = self._floor.rights, fold(nick)
+        for place in rights.closed_rooms(identity):
+            if is_talk(place.room):
+                for other in rights.members(place.room):
+                    if other.identity != identity and fold(other.nick) == wanted:
+                        return other.identity, other.nick
+        return None
 
     def _begin(self, name: str, two: list[tuple[bytes, str]]) -> Room:
         floor = self._floor
@@ -64,13 +79,17 @@ class Talks:
         places += [
             Put(Member(name, identity, nick, Role.MEMBER, 0, floor.now_ms))
             for identity, nick in two
+            if floor.rights.member(name, identity) is None
         ]
         try:
             floor.keep(places)
             floor.keeper.found_room(name)
-        except (Refused, LogFailed) as error:
-            floor.rooms.forget(room)
+        except HubbubError as error:
+            if not room.is_kept:
+                floor.keep_soon([Delete(place.record) for place in places])
+                floor.rooms.forget(room)
             raise Refused(Code.LOG_FAILED) from error
+        room.is_kept = True
         return room
 
     def mine(self, session: Session, command: order.Mine) -> None:
@@ -81,7 +100,8 @@ class Talks:
             room = floor.rooms.get(place.room)
             if room is not None:
                 title = self.title(place.room, identity)
-                rooms.append(order.MyRoom(place.room, title, place.role, room.head, place.read_seq))
+                role = floor.rights.role(place.room, identity)
+                rooms.append(order.MyRoom(place.room, title, role, room.head, place.read_seq))
         floor.charge(session, len(rooms) // 64)
         floor.reply(session.route, order.MyRooms(command.id, rooms))
 

@@ -146,7 +146,9 @@ class Administration(ABC):
         found = self._rooms.get(room)
         if found is None:
             raise NotInLog(f"there is no room {room} in the log")
-        fresh = found.generation + 1
+        # Above every other room's, too: a room that is called what another one was called before
+        # must never come to the topic keys and tickets of that one.
+        fresh = 1 + max(each.generation for each in self._rooms.values())
         with self._durably() as db:
             db.execute("UPDATE rooms SET generation = ? WHERE id = ?", (fresh, found.id))
         found.generation = fresh

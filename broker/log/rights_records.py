@@ -96,3 +96,16 @@ class AuditEntry(NamedTuple):
     target: str
     room: str
     detail: str
+
+
+def about(record: Record) -> tuple[object, ...]:
+    """Return what a record is about: another one about the same takes its place."""
+    match record:
+        case NickRecord():
+            return "nick", record.nick
+        case RoomFacts():
+            return "room", record.room
+        case Member():
+            return "member", record.room, record.identity
+        case Sanction():
+            return "sanction", record.room, record.kind, record.identity, record.nick

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from contextlib import suppress
+from typing import NamedTuple, TypeVar, cast
 
 from broker.chat.core import Core, Facts, Rules
 from broker.chat.floods import Rate
-from broker.log.interface import LogFailed
+from broker.log.interface import Log, LogFailed
+from broker.log.rights_records import AuditEntry, Record
 from common import topics, wire
 from common.limits import KEY_BYTES
+from common.order import Done, Mine, MyRoom, MyRooms, Order, Read, Role, Talk
 from common.wire import Batch, Kind, Notice, Payload, Presence, Publication
 from tests import saying
 from tests.unit.logs import MemoryStore, Store
@@ -27,6 +30,19 @@ class Published(NamedTuple):
     body: Publication
 
 
+class Refusing:
+    """A log that refuses some calls, as one on a full disk does."""
+
+    def __init__(self, log: Log, failing: set[str]) -> None:
+        self._log = log
+        self._failing = failing
+
+    def __getattr__(self, name: str) -> object:
+        if name in self._failing:
+            raise LogFailed("the log cannot be written: for a test")
+        return getattr(self._log, name)
+
+
 class Bench:
     """A running broker. Nothing moves by itself: `drain` is one turn of the worker's loop."""
 
@@ -35,11 +51,12 @@ class Bench:
         self.rules = rules
         self.now_s = 0.0
         self.wall_shift_s = 0.0  # How far somebody has set the wall clock.
+        self.failing: set[str] = set()  # What the log refuses to do, by the name of the call.
         self.start()
 
     def start(self) -> None:
         """Start the broker, anew after the first time: only the store remembers."""
-        self.log = self.store.open()
+        self.log = cast("Log", Refusing(self.store.open(), self.failing))
         self.core = Core(
             self.rules,
             FACTS,
@@ -75,6 +92,8 @@ class Bench:
                 self.log.append(proposals)
             except LogFailed:
                 self.core.failed(proposals)
+        with suppress(LogFailed):
+            self.log.keep_soon(self.core.take_changes())
         self.core.committed(self.log.follow())
         effects = self.core.take_effects()
         for frame in effects.publications:
@@ -91,6 +110,23 @@ class Bench:
         taken = [each.body for each in self.published if type(each.body) is kind]
         self.published.clear()
         return [body for body in taken if not isinstance(body, Batch) or body.posts]
+
+    def said(self, topic: bytes) -> list[str]:
+        """Return all texts that were published on a topic."""
+        batches = [each.body for each in self.published if each.topic == topic]
+        posts = [post for batch in batches if isinstance(batch, Batch) for post in batch.posts]
+        return [text for post in posts for text in post.texts]
+
+    @property
+    def records(self) -> dict[tuple[object, ...], Record]:
+        """Everything that is written down but the audit."""
+        assert isinstance(self.store, MemoryStore)
+        return self.store.records
+
+    @property
+    def audits(self) -> list[AuditEntry]:
+        """Who did what to whom, oldest first."""
+        return self.log.audit(1_000)[::-1]
 
     def beacons(self) -> list[Batch]:
         """Return and forget the head beacons."""
@@ -169,6 +205,48 @@ class Peer:
     def join(self, room: str, *, resume: bool = False) -> wire.Joined:
         """Join a room."""
         return self.ask(wire.Join(2, room, resume), wire.Joined)
+
+    def order(
+        self, room: str, action: str, nick: str = "", value: int = 0, reason: str = ""
+    ) -> Done:
+        """Give an order that is carried out."""
+        return self.ask(Order(3, room, action, nick, value, reason), Done)
+
+    def forbidden(
+        self, room: str, action: str, nick: str = "", value: int = 0, reason: str = ""
+    ) -> str:
+        """Give an order that is refused; return the code."""
+        return self.refused(Order(3, room, action, nick, value, reason)).code
+
+    def shut_out(self, room: str) -> wire.Error:
+        """Join a room, and be refused."""
+        return self.refused(wire.Join(2, room))
+
+    def talk(self, nick: str) -> wire.Joined:
+        """Open the talk with somebody."""
+        return self.ask(Talk(4, nick), wire.Joined)
+
+    def mine(self) -> list[MyRoom]:
+        """Return the closed rooms that it belongs to."""
+        return self.ask(Mine(5), MyRooms).rooms
+
+    def read(self, room: str, seq: int) -> Done:
+        """Note up to where it has read."""
+        return self.ask(Read(6, room, seq), Done)
+
+    def role(self, room: str) -> Role:
+        """Return what it may do in a room that it is in, or may enter."""
+        return Role(self.join(room).role)
+
+    def notices(self, code: str = "") -> list[wire.Notice]:
+        """Return and forget what its inbox was told, but for other codes."""
+        published, found = self.bench.published, []
+        for each in tuple(published):
+            if each.topic == self.inbox and isinstance(each.body, Notice):
+                published.remove(each)
+                if code in ("", each.body.code):
+                    found.append(each.body)
+        return found
 
     def next_send(self, room: str, *texts: str, kind: Kind = Kind.TEXT) -> wire.Send:
         """Return the next SEND."""

@@ -341,8 +341,9 @@ class MemoryLog:
         if room not in self._store.rooms:
             raise NotInLog(room)
         self._may_fail()
-        self._store.rooms[room].generation += 1
-        return self._store.rooms[room].generation
+        fresh = 1 + max(each.generation for each in self._store.rooms.values())
+        self._store.rooms[room].generation = fresh
+        return fresh
 
     def redact(self, room: str, seq: int) -> Redacted:
         """Remove a text."""

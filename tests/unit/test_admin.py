@@ -255,6 +255,7 @@ def test_bans_of_all_rooms_have_a_bound(bench: Bench) -> None:
     bench.drain(51)
     assert [{"ended": "1"}] == table(bench, Admin(1, "ban", nick="bob"))
     assert ["bob"] == [row["nick"] for row in table(bench, Admin(1, "sanctions"))]
+    assert [] == bench.core._floor.rights.over(EVERYWHERE, bench.now_ms)  # They are struck out.
 
 
 @pytest.mark.parametrize("verb", ["kick", "ban", "unban"])
@@ -266,9 +267,9 @@ def test_nobody_is_somebody(bench: Bench, verb: str) -> None:
 @pytest.mark.parametrize("verb", sorted(set(DEEDS) - {"drop"}))
 def test_what_cannot_be_written_down_is_not_done(bench: Bench, verb: str) -> None:
     """Neither told to anybody, nor in force."""
-    bob = bench.peer("bob", "r")
     for nick in ("dan", "eve"):
         bench.peer(nick, "r").send("r", "hello")
+    bob = bench.peer("bob", "r")
     cid = bench.peer("cid")
     table(bench, Admin(1, "mute", "r", "dan"))
     table(bench, Admin(1, "op", "r", "eve"))

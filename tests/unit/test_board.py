@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
+from client import commands
 from client.board import Board, Sort
 from client.events import Entry, Joined, Left, Missing, Presence, Reset, State
 from client.render import Look
@@ -177,7 +178,7 @@ def words(of: Board, text: str) -> list[str]:
 def test_commands_are_completed() -> None:
     assert words(board("dev"), "/jo") == ["/join "]
     assert words(board("dev"), "/he") == ["/help"]
-    assert len(words(board("dev"), "/")) == 11
+    assert len(words(board("dev"), "/")) == len(commands.COMMANDS)
 
 
 def test_rooms_are_completed_from_those_known() -> None:

@@ -13,11 +13,15 @@ from common import topics, wire
 from common.errors import Code
 from common.order import Action
 from tests import saying
-from tests.unit.bench import RULES, Bench, Peer
+from tests.unit.bench import RULES, Bench, Peer, Published
 
 TOKENS = 4
+CLOSED = "+closed"  # In a step it stands for the name of ann's private room,
+TALK = "@talk"  # and this for her talk with bob.
 head_tokens = st.integers(0, TOKENS - 1).map(lambda index: b"%05d-fuzz-token" % index)
-names = st.sampled_from(["r", "R", "s", "x", "ann", "ANN", "zoe", "a b", "", "\0", "-"])
+names = st.sampled_from(
+    ["r", "R", "s", "x", "ann", "ANN", "zoe", "a b", "", "\0", "-", CLOSED, TALK, "bob"]
+)
 small = st.integers(-1, 5) | st.sampled_from([2**53 - 1, 2**53, 2**64 - 1])
 texts = st.lists(st.sampled_from(["a", "", "\0", "x" * 4_000, "x" * 4_001]), max_size=3)
 fields: dict[wire.Command, st.SearchStrategy[list[object]]] = {
@@ -70,10 +74,18 @@ steps = st.lists(
 
 
 def state(peer: Peer) -> tuple[object, ...]:
-    """Return what the broker knows of a session."""
-    session = peer.bench.core.sessions.get(peer.token)
+    """Return what the broker knows of a session, and what its person has."""
+    core = peer.bench.core
+    session = core.sessions.get(peer.token)
     assert session is not None
+    rights = core._floor.rights
     return (
+        [rights.role(room, session.user.owner) for room in sorted(session.rooms)],
+        rights.closed_rooms(session.user.owner)[:2],
+        [list(rights.records_of(room)) for room in sorted(session.rooms)],
+        [room.subscription for room in core.rooms if room.name in session.rooms],
+        dict(session.moved),
+        frozenset(session.speaks),
         session.user.nick,
         session.user.owner,
         session.route,
@@ -88,15 +100,26 @@ def state(peer: Peer) -> tuple[object, ...]:
 @given(steps)
 @settings(max_examples=200)
 def test_no_input_raises_or_touches_another_session(steps: list[tuple[str, Any]]) -> None:
-    """Whatever strangers send, the session beside them stays, talks and keeps its place."""
-    bench = Bench(rules=RULES._replace(clients_max=4, rooms_max=5, grace_s=1.0))
-    ann = bench.peer("Ann", "r")
+    """Whatever strangers send, the session beside them stays, talks and keeps its place.
+
+    And nothing of its closed rooms ever reaches them: no topic, no ticket, no title, no text.
+    """
+    bench = Bench(rules=RULES._replace(clients_max=5, rooms_max=8, grace_s=1.0))
+    ann, bob = bench.peer("Ann", "r", "hidden"), bench.peer("bob")
     first = ann.send("r", "before").kept[0].first
+    closed = ann.order("hidden", Action.PRIVATE).room
+    rooms = [ann.join(closed), ann.talk("bob")]
+    for room in rooms:
+        ann.send(room.room, f"a secret of {room.title}")
+    bob.ask(wire.Bye(1), wire.Goodbye)
+    bench.drain(1)
+    bench.published.clear()
     before = state(ann)
+    names = {CLOSED.encode(): closed.encode(), TALK.encode(): rooms[1].room.encode()}
     acts: dict[str, Callable[[Any], object]] = {
-        "receive": lambda frames: bench.core.receive(b"stranger", frames),
-        "subscribe": bench.core.subscribed,
-        "unsubscribe": bench.core.unsubscribed,
+        "receive": lambda frames: bench.core.receive(b"stranger", meant(frames, names)),
+        "subscribe": lambda topic: overheard(bench, meant([topic], names)[0]),
+        "unsubscribe": lambda topic: bench.core.unsubscribed(meant([topic], names)[0]),
         "drain": bench.drain,
         "fill": lambda _: bench.store.fill(),
         "free": lambda _: bench.store.free(),
@@ -106,14 +129,56 @@ def test_no_input_raises_or_touches_another_session(steps: list[tuple[str, Any]]
         acts[act](argument)
         assert before == state(ann)
         assert len(bench.core.sessions) <= bench.rules.clients_max
-        assert len(bench.core.rooms) <= bench.rules.rooms_max
+        assert len(list(bench.core.rooms)) <= bench.rules.rooms_max
     bench.store.free()
     bench.drain()
     assert ann.route not in bench.replies
+    told = repr(bench.replies) + repr(
+        [p.body for p in bench.published if is_inbox_of_others(p, ann)]
+    )
+    for room in rooms:
+        for secret in (room.subscription, room.ticket, "a secret of", f"title={room.title!r}"):
+            assert (secret if isinstance(secret, str) else repr(secret)[2:-1]) not in told
     assert ann.send("r", "after").kept[0].first > first
+    assert not ann.send(closed, "after").kept[0].code
     assert "Ann" in ann.ask(wire.Who(1, "r"), wire.Members).nicks
     assert set(bench.core.refusals) <= {*map(str, Code), "bad_subscription"}
     check(bench)
+
+
+def meant(frames: list[bytes], names: dict[bytes, bytes]) -> list[bytes]:
+    """Return the frames with the names of the rooms that they are about, if they can be read."""
+    try:
+        if len(frames) == 2:
+            fields = msgspec.msgpack.decode(frames[1])
+            known = {key.decode(): name.decode() for key, name in names.items()}
+            return [frames[0], msgspec.msgpack.encode(renamed(fields, known))]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    return [
+        names.get(frame.partition(b"\0")[0], frame.partition(b"\0")[0])
+        + frame[len(frame.partition(b"\0")[0]) :]
+        for frame in frames
+    ]
+
+
+def renamed(value: Any, names: dict[str, str]) -> Any:  # noqa: ANN401 - whatever MessagePack has
+    """Return a payload's fields with rooms' names in place of what stands for them."""
+    if isinstance(value, list):
+        return [renamed(each, names) for each in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def overheard(bench: Bench, topic: bytes) -> None:
+    """Subscribe to something; no closed room lets a stranger in."""
+    if topic[:1] in (b"+", b"@"):
+        assert bench.core.subscribed(topic) is None
+    else:
+        bench.core.subscribed(topic)
+
+
+def is_inbox_of_others(published: Published, ann: Peer) -> bool:
+    return topics.is_inbox(published.topic) and published.topic != ann.inbox
 
 
 def check(bench: Bench) -> None:
@@ -126,6 +191,8 @@ def check(bench: Bench) -> None:
     rooms = {room.name for room in bench.core.rooms}
     for session in sessions:
         assert session.rooms <= rooms
+        assert session.speaks <= session.rooms
+        assert set(session.moved.values()) <= session.rooms
         assert session in session.user.sessions
 
 

@@ -12,7 +12,7 @@ from bench import arguments as load_tests
 from bench.works.base import WORKS
 from broker import config, key_command
 from broker.maintenance import commands as maintenance
-from client import arguments, commands
+from client import admin_words, arguments, commands
 from common import limits
 from common.errors import MEANINGS
 from tests import markdown
@@ -30,6 +30,14 @@ FILE = re.compile(
 def test_the_sub_commands() -> None:
     rows = markdown.table(README, "sub-command", "what it does")
     assert rows == [[name, text] for name, text in arguments.SUBCOMMANDS.items()]
+
+
+def test_the_verbs_of_operators() -> None:
+    rows = markdown.table(README, "`hubbub admin`", "what it does")
+    verbs = admin_words.VERBS.items()
+    assert rows == [[f"{name} {verb.usage}".strip(), verb.text] for name, verb in verbs]
+    for line in re.findall(r"^hubbub (admin .*?)(?:  +#.*| # .*)?$", README, re.MULTILINE):
+        assert arguments.parse(shlex.split(line), {}).order
 
 
 def test_the_load_tests() -> None:

@@ -27,6 +27,7 @@ OF_BROKER = "tests/unit/test_bounds_broker.py"
 OF_CLIENT = "tests/unit/test_bounds_client.py"
 CERTIFICATES = "tests/unit/test_certificates.py"
 CURVE = "tests/integration/test_curve.py"
+CLOSED_ROOMS = "tests/unit/test_closed_rooms.py"
 CLIENT_SOCKETS = "tests/unit/test_client_sockets.py"
 COMMANDS = "tests/unit/test_core_commands.py"
 CONNECTIONS = "tests/unit/test_connections.py"
@@ -41,9 +42,12 @@ NAMES = "tests/unit/test_names.py"
 NETWORK = "tests/faults/test_network.py"
 NICKS = "tests/unit/test_nicks.py"
 OPERATOR = "tests/integration/test_broker_process.py"
+ORDERS = "tests/unit/test_orders.py"
+ORDER_COMMANDS = "tests/unit/test_order_commands.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
 REPLICA = "tests/unit/test_replica.py"
+RIGHTS = "tests/unit/test_rights.py"
 RIGHTS_STORE = "tests/unit/test_rights_store.py"
 ROOMS = "tests/unit/test_rooms.py"
 SEGMENTS = "tests/unit/test_segments.py"
@@ -76,6 +80,8 @@ MET = {
             "tests/unit/test_core_numbers.py",
             "test_an_older_number_is_not_kept",
         ),
+        "ACTION_CHARS_MAX": (ORDERS, "test_orders_that_there_are_not_are_refused"),
+        "REASON_CHARS_MAX": (ORDERS, "test_a_reason_is_a_line"),
         "ROOMS_PER_SESSION_MAX": (BAD_INPUT, "test_too_many_rooms_for_one_client"),
         "BATCH_BYTES_MAX": (ROOMS, "test_a_batch_that_is_filled_to_the_last_byte_is_not_too_long"),
         "BATCH_ENTRIES_MAX": (ROOMS, "test_no_batch_passes_its_limits_when_encoded"),
@@ -92,6 +98,13 @@ MET = {
         ),
     },
     "client/limits.py": {
+        "ERRANDS_WAITING_MAX": (
+            ORDER_COMMANDS,
+            "test_so_many_errands_wait_and_a_failing_one_ends_nothing",
+        ),
+        "HELD_LINES_MAX": (ORDER_COMMANDS, "test_of_a_silent_talk_the_newest_lines_are_held"),
+        "IGNORED_MAX": (ORDER_COMMANDS, "test_so_many_can_be_ignored"),
+        "SHOWN_MAX": (ORDER_COMMANDS, "test_so_many_entries_can_be_marked"),
         "TEXTS_UNSETTLED_MAX": (QUEUES, "test_texts_are_bounded_and_wait_for_room"),
         "EVENTS_QUEUE_MAX": (QUEUES, "test_a_full_queue_says_so_and_signals_when_it_is_read"),
         "EVENTS_QUEUE_LOW": (QUEUES, "test_a_full_queue_says_so_and_signals_when_it_is_read"),
@@ -207,6 +220,27 @@ MET = {
         ),
     },
     "broker/host/ports.py": {"TRIES_MAX": (OF_BROKER, "test_the_search_for_free_ports_ends")},
+    "broker/chat/floor.py": {
+        "REMIND_S_MAX": (ORDERS, "test_who_does_not_come_back_is_asked_again_ever_more_rarely"),
+    },
+    "broker/chat/orders.py": {
+        "SANCTION_S_MAX": (ORDERS, "test_a_sanction_lasts_so_long"),
+        "SLOW_S_MAX": (ORDERS, "test_a_room_is_so_slow"),
+    },
+    "broker/chat/rights.py": {
+        "MEMBERS_PER_ROOM_MAX": (RIGHTS, "test_a_closed_room_has_so_many_members"),
+        "SANCTIONS_PER_ROOM_MAX": (ORDERS, "test_a_room_has_so_many_sanctions"),
+        "CLOSED_PER_IDENTITY_MAX": (
+            RIGHTS,
+            "test_a_person_has_so_many_places_in_closed_rooms",
+        ),
+    },
+    "broker/chat/speech.py": {
+        "SPOKE_MAX": (
+            "tests/unit/test_speech.py",
+            "test_who_spoke_in_a_slow_room_is_forgotten_in_time",
+        ),
+    },
     "broker/chat/admin.py": {
         "ROWS_MAX": (ADMIN_ROOMS, "test_a_table_has_so_many_rows"),
         "TABLE_BYTES_MAX": (ADMIN_ROOMS, "test_a_table_has_so_many_bytes"),
@@ -250,6 +284,7 @@ MET = {
         "CHANGES_MAX": (NICKS, "test_so_many_changes_wait_for_a_store_that_fails"),
     },
     "broker/chat/sessions.py": {
+        "MOVED_MAX": (CLOSED_ROOMS, "test_a_session_knows_so_many_former_names"),
         "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
     },
     "broker/allow_list.py": {

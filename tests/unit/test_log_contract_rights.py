@@ -121,6 +121,17 @@ class TestRights:
         with pytest.raises(NotInLog):
             log.raise_generation("none")
 
+    def test_no_generation_comes_twice_under_a_name(self, store: Store) -> None:
+        """Or keys of the room that had the name before would open the one that has it now."""
+        log = store.open()
+        log.append([proposal("r", said("a"))])
+        before = [log.raise_generation("r") for _ in range(2)]
+        log.rename_room("r", "+0")
+        log.append([proposal("r", said("b"))])
+        assert log.raise_generation("r") not in before
+        log = store.open()
+        assert 4 == log.raise_generation("+0")
+
     def test_a_full_disk_changes_nothing(self, store: Store) -> None:
         """Every call says so, and works when there is room again."""
         log, reader = store.open(), store.reader()

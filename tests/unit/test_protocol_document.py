@@ -7,9 +7,13 @@ import msgspec
 import pytest
 
 import broker.chat.core
+import broker.chat.floor
+import broker.chat.orders
 import broker.chat.presence
+import broker.chat.rights
 import broker.chat.rooms
 import broker.chat.sessions
+import broker.chat.talks
 import broker.config
 import broker.history
 import broker.host.sockets
@@ -17,7 +21,7 @@ import broker.live
 import broker.log.writer
 import broker.subscriptions
 import common.limits
-from common import topics, wire
+from common import order, topics, wire
 from common.errors import MEANINGS, Malformed
 from common.wire import Command, Payload, Reply
 from tests.protocol_document import (
@@ -50,7 +54,14 @@ SECTIONS: dict[str, type[Payload]] = {
     **{f"{n}, tag {s.__struct_config__.tag}": s for n, s in PUBLICATIONS.items()},
     **{
         schema.__name__: schema
-        for schema in (wire.Draft, wire.Place, wire.Post, wire.Changes, wire.RoomInfo)
+        for schema in (
+            wire.Draft,
+            wire.Place,
+            wire.Post,
+            wire.Changes,
+            wire.RoomInfo,
+            order.MyRoom,
+        )
     },
 }
 ANNA = bytes(range(0xA0, 0xB0))
@@ -194,6 +205,14 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert documented == actual
 
 
+def test_the_orders_and_roles_are_those_of_the_code() -> None:
+    orders = table_with("action", "needs", "what it does")
+    needed = {action.value: role.name.lower() for action, role in broker.chat.orders.NEEDED.items()}
+    assert needed == {row[0].strip("`"): row[1] for row in orders}
+    roles = [(role.name.lower(), str(int(role))) for role in order.Role]
+    assert roles == [tuple(row[:2]) for row in table_with("role", "number", "of whom")]
+
+
 def test_the_settings_defaults_are_those_of_the_code() -> None:
     for name, default, _ in table_with("setting", "default", "what it does"):
         assert default == str(broker.config.BY_NAME[name].default), name
@@ -203,7 +222,8 @@ def test_the_brokers_own_times_and_sizes_are_those_of_the_code() -> None:
     modules = (
         broker.connections, broker.chat.core, broker.history, broker.live, broker.log.writer,
         broker.chat.presence, broker.chat.rooms, broker.chat.sessions, broker.host.sockets,
-        broker.subscriptions,
+        broker.subscriptions, broker.chat.floor, broker.chat.orders, broker.chat.rights,
+        broker.chat.talks,
     )  # fmt: skip
     known = {name: value for module in modules for name, value in vars(module).items()}
     for name, value, _ in table_with("name", "value", "what it is"):
@@ -213,7 +233,7 @@ def test_the_brokers_own_times_and_sizes_are_those_of_the_code() -> None:
 def test_the_sections_that_the_code_cites_are_there() -> None:
     cited: set[str] = set()
     for package in ("broker", "client", "common"):
-        for path in (ROOT / package).glob("*.py"):
+        for path in (ROOT / package).rglob("*.py"):
             source = path.read_text(encoding="utf-8")
             for sentence in re.findall(r"PROTOCOL\.md,([^.]*)", source):
                 cited |= set(re.findall(r'"([^"]+)"', sentence))

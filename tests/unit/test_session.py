@@ -46,7 +46,7 @@ def test_a_first_hello_that_is_refused_ends_the_attempt() -> None:
     assert driver.rejected(READY) == Code.NICK_TAKEN
 
 
-@pytest.mark.parametrize("code", [Code.FULL, Code.CLOSING, Code.LOG_FAILED])
+@pytest.mark.parametrize("code", [Code.FULL, Code.CLOSING, Code.DRAINING, Code.LOG_FAILED])
 def test_a_resume_that_time_may_heal_is_tried_again(code: Code) -> None:
     driver = online()
     driver.take(driver.session.disconnected(driver.now))
@@ -99,7 +99,7 @@ def test_a_silent_broker_is_greeted_again() -> None:
 def test_after_no_session_rooms_come_before_texts() -> None:
     driver = in_room()
     driver.say("one")
-    driver.take(driver.session.who("lobby", "who", driver.now))
+    driver.take(driver.session.ask(lambda n: wire.Who(n, "lobby"), "who", driver.now))
     who = driver.sent[-1]
     assert isinstance(who, wire.Who)
     driver.refuse(1, Code.NO_SESSION)
@@ -367,7 +367,7 @@ def test_an_answer_that_settles_counts_during_a_resume_too() -> None:
 # --- requests ---------------------------------------------------------------
 def test_rooms_are_listed_over_several_pages() -> None:
     driver = online()
-    driver.take(driver.session.rooms("rooms", driver.now))
+    driver.take(driver.session.ask(wire.Rooms, "rooms", driver.now))
     one, two = wire.RoomInfo("a", 1, 2, ""), wire.RoomInfo("b", 1, 2, "")
     driver.reply(wire.RoomList(driver.last(wire.Rooms).id, [one], more=True))
     second = driver.last(wire.Rooms)
@@ -392,7 +392,7 @@ def test_a_rename_and_a_status() -> None:
     driver.take(driver.session.rename("bob", "rename", driver.now))
     driver.reply(wire.Renamed(driver.last(wire.SetNick).id, "bob"))
     assert driver.session.nick == "bob"
-    driver.take(driver.session.status("status", driver.now))
+    driver.take(driver.session.ask(wire.Greet, "status", driver.now))
     greeting = wire.Greeting(driver.last(wire.Greet).id, "0", 1, 2, 3, 7, 0, 1, 9, 1, "", "")
     driver.reply(greeting)
     assert driver.others == [effects.Resolve("rename", "bob"), effects.Resolve("status", greeting)]

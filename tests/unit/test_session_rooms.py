@@ -74,7 +74,8 @@ def test_a_room_that_can_not_be_joined_again_is_left() -> None:
     driver.refuse(0, Code.NO_SESSION)
     driver.welcome()
     driver.refuse(driver.last(wire.Join).id, Code.ROOM_INVALID)
-    assert Left("lobby") in driver.drain_events()
+    left = Left("lobby", "room_invalid", "this cannot be a room")
+    assert left in driver.drain_events()
     assert driver.drain_others() == [effects.Unsubscribe(driver.topic)]
 
 

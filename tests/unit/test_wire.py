@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import limits, spans, topics, wire
+from common import limits, order, spans, topics, wire
 from common.errors import Code, Malformed, Refused
 from common.wire import Command, Payload
 from tests import saying
 
 SCHEMAS = [*wire.COMMANDS.values(), *wire.REPLIES.values()]
-PUBLICATIONS = [wire.Batch, wire.Presence, wire.Notice]
+PUBLICATIONS = [wire.Batch, wire.Presence, wire.Notice, order.Removed]
 
 ids = st.integers(0, limits.NUMBER_MAX)
 names = st.text(min_size=1, max_size=20)
@@ -26,7 +26,8 @@ posts = st.builds(wire.Post, ids, names, st.integers(0, 2), texts)
 publications = st.one_of(
     st.builds(wire.Batch, names, ids, ids, ids, st.lists(posts, max_size=3)),
     st.builds(wire.Presence, names, ids, ids, ids),
-    st.builds(wire.Notice, names),
+    st.builds(wire.Notice, names, names, names, names, names, ids),
+    st.builds(order.Removed, names, ids, ids),
 )
 st.register_type_strategy(wire.Post, posts)
 st.register_type_strategy(wire.Place, st.builds(wire.Place, ids, ids, names))
@@ -62,6 +63,13 @@ commands = st.one_of(
         ids,
         st.integers(1, limits.HISTORY_ENTRIES_MAX),
     ),
+    st.builds(
+        order.Order, ids, names, st.sampled_from(order.Action) | names, names, ids, st.text()
+    ),
+    st.builds(order.Talk, ids, names),
+    st.builds(order.Mine, ids),
+    st.builds(order.Read, ids, names, ids),
+    st.builds(order.Admin, ids, names, names, names, ids, st.text()),
 )
 
 
@@ -71,7 +79,8 @@ def any_of(schema: type[Payload]) -> st.SearchStrategy[Payload]:
     return st.builds(schema, **numbers)
 
 
-st.register_type_strategy(wire.RoomInfo, any_of(wire.RoomInfo))
+for nested in (wire.RoomInfo, order.MyRoom):
+    st.register_type_strategy(nested, any_of(nested))
 replies = st.one_of([any_of(schema) for schema in wire.REPLIES.values()])
 hostile = st.one_of(
     st.binary(max_size=200),
@@ -221,6 +230,21 @@ def test_wrong_frames_are_refused(frames: list[bytes], code: Code, value: int) -
         wire.History(1, "r", b"t", wire.Mode.AFTER, -1, 1),
         wire.History(1, "r", b"t", wire.Mode.AFTER, 0, 0),
         wire.History(1, "r", b"t", wire.Mode.AFTER, 0, 4_097),
+        order.Order(1, "", "kick"),
+        order.Order(1, "r" * 257, "kick"),
+        order.Order(1, "r", "k" * 33),
+        order.Order(1, "r", "kick", "n" * 129),
+        order.Order(1, "r", "kick", "n", -1),
+        order.Order(1, "r", "kick", "n", 2**53),
+        order.Order(1, "r", "kick", "n", 0, "x" * 301),
+        order.Talk(1, ""),
+        order.Talk(1, "n" * 129),
+        order.Read(1, "r", -1),
+        order.Admin(1, "v" * 33),
+        order.Admin(1, "kick", "r" * 257),
+        order.Admin(1, "kick", "", "n" * 129),
+        order.Admin(1, "kick", "", "", 2**53),
+        order.Admin(1, "kick", "", "", 0, "x" * 4_001),
     ],
 )
 def test_fields_out_of_bounds_do_not_decode(command: Payload) -> None:

@@ -1,0 +1,32 @@
+"""What the broker tells a session on its inbox of doors, roles and order. Pure.
+
+PROTOCOL.md, "NOTICE". What concerns the session itself, its end, is the session's own.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from client.effects import Tray
+from client.events import Told
+from client.memberships import Memberships
+from common import wire
+
+SENT_AWAY: Final = frozenset({"kicked", "banned", "uninvited"})
+TOLD: Final = SENT_AWAY | {
+    *("muted", "unmuted", "role", "invited", "said", "report", "announcement", "removed"),
+}
+
+
+def take(notice: wire.Notice, memberships: Memberships, tray: Tray, now: float) -> None:
+    """Do what a notice is about, and tell the program; one that is not known says nothing."""
+    if notice.code == "rejoin":
+        memberships.rejoin(notice.room, notice.text, notice.title, now)
+    elif notice.code in TOLD:
+        tray.events.append(
+            Told(notice.code, notice.room, notice.title, notice.nick, notice.text, notice.value)
+        )
+        if notice.code in SENT_AWAY:
+            memberships.sent_away(notice.room, notice.code, notice.text, now)
+        elif notice.code == "role":
+            memberships.set_role(notice.room, notice.value)

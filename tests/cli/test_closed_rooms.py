@@ -1,0 +1,167 @@
+"""Private rooms, talks and order at real terminals, and in scripts."""
+
+from __future__ import annotations
+
+import pytest
+
+from client.api import Entry, Left, Moved, Told, connect
+from common.errors import Refused
+from tests.broker_process import BrokerProcess
+from tests.cli.person import Person
+from tests.waiting import eventually
+
+
+def test_a_talk_comes_silently_and_is_read_where_it_is(anna: Person, bob: Person) -> None:
+    with anna.chat() as hers, bob.chat() as his:
+        hers.see("bob joined")
+        hers.enter("/msg bob psst")
+        hers.see("@bob anna: psst")
+        his.see("anna says something to you: /switch @anna")
+        his.wait(lambda: "@anna 1" in his.toolbar(), "what is unread")
+        assert "psst" not in his.text()
+        his.enter("/switch @anna")
+        his.see("anna: psst")
+        his.see("@anna>")
+        assert "private" in his.toolbar()
+        his.enter("what?")
+        hers.see("@bob bob: what?")
+        hers.enter("/query bob")
+        hers.see("@bob>")
+        hers.enter("/room")
+        hers.see("a talk between two")
+
+
+def test_what_was_said_meanwhile_is_there_when_one_comes_back(anna: Person, bob: Person) -> None:
+    with anna.chat() as hers:
+        with bob.chat() as his:
+            hers.enter("/msg bob one")
+            his.enter("/switch @anna")
+            his.see("anna says something")
+            his.enter("/switch @anna")
+            his.see("anna: one")
+            his.enter("/quit")
+            assert his.wait_for_end() == 0
+        hers.see("bob left")
+        hers.enter("/msg bob two")
+        hers.see("anna: two")
+        with bob.chat() as his:
+            his.see("anna says something to you")
+            his.enter("/switch @anna")
+            his.see("anna: two")
+            assert "anna: one" not in his.text(), "that was read"
+
+
+def test_a_room_behind_a_door(anna: Person, bob: Person) -> None:
+    with anna.chat("plans") as hers, bob.chat() as his:
+        his.enter("/join plans")
+        his.see("you are in #plans")
+        hers.see("bob joined")
+        hers.enter("/room private")
+        hers.see("+plans>")
+        his.see("#plans is private now, and called +plans")
+        his.enter("still here")
+        hers.see("bob: still here")
+        his.enter("/invite anna")
+        his.see("only a room's moderator may invite")
+        hers.enter("/uninvite bob")
+        his.see("anna took you out of +plans")
+        his.see("#lobby>")
+        his.enter("/join +plans")
+        his.see("there is no such room, or it is not open to you")
+        hers.enter("/invite bob")
+        his.see("anna invites you to +plans: /join +plans")
+        his.enter("/join +plans")
+        his.see("you are in +plans")
+        hers.enter("/kick bob too loud")
+        his.see("anna kicked you from +plans (too loud)")
+        hers.see("--- anna kicked bob (too loud)")
+        his.enter("/join +plans")
+        his.see("+plans>")
+        hers.enter("/mute bob 10m hush")
+        his.see("anna muted you in +plans for 10 min (hush)")
+        his.enter("mmm")
+        his.see("not sent: mmm (you are muted in this room")
+        hers.enter("/room")
+        hers.see("you are its owner")
+
+
+def test_of_the_ignored_nothing_is_shown(anna: Person, bob: Person) -> None:
+    with anna.chat() as hers, bob.chat() as his:
+        hers.enter("/ignore bob")
+        hers.see("nothing of bob is shown from here on")
+        his.enter("can you hear me?")
+        his.see("bob: can you hear me?")
+        his.enter("/msg anna and here?")
+        his.see("@anna bob: and here?")
+        hers.enter("/history")
+        hers.see("back to now")
+        hers.enter("/me listens")
+        hers.see("* anna listens")
+        assert "hear me" not in hers.text()
+        assert "says something to you" not in hers.text()
+    assert (anna.home / "ignored").read_text() == "bob\n"
+    with anna.chat() as hers:
+        assert "hear me" not in hers.text()
+        hers.enter("/unignore bob")
+        hers.see("bob is shown again")
+        his_words = bob.run("send", "-r", "lobby", "and now?")
+        assert his_words.returncode == 0
+        hers.see("bob: and now?")
+
+
+def test_scripts_speak_and_read_behind_doors(
+    anna: Person, bob: Person, broker: BrokerProcess
+) -> None:
+    with connect(broker.address, nick="anna", owner=b"a" * 16) as client:
+        anna.home.mkdir()
+        (anna.home / "owner").write_bytes(b"a" * 16 + bytes(16))
+        client.join("plans")
+        name = client.order("plans", "private").room
+        with pytest.raises(Refused) as caught:
+            client.order("plans", "dance")
+        assert caught.value.code == "bad_payload"
+        refused = bob.run("tail", "-r", "+plans", "--count", "1", status=77)
+        assert "not open to you" in refused.stderr
+        bob.run("send", "-r", name, "hi", status=77)
+        bob.run("send", "-r", "@nobody", "hi", status=1)
+        bob.run("send", "-r", "@anna", "from a script")
+        (entry,) = bob.objects("history", "-r", "@anna")
+        assert (entry["text"], entry["kind"]) == ("from a script", "text")
+        listed = bob.objects("rooms")
+        assert [room["title"] for room in listed if "title" in room] == ["@anna"]
+        assert "+plans" not in bob.run("rooms").stdout
+        told = eventually(lambda: [e for e in client.events(0.1) if isinstance(e, Told)])
+        assert [(event.code, event.title) for event in told] == [("said", "@bob")]
+        joined = client.join("@bob")
+        assert client.read("@bob", 1).result(10).room == joined.room
+        mine = {room.title: room for room in client.mine()}
+        assert set(mine) == {"+plans", "@bob"}
+        assert mine["+plans"].room == name
+
+
+def test_a_program_hears_of_all_that_happens_to_its_rooms(broker: BrokerProcess) -> None:
+    with (
+        connect(broker.address, nick="anna") as anna,
+        connect(broker.address, nick="bob") as bob,
+    ):
+        anna.join("dev")
+        bob.join("dev")
+        anna.order("dev", "slow", value=60)
+        bob.send("dev", "one")
+        with pytest.raises(Refused) as caught:
+            bob.send("dev", "two")
+        assert caught.value.code == "slow_mode"
+        assert 0 < caught.value.value <= 60_000
+        name = anna.order("dev", "private").room
+        anna.order("+dev", "ban", "bob", 60, "enough")
+        heard = eventually(
+            lambda: [e for e in bob.events(0.2) if isinstance(e, Moved | Left | Told | Entry)]
+        )
+        kinds = [type(event) for event in heard]
+        assert kinds.count(Moved) == kinds.count(Left) == kinds.count(Told) == 1
+        assert heard[-1] == Left(name, "banned", "enough")
+        with pytest.raises(Refused) as caught:
+            bob.join(name)
+        assert caught.value.code in ("banned", "not_invited")
+        with pytest.raises(Refused, match="join"):
+            bob.post("+dev", "hello")

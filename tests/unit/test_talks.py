@@ -1,0 +1,204 @@
+"""Talks between two: who is in them, what is told to whom, and up to where they were read."""
+
+from __future__ import annotations
+
+import pytest
+
+from common import order, wire
+from common.limits import ROOMS_PER_SESSION_MAX
+from tests.unit.bench import RULES, Bench, Peer
+
+
+def talk() -> tuple[Bench, Peer, Peer, Peer, str]:
+    """Return the talk of ann and bob, which ann has opened, and bob knows nothing of."""
+    bench = Bench()
+    ann, bob, eve = (bench.peer(nick) for nick in ("ann", "bob", "eve"))
+    joined = ann.talk("Bob")
+    assert ("@", 25, "@bob") == (joined.room[0], len(joined.room), joined.title)
+    return bench, ann, bob, eve, joined.room
+
+
+def test_either_opens_the_same_talk() -> None:
+    """It has two members and a history, whoever begins; each sees the other's name."""
+    _, ann, bob, _, name = talk()
+    joined = bob.talk("ANN")
+    assert (name, "@ann", 1) == (joined.room, joined.title, joined.role)
+    ann.send(name, "hello")
+    assert 1 == ann.talk("bob").head
+    for peer in (ann, bob):
+        assert [(name, 1)] == [(each.room, each.head) for each in peer.mine()]
+
+
+def test_a_talk_is_nobody_elses() -> None:
+    """Not the third's, by no name; nor is it listed or counted."""
+    bench, ann, _, eve, name = talk()
+    ann.send(name, "secret")
+    assert "not_invited" == eve.shut_out(name).code
+    assert "not_member" == eve.refused(eve.next_send(name, "a")).code
+    assert "not_member" == eve.refused(wire.Who(1, name)).code
+    assert [] == eve.ask(wire.Rooms(1), wire.RoomList).rooms
+    assert 0 == eve.ask(wire.Greet(1), wire.Greeting).rooms
+    assert [] == eve.mine()
+    other = eve.talk("bob")
+    assert (name, 0) != (other.room, other.head)
+    assert 0 == other.head
+    assert "secret" not in bench.said(other.subscription)
+
+
+@pytest.mark.parametrize("action", [each for each in order.Action if each != "report"])
+def test_nobody_gives_orders_in_a_talk(action: order.Action) -> None:
+    """Not even who began it."""
+    _, ann, bob, _, name = talk()
+    bob.join(name)
+    assert "forbidden" == ann.forbidden(name, action, "bob")
+    assert 2 == len(ann.join(name).nicks or [])
+
+
+def test_somebody_in_a_talk_can_be_reported() -> None:
+    bench, ann, _, _, name = talk()
+    ann.order(name, order.Action.REPORT, "bob", reason="rude")
+    assert ["report"] == [each.action for each in bench.audits]
+
+
+def test_a_talk_takes_another_who_is_known() -> None:
+    """Nobody talks with themselves, by whatever nick, or with a name that nobody has."""
+    bench, ann, _, _, _ = talk()
+    bench.peer("annie", owner="ann")
+    for nick in ("ann", "annie", "stranger"):
+        assert "no_such_nick" == ann.refused(order.Talk(1, nick)).code
+    for nick in ("a b", "\0"):
+        assert "nick_invalid" == ann.refused(order.Talk(1, nick)).code
+
+
+def test_another_of_the_same_nick_gets_another_talk() -> None:
+    """A talk is between two keys: who takes the nick of one of them gets nothing of it."""
+    bench, ann, bob, _, name = talk()
+    ann.send(name, "for bob alone")
+    bob.ask(wire.Bye(1), wire.Goodbye)
+    namesake = bench.peer("bob", owner="another")
+    joined = namesake.talk("ann")
+    assert (0, True) == (joined.head, joined.room != name)
+    assert "not_invited" == namesake.shut_out(name).code
+    assert joined.room == ann.talk("bob").room  # Whoever is bob now.
+
+
+def test_a_talk_goes_on_when_the_other_is_away_or_has_another_nick() -> None:
+    """Found by the nick that they had last; what was said waits for them."""
+    bench, ann, bob, _, name = talk()
+    bob.join(name)
+    bob.ask(wire.SetNick(1, "Rob"), wire.Renamed)
+    assert "@Rob" == ann.talk("rob").title
+    bob.ask(wire.Bye(1), wire.Goodbye)
+    bench.start()
+    ann = bench.peer("ann")
+    assert (name, "@Rob") == (ann.talk("rob").room, ann.mine()[0].title)
+    assert "no_such_nick" == ann.refused(order.Talk(1, "bob")).code
+    ann.send(name, "one", "two")
+    bob = bench.peer("bob")
+    (mine,) = bob.mine()
+    assert (name, "@ann", 2, 0) == (mine.room, mine.title, mine.head, mine.read)
+
+
+def test_who_is_elsewhere_is_told_once_that_something_was_said() -> None:
+    """All their sessions, until they come; and again after they left."""
+    bench, ann, bob, eve, name = talk()
+    other = bench.peer("robert", owner="bob")
+    ann.send(name, "one")
+    ann.send(name, "two")
+    for peer in (bob, other):
+        (told,) = peer.notices()
+        assert ("said", name, "@ann") == (told.code, told.room, told.title)
+    assert [] == eve.notices()
+    assert [] == ann.notices()
+    bob.join(name)
+    ann.send(name, "three")
+    assert [] == bob.notices() + other.notices()
+    bob.ask(wire.Part(1, name), wire.Parted)
+    ann.send(name, "four")
+    assert ["said"] == [each.code for each in bob.notices()]
+
+
+# --- read -------------------------------------------------------------------
+def test_up_to_where_somebody_read_is_remembered() -> None:
+    """For each of the two alone, never backwards, never beyond the head; over a restart."""
+    bench, ann, bob, _, name = talk()
+    bob.join(name)
+    ann.send(name, "one", "two", "three")
+    for seq, read in ((2, 2), (1, 2), (0, 2), (2**53 - 1, 3)):
+        bob.read(name, seq)
+        assert [read] == [each.read for each in bob.mine()]
+    assert [0] == [each.read for each in ann.mine()]
+    bench.start()
+    assert [3] == [each.read for each in bench.peer("bob").mine()]
+    bob = bench.peer("bob", owner="bob")
+    assert "not_member" == bob.refused(order.Read(1, name, 1)).code
+
+
+def test_open_rooms_are_not_remembered() -> None:
+    """READ does nothing there; and outside it is refused, whatever room there is."""
+    bench, ann, _, eve, name = talk()
+    ann.join("r")
+    ann.send("r", "a")
+    ann.read("r", 1)
+    assert [name] == [each.room for each in ann.mine()]
+    for room in (name, "+" + "0" * 24, "r", "nowhere"):
+        assert "not_member" == eve.refused(order.Read(1, room, 1)).code
+    assert "bad_payload" == ann.refused(order.Read(1, name, 2**53)).code
+    assert "bad_payload" == ann.refused(order.Read(1, name, -1)).code
+    del bench
+
+
+def test_what_waits_to_be_written_down_is_one_change_for_each_place() -> None:
+    """However often somebody reads."""
+    bench, ann, _, _, name = talk()
+    ann.send(name, *["a"] * 50)
+    for seq in range(51):
+        ann.say(order.Read(1, name, seq))
+    assert 1 == len([each for each in bench.core.take_changes() if "Member" in repr(each)])
+
+
+# --- what fails, and bounds -------------------------------------------------
+@pytest.mark.parametrize("failing", ["keep", "found_room"])
+def test_a_talk_that_cannot_be_written_down_is_not_begun(failing: str) -> None:
+    """And begins when the log works; nothing is left of the first try."""
+    bench = Bench()
+    ann, bob = bench.peer("ann"), bench.peer("bob")
+    bench.failing |= {failing}
+    assert "log_failed" == ann.refused(order.Talk(1, "bob")).code
+    assert [[], []] == [ann.mine(), bob.mine()]
+    assert [] == list(bench.core.rooms)
+    bench.failing.clear()
+    name = ann.talk("bob").room
+    bench.start()
+    assert [name] == [each.room for each in bench.peer("bob").mine()]
+
+
+def test_a_talk_that_is_there_needs_no_log() -> None:
+    bench, _, bob, _, name = talk()
+    bench.failing |= {"keep", "found_room"}
+    assert name == bob.talk("ann").room
+
+
+def test_beginning_a_talk_costs_more_than_a_text() -> None:
+    """It waits for the disk; opening one that is there does not."""
+    rate = RULES.rate._replace(per_s=1.0, burst=30.0)
+    bench = Bench(rules=RULES._replace(rate=rate))
+    ann = bench.peer("ann")
+    bench.peer("bob")
+    bench.peer("carl")
+    ann.talk("bob")
+    assert "slow_down" == ann.refused(order.Talk(1, "carl")).code
+    ann.talk("bob")
+
+
+def test_talks_count_as_rooms_of_the_broker_and_of_the_session() -> None:
+    """Who is in as many as can be begins none."""
+    bench = Bench(rules=RULES._replace(rooms_max=ROOMS_PER_SESSION_MAX + 1))
+    ann, bob = bench.peer("ann"), bench.peer("bob")
+    bench.peer("carl")
+    for index in range(ROOMS_PER_SESSION_MAX):
+        ann.join(f"r{index}")
+    assert "too_many_rooms" == ann.refused(order.Talk(1, "bob")).code
+    assert [] == ann.mine()
+    bob.talk("carl")
+    assert "too_many_rooms" == bob.refused(order.Talk(1, "ann")).code
