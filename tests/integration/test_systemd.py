@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from broker import config
+from broker.host.ports import PORTS_COUNT
 from common import wire
 from tests import saying
 from tests.broker_process import ROOT, BrokerProcess
@@ -140,7 +141,7 @@ def test_the_unit_starts_the_broker_with_flags_that_it_has(tmp_path: Path) -> No
     (line,) = settings_of("ExecStart")
     words = line.replace("${STATE_DIRECTORY}", str(tmp_path)).split()[1:]
     settings = config.load(words, {})
-    ports = {settings.port, settings.port + 1, settings.port + 2, settings.metrics}
+    ports = {*range(settings.port, settings.port + PORTS_COUNT), settings.metrics}
     allowed = set()
     for value in settings_of("SocketBindAllow"):
         first, _, last = value.removeprefix("tcp:").partition("-")
