@@ -215,8 +215,8 @@ class Log(Protocol):
     def raise_generation(self, room: str) -> int:
         """Make every topic key and ticket of a room worthless; return its new generation.
 
-        No room had that one before. Durable, and seen by every reader, when this returns. Raises `NotInLog`, and
-        `LogFailed`; then nothing changes.
+        No room had that one before. Durable, and seen by every reader, when this returns. Raises
+        `NotInLog`, and `LogFailed`; then nothing changes.
         """
 
     def redact(self, room: str, seq: int) -> Redacted:
