@@ -249,6 +249,9 @@ class Orders:
         for user in room.roster:
             for session in user.sessions:
                 if before in session.rooms:
+                    session.rooms.remove(before)
+                    session.rooms.add(name)
+                    session.speaks.discard(before)
                     session.note_move(before, name)
                     floor.hear_out(session, room)
         floor.ask_back(room, before)

@@ -100,10 +100,7 @@ class Session:
         self.bucket: Bucket
 
     def note_move(self, before: str, name: str) -> None:
-        """Note that a room that it is in has another name from here on."""
-        self.rooms.remove(before)
-        self.rooms.add(name)
-        self.speaks.discard(before)
+        """Note that a room got another name; the oldest of too many moves is forgotten."""
         self.moved = {old: name if new == before else new for old, new in self.moved.items()}
         self.moved.pop(name, None)  # It had this name once.
         self.moved[before] = name

@@ -42,8 +42,8 @@ NAMES = "tests/unit/test_names.py"
 NETWORK = "tests/faults/test_network.py"
 NICKS = "tests/unit/test_nicks.py"
 OPERATOR = "tests/integration/test_broker_process.py"
-ORDER_COMMANDS = "tests/unit/test_order_commands.py"
 ORDERS = "tests/unit/test_orders.py"
+ORDER_COMMANDS = "tests/unit/test_order_commands.py"
 OUTBOX = "tests/unit/test_outbox.py"
 QUEUES = "tests/unit/test_queues.py"
 REPLICA = "tests/unit/test_replica.py"
@@ -284,7 +284,7 @@ MET = {
         "CHANGES_MAX": (NICKS, "test_so_many_changes_wait_for_a_store_that_fails"),
     },
     "broker/chat/sessions.py": {
-        "MOVED_MAX": (RIGHTS, "test_a_room_to_and_fro_is_found_under_all_its_names"),
+        "MOVED_MAX": (CLOSED_ROOMS, "test_a_session_knows_so_many_former_names"),
         "SESSIONS_PER_ROUTE_MAX": (SESSIONS, "test_a_connection_has_a_few_sessions"),
     },
     "broker/allow_list.py": {

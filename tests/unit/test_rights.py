@@ -127,7 +127,7 @@ def test_a_room_to_and_fro_is_found_under_all_its_names() -> None:
     bench = Bench()
     ann, bob = bench.peer("ann", "plans"), bench.peer("bob", "plans")
     names = ["plans"]
-    for _ in range(MOVED_MAX):
+    for _ in range(MOVED_MAX + 1):
         names.append(ann.order(names[-1], Action.PRIVATE).room)
         names.append(ann.order(names[-1], Action.PUBLIC).room)
         bench.now_s += 1
@@ -268,7 +268,10 @@ def test_a_door_that_cannot_be_written_down_is_not_moved(
     ann.order(name, Action.PUBLIC)
     eve.join("plans")
     bench.failing |= {failing}
+    bench.drain()
+    before = sorted(map(repr, bench.records.values()))
     assert "log_failed" == ann.forbidden("plans", Action.PRIVATE)
+    assert before == sorted(map(repr, bench.records.values()))
     assert [[], []] == [ann.mine(), bob.mine()]
     eve.join("plans")
 
