@@ -108,8 +108,8 @@ def test_in_all_that_is_said(broker: BrokerProcess, tmp_path: Path) -> None:
     for words in (("history", "-r", "wall"), ("rooms",), ("who", "-r", "wall"), ("status",)):
         done = person.run(*words)
         assert_harmless((done.stdout + done.stderr).encode())
-    for words in (("audit",), ("sanctions",), ("rooms",), ("sessions",), ("audit", "--json")):
-        done = person.run("admin", "--data", str(broker.data), *words)
+    for verb in (("audit",), ("sanctions",), ("rooms",), ("sessions",), ("audit", "--json")):
+        done = person.run("admin", "--data", str(broker.data), *verb)
         assert done.stdout
         assert_harmless((done.stdout + done.stderr).encode())
 
