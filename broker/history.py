@@ -35,6 +35,7 @@ from broker.child import (
     raise_descriptor_limit,
     report,
 )
+from broker.connections import cutter
 from broker.host import certificates
 from broker.host.door import Door
 from broker.host.memory import CALM_S, Keeper
@@ -172,7 +173,7 @@ class Endpoints:
         self.binding = ""  # The endpoint being bound, or bound last.
         self.clients: Socket
         self.door: Door
-        self.introductions: tuple[Socket, Door, bytes] | None = None
+        self.introductions: tuple[Socket, Door, introductions.Visits, bytes] | None = None
 
     def bind(self, context: zmq.Context[Socket], logger: logging.Logger) -> None:
         """Bind what is served. Raises `zmq.ZMQError`."""
@@ -186,8 +187,9 @@ class Endpoints:
         if pair is not None:
             self.binding = Address(orders.address, orders.introduction_port).url()
             socket = introductions.new_socket(context, orders.address)
-            door = Door(context, socket, self.binding, logger)
-            self.introductions = (socket, door, pair.public)
+            visits = introductions.Visits(cutter(orders.introduction_port))
+            door = Door(context, socket, self.binding, logger, visits.changed)
+            self.introductions = (socket, door, visits, pair.public)
 
 
 def work(bell: Socket, path: Path, desk: Desk, guests: Guests, complain: Once) -> None:

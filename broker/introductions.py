@@ -8,7 +8,9 @@ what that does not protect from. It says the same to everybody, whatever they sa
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 
 import zmq
 
@@ -23,6 +25,37 @@ QUESTION_BYTES_MAX = 256
 QUESTIONS_WAITING_MAX = 4  # Of one peer.
 # Answers a second, to all together: each person asks once, ever.
 PER_S_MAX = 200
+# Nobody who connects here has a key, and libzmq lets them stay for as long as they like; with ever
+# more of them no descriptor would be left for history, which the same process serves.
+VISIT_S = 10.0
+
+
+class Visits:
+    """How long connections have been here, by descriptor, those that came first at the front."""
+
+    def __init__(
+        self, cut: Callable[[int], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`cut` ends the connection of a descriptor; the clock is in seconds."""
+        self._cut = cut
+        self._clock = clock
+        self._ends_s: dict[int, float] = {}
+
+    def changed(self, descriptor: int) -> None:
+        """Note that this descriptor is another connection's now, or nobody's."""
+        self._ends_s.pop(descriptor, None)
+        self._ends_s[descriptor] = self._clock() + VISIT_S
+
+    def end(self) -> float:
+        """End those that have lasted long enough; return the seconds until the next one."""
+        now_s = self._clock()
+        while self._ends_s:
+            descriptor, end_s = next(iter(self._ends_s.items()))
+            if end_s > now_s:
+                return end_s - now_s
+            del self._ends_s[descriptor]
+            self._cut(descriptor)
+        return VISIT_S
 
 
 def new_socket(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
@@ -38,22 +71,24 @@ def introduction(key: bytes) -> list[bytes]:
     return wire.reply_frames(Introduction(0, PROTOCOL_VERSION, key, VERSION))
 
 
-def serve(socket: zmq.Socket[bytes], door: Door, key: bytes) -> None:
-    """Answer until the context ends. Owns the socket, a REP, and its door."""
+def serve(socket: zmq.Socket[bytes], door: Door, visits: Visits, key: bytes) -> None:
+    """Answer until the context ends. Owns the socket, a REP, its door and who is there."""
     reply = introduction(key)
     poller = zmq.Poller()
     poller.register(socket, zmq.POLLIN)
     poller.register(door.events, zmq.POLLIN)
     try:
         while True:
-            wait_s = min(door.deadline_s - time.monotonic(), 60.0)
+            wait_s = min(door.deadline_s - time.monotonic(), visits.end())
             ready = dict(poller.poll(max(0, int(wait_s * 1_000) + 1)))
-            if door.events in ready or door.deadline_s <= time.monotonic():
-                door.look(time.monotonic())
+            if door.events in ready:
+                door.listen()
+            door.look(time.monotonic())
             if socket in ready:
-                socket.recv_multipart()
-                socket.send_multipart(reply)
-                time.sleep(1 / PER_S_MAX)
+                with contextlib.suppress(zmq.Again):  # What is no question REP throws away.
+                    socket.recv_multipart(zmq.NOBLOCK)
+                    socket.send_multipart(reply)
+                    time.sleep(1 / PER_S_MAX)
     except zmq.ContextTerminated:
         pass
     finally:
