@@ -28,7 +28,11 @@ def told_by(port: int, said: bytes) -> tuple[bytes, bytes]:
     told = b""
     with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as link:
         link.sendall(said[:OPENING_BYTES])
-        greeting = link.recv(GREETING_BYTES, socket.MSG_WAITALL)
+        greeting = b""
+        while len(greeting) < GREETING_BYTES:
+            more = link.recv(GREETING_BYTES - len(greeting))
+            assert more, "hung up within the greeting"
+            greeting += more
         with contextlib.suppress(ConnectionError):
             link.sendall(said[OPENING_BYTES:])
             while more := link.recv(65_536):

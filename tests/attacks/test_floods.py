@@ -14,6 +14,7 @@ import pytest
 import zmq
 from zmq.utils import z85
 
+from bench import zmtp
 from common import wire
 from common.order import Introduction
 from tests.attacks.curve import BASE, GREETING, CurveLink, multiplied
@@ -75,7 +76,7 @@ def test_two_thousand_connections_that_never_show_a_key(
     with contextlib.ExitStack() as stack:
         links = []
         for number in range(CONNECTIONS):
-            port = broker.port + number % 3
+            port = broker.port + number % 4  # The introduction endpoint, too.
             link = stack.enter_context(socket.create_connection(("127.0.0.1", port), DEADLINE_S))
             with contextlib.suppress(ConnectionError):  # It was hung up on already.
                 link.sendall(said)
@@ -122,6 +123,19 @@ def test_a_flood_of_questions_who_the_broker_is(broker: BrokerProcess, honest: H
         assert isinstance(told, Introduction)
         assert honest.one.server == told.key
         honest.are_undisturbed()
+
+
+def test_connections_that_stay_at_the_introduction(broker: BrokerProcess) -> None:
+    """Whoever has asked, and whoever speaks as the first version of ZMTP, is hung up on, too."""
+    with contextlib.ExitStack() as stack:
+        links = []
+        for said in (zmtp.opening(b"REQ"), zmtp.opening(b"REQ") + zmtp.message(b"", b"?"), b"\x7f"):
+            where = ("127.0.0.1", broker.port + 3)
+            link = stack.enter_context(socket.create_connection(where, DEADLINE_S))
+            link.sendall(said)
+            links.append(link)
+        for link in links:
+            assert is_hung_up(link)
 
 
 def test_nothing_else_is_told_at_the_introduction(broker: BrokerProcess) -> None:
