@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import socket
@@ -83,6 +84,7 @@ def test_two_thousand_connections_that_never_show_a_key(
         with Peer(broker, f"new-{os.urandom(4).hex()}") as newcomer:
             newcomer.enter_room(f"fresh-{os.urandom(4).hex()}")
         grown_bytes = resident_bytes(broker) - before_bytes
+        logging.getLogger("attacks").info("%s: %d KiB", kind, grown_bytes >> 10)
         assert grown_bytes < CONNECTIONS * CONNECTION_BYTES_MAX
         for link in links:
             assert is_hung_up(link)

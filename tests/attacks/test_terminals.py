@@ -77,20 +77,26 @@ def test_in_names(broker: BrokerProcess, kind: str) -> None:
 def test_in_all_that_is_said(broker: BrokerProcess, tmp_path: Path) -> None:
     """Texts, actions, topics, reasons, announcements and the greeting, on a real terminal."""
     person = Person(tmp_path / "home", broker.address, "reader")
-    with Peer(broker, "writer") as eve, Peer(broker, "victim") as victim:
+    with Peer(broker, "writer") as eve:
         eve.enter_room("wall")
-        victim.enter_room("wall")
         with person.chat("wall") as screen, Peer(broker, "chief", CHIEF) as chief:
             for name, evil in EVIL.items():
                 for kind in (wire.Kind.TEXT, wire.Kind.ACTION, wire.Kind.TOPIC):
                     draft = wire.Draft("wall", kind, [f"{evil} {name}"])
                     eve.ask(wire.Send(eve.next_number(), [draft]), wire.Ack)
-                eve.give_order("wall", Action.MUTE, "victim", reason=f"{evil} because")
-                eve.give_order("wall", Action.UNMUTE, "victim", reason=evil)
+                eve.give_order("wall", Action.MUTE, "reader", reason=f"{evil} because")
+                eve.give_order("wall", Action.UNMUTE, "reader", reason=evil)
+                eve.give_order("wall", Action.REPORT, "reader", reason=evil)
                 text = f"{evil} all hear"
                 chief.ask(order.Admin(2, "announce", "", "", 0, text), order.Table)
+            talk = eve.ask(order.Talk(eve.next_id(), "reader"), wire.Joined)
+            for evil in EVIL.values():
+                eve.say(talk.room, evil)
+            eve.say(talk.room, "the end of the talk")
             eve.say("wall", "the end of it")
             screen.see("the end of it")
+            screen.enter("/query writer")
+            screen.see("the end of the talk")
             screen.enter("/who")
             screen.enter("/rooms")
             screen.see("wall")
@@ -100,7 +106,11 @@ def test_in_all_that_is_said(broker: BrokerProcess, tmp_path: Path) -> None:
             screen.wait_for_end()
             assert_harmless(screen.output)
     for words in (("history", "-r", "wall"), ("rooms",), ("who", "-r", "wall"), ("status",)):
-        done = person.run(*words, status=None)
+        done = person.run(*words)
+        assert_harmless((done.stdout + done.stderr).encode())
+    for verb in (("audit",), ("sanctions",), ("rooms",), ("sessions",), ("audit", "--json")):
+        done = person.run("admin", "--data", str(broker.data), *verb)
+        assert done.stdout
         assert_harmless((done.stdout + done.stderr).encode())
 
 
