@@ -187,7 +187,7 @@ COMMANDS = (
     Command(
         "/uninvite",
         "NICK",
-        "take the invitation back",
+        "take the invitation back; your own name: leave for good",
         partial(orders.about_nick, Action.UNINVITE),
     ),
     Command(

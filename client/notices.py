@@ -18,11 +18,22 @@ TOLD: Final = SENT_AWAY | {
 }
 
 
+def is_end(notice: wire.Notice) -> bool:
+    """Tell whether an operator ended the session: it was sent away from the broker itself."""
+    return notice.code in SENT_AWAY and not notice.room
+
+
+def end_text(notice: wire.Notice) -> str:
+    """Return why, in words."""
+    what = "banned you" if notice.code == "banned" else "ended your session"
+    return f"an operator {what}{f': {notice.text}' if notice.text else ''}"
+
+
 def take(notice: wire.Notice, memberships: Memberships, tray: Tray, now: float) -> None:
     """Do what a notice is about, and tell the program; one that is not known says nothing."""
     if notice.code == "rejoin":
         memberships.rejoin(notice.room, notice.text, notice.title, now)
-    elif notice.code in TOLD:
+    elif notice.code in TOLD and not is_end(notice):
         tray.events.append(
             Told(notice.code, notice.room, notice.title, notice.nick, notice.text, notice.value)
         )

@@ -372,6 +372,8 @@ class Session:
             self._greet(now)
         elif item.code == Code.NOT_ALLOWED:  # While we were in, the key went off the list.
             self._refuse(item.text or Refused(item.code).detail)
+        elif notices.is_end(item):
+            self._refuse(notices.end_text(item))
 
     def _on_error(self, error: wire.Error, now: float) -> None:
         is_resuming = self.phase in (Phase.GREETING, Phase.HELLO)

@@ -126,6 +126,7 @@ class Core:
         self._talks = Talks(self._floor, secret, self._join_room)
         self._admin = Admin(self._floor, self._orders, epoch)
         self.entries_count = 0
+        self._open_entries_count = 0  # What everybody may know of it.
         self.log_failures_count = 0
         self._commands = self._command_table()
 
@@ -252,7 +253,7 @@ class Core:
                 rooms=len(self.rooms),
                 pyzmq=facts.pyzmq,
                 libzmq=facts.libzmq,
-                entries=self.entries_count,
+                entries=self._open_entries_count,
                 refused=self.refusals.total(),
                 log_failures=self.log_failures_count,
                 restarts=facts.restarts,
@@ -394,6 +395,8 @@ class Core:
             if proposal.topic is not None:
                 room.topic = proposal.topic
             self.entries_count += proposal.count
+            if not is_closed(room.name):
+                self._open_entries_count += proposal.count
             floor.effects.publications.append(room.subscription + batch.body)
             self.rooms.published(room, floor.now_s)
             self._speech.acknowledge(proposal)

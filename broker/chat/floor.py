@@ -30,7 +30,7 @@ from broker.log.rights_records import (
 )
 from common import wire
 from common.errors import Code, Refused
-from common.names import check_nick, is_closed
+from common.names import check_nick, is_closed, is_talk
 from common.order import Role
 
 RELOAD = "reload"
@@ -70,6 +70,11 @@ class Actor(NamedTuple):
     owner: bytes  # The identity; empty for who sits at the broker's host.
     nick: str
     role: Role
+
+
+def is_begun(room: Room) -> bool:
+    """Tell whether a room is a talk in which nothing was said yet; nobody has written it down."""
+    return is_talk(room.name) and not room.is_kept
 
 
 class Floor:
@@ -340,6 +345,17 @@ class Floor:
         self._remind_s = min(2 * self._remind_s, REMIND_S_MAX)
         self._remind_at_s = self.now_s + self._remind_s
 
+    def keep_talk(self, room: Room) -> bool:
+        """Write a talk down before the first text in it; tell whether it could be."""
+        try:
+            self.keep([Put(each) for each in self.rights.records_of(room.name)])
+            self.keeper.found_room(room.name)
+        except (Refused, LogFailed):
+            return False
+        room.is_kept = True
+        self.hear_out_all(room)
+        return True
+
     # --- who may speak ------------------------------------------------------
     def hear_out(self, session: Session, room: Room) -> None:
         """Note whether a member may say what it likes, without a look at each text."""
@@ -348,7 +364,7 @@ class Floor:
         user, rights = session.user, self.rights
         is_muted = rights.sanction(room.name, MUTE, user.owner, user.key, self.now_ms) is not None
         is_free = not room.slow_s or rights.role(room.name, user.owner) >= Role.MODERATOR
-        if is_free and not is_muted:
+        if is_free and not is_muted and not is_begun(room):
             session.speaks.add(room.name)
         else:
             session.speaks.discard(room.name)

@@ -135,17 +135,19 @@ class Orders:
         self, actor: Actor, room: Room, action: Action, *, nick: str, value: int, reason: str
     ) -> None:
         """Carry out an order in a room; raise `Refused` when its giver may not, or it cannot be."""
-        is_closed_talk = is_talk(room.name) and action is not Action.REPORT
-        if actor.role < NEEDED[action] or is_closed_talk:
-            needed = NEEDED[action].name.lower()
-            raise Refused(Code.FORBIDDEN, f"only a room's {needed} may {action.value}")
+        target = Target(b"", "")
+        if action in ABOUT_SOMEBODY and actor.role >= min(NEEDED[action], Role.MEMBER):
+            target = self._target(room, nick)
+        # Whoever was invited may leave for good.
+        is_leaving = action is Action.UNINVITE and target.identity == actor.owner
+        needed = Role.MEMBER if is_leaving else NEEDED[action]
+        if actor.role < needed or (is_talk(room.name) and action is not Action.REPORT):
+            raise Refused(Code.FORBIDDEN, f"only a room's {needed.name.lower()} may {action.value}")
         if "\0" in reason:
             raise Refused(Code.TEXT_INVALID, "a reason has no NUL")
         if action not in WITH_VALUE:
             value = 0
-        target = Target(b"", "")
         if action in ABOUT_SOMEBODY:
-            target = self._target(room, nick)
             self._check_rank(room, actor, target, action)
         self._do[action](Given(actor, room, target, value, reason))
 
@@ -275,7 +277,9 @@ class Orders:
         member = floor.rights.member(room.name, target.identity)
         if not is_closed(room.name) or member is None:
             raise Refused(Code.NO_SUCH_NICK, f"{target.nick} has no place in this room")
-        if member.role >= given.actor.role:
+        if member.role == Role.OWNER:
+            raise Refused(Code.FORBIDDEN, "the owner cannot leave for good: open the room to all")
+        if member.role >= given.actor.role and target.identity != given.actor.owner:
             raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
         self._remove(given, [Delete(member)], "uninvite", "uninvited")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.chat.entrance import on_their_way
-from broker.chat.floor import Floor
+from broker.chat.floor import Floor, is_begun
 from broker.chat.rights import MUTE, left_ms
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session
@@ -86,13 +86,19 @@ class Speech:
             return nowhere(Code.TOPIC_CLOSED)
         if room.name in session.speaks:
             return room.name
-        now_ms = self._floor.now_ms
+        if is_begun(room) and not self._floor.keep_talk(room):
+            return nowhere(Code.LOG_FAILED)
+        return self._judge_speaker(session, room, len(draft.texts))
+
+    def _judge_speaker(self, session: Session, room: Room, texts_count: int) -> str | Spot:
+        """Likewise, of somebody who was muted, or is in a room that is slow."""
+        rights, user, now_ms = self._floor.rights, session.user, self._floor.now_ms
         mute = rights.sanction(room.name, MUTE, user.owner, user.key, now_ms)
         if mute is not None:
             return nowhere(Code.MUTED, left_ms(mute, now_ms))
         self._floor.hear_out(session, room)  # Its time was up.
         if room.slow_s and rights.role(room.name, user.owner) < Role.MODERATOR:
-            return self._in_slow(room, user.owner, len(draft.texts))
+            return self._in_slow(room, user.owner, texts_count)
         return room.name
 
     def _in_slow(self, room: Room, identity: bytes, texts_count: int) -> str | Spot:

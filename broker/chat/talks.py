@@ -12,14 +12,12 @@ from broker.chat.floods import Move
 from broker.chat.floor import Floor
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session
-from broker.log.rights_records import Change, Delete, Member, Put, RoomFacts
+from broker.log.rights_records import Member, Put, RoomFacts
 from common import order, wire
-from common.errors import Code, HubbubError, Refused
+from common.errors import Code, Refused
 from common.limits import ROOMS_PER_SESSION_MAX
 from common.names import fold, is_closed, is_talk
 from common.order import Role
-
-BEGIN_COST = 20  # Texts: beginning a talk waits for the disk, and everybody with it.
 
 
 class Joining(Protocol):
@@ -56,7 +54,6 @@ class Talks:
         if room is None or floor.rights.member(name, user.owner) is None:
             if len(session.rooms) >= ROOMS_PER_SESSION_MAX:
                 raise Refused(Code.TOO_MANY_ROOMS)
-            floor.charge(session, BEGIN_COST)
             room = self._begin(name, [(user.owner, user.nick), (identity, nick)])
         self._join(session, room, command.id)
 
@@ -75,21 +72,13 @@ class Talks:
         if any(not floor.rights.check_place(name, identity) for identity, _ in two):
             raise Refused(Code.TOO_MANY, "no further talk can be begun")
         room = floor.rooms.get(name) or floor.rooms.found(name)
-        places: list[Change] = [Put(RoomFacts(name))]
-        places += [
+        # Only remembered: who begins talks by the thousand and says nothing leaves no trace.
+        floor.rights.apply([Put(RoomFacts(name))])
+        floor.rights.apply(
             Put(Member(name, identity, nick, Role.MEMBER, 0, floor.now_ms))
             for identity, nick in two
             if floor.rights.member(name, identity) is None
-        ]
-        try:
-            floor.keep(places)
-            floor.keeper.found_room(name)
-        except HubbubError as error:
-            if not room.is_kept:
-                floor.keep_soon([Delete(place.record) for place in places])
-                floor.rooms.forget(room)
-            raise Refused(Code.LOG_FAILED) from error
-        room.is_kept = True
+        )
         return room
 
     def mine(self, session: Session, command: order.Mine) -> None:

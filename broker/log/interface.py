@@ -45,7 +45,7 @@ Marks = dict[int, bytes]
 # come before it; its time. One that cannot be kept has no proposal.
 Spot = tuple[int, int, int]
 # Why a post cannot be kept; in its spot: the index here as -1, -2, ..., and milliseconds to wait.
-REASONS = (Code.NOT_MEMBER, Code.MUTED, Code.SLOW_MODE, Code.TOPIC_CLOSED)
+REASONS = (Code.NOT_MEMBER, Code.MUTED, Code.SLOW_MODE, Code.TOPIC_CLOSED, Code.LOG_FAILED)
 
 
 def nowhere(reason: Code, wait_ms: int = 0) -> Spot:

@@ -34,6 +34,7 @@ def test_a_talk_comes_silently_and_is_read_where_it_is(anna: Person, bob: Person
 def test_what_was_said_meanwhile_is_there_when_one_comes_back(anna: Person, bob: Person) -> None:
     with anna.chat() as hers:
         with bob.chat() as his:
+            hers.see("bob joined")  # Of somebody who goes sooner nobody is told.
             hers.enter("/msg bob one")
             his.enter("/switch @anna")
             his.see("anna says something")

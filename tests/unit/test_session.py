@@ -427,3 +427,19 @@ def test_close_without_a_broker_is_at_once() -> None:
     assert driver.others == [effects.Stop()]
     assert driver.session.abandon_all() == [READY]
     assert driver.drain_events() == [State("connecting", "")]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "detail"),
+    [
+        ("kicked", "spam", "an operator ended your session: spam"),
+        ("banned", "", "an operator banned you"),
+    ],
+)
+def test_who_is_sent_away_from_the_broker_does_not_come_back_by_itself(
+    code: str, text: str, detail: str
+) -> None:
+    """It would be in again at once; the person reads why, and may try again."""
+    driver = online()
+    driver.publish(wire.Notice(code, nick="boss", text=text), INBOX)
+    assert State("refused", detail) == driver.drain_events()[-1]

@@ -86,6 +86,7 @@ def test_a_talk_goes_on_when_the_other_is_away_or_has_another_nick() -> None:
     """Found by the nick that they had last; what was said waits for them."""
     bench, ann, bob, _, name = talk()
     bob.join(name)
+    ann.send(name, "zero")
     bob.ask(wire.SetNick(1, "Rob"), wire.Renamed)
     assert "@Rob" == ann.talk("rob").title
     bob.ask(wire.Bye(1), wire.Goodbye)
@@ -96,7 +97,7 @@ def test_a_talk_goes_on_when_the_other_is_away_or_has_another_nick() -> None:
     ann.send(name, "one", "two")
     bob = bench.peer("bob")
     (mine,) = bob.mine()
-    assert (name, "@ann", 2, 0) == (mine.room, mine.title, mine.head, mine.read)
+    assert (name, "@ann", 3, 0) == (mine.room, mine.title, mine.head, mine.read)
 
 
 def test_who_is_elsewhere_is_told_once_that_something_was_said() -> None:
@@ -159,16 +160,15 @@ def test_what_waits_to_be_written_down_is_one_change_for_each_place() -> None:
 
 # --- what fails, and bounds -------------------------------------------------
 @pytest.mark.parametrize("failing", ["keep", "found_room"])
-def test_a_talk_that_cannot_be_written_down_is_not_begun(failing: str) -> None:
-    """And begins when the log works; nothing is left of the first try."""
+def test_a_talk_that_cannot_be_written_down_takes_no_text(failing: str) -> None:
+    """And takes them when the log works."""
     bench = Bench()
-    ann, bob = bench.peer("ann"), bench.peer("bob")
+    ann, _ = bench.peer("ann"), bench.peer("bob")
     bench.failing |= {failing}
-    assert "log_failed" == ann.refused(order.Talk(1, "bob")).code
-    assert [[], []] == [ann.mine(), bob.mine()]
-    assert [] == list(bench.core.rooms)
-    bench.failing.clear()
     name = ann.talk("bob").room
+    assert "log_failed" == ann.refused(ann.next_send(name, "lost")).code
+    bench.failing.clear()
+    ann.send(name, "kept")
     bench.start()
     assert [name] == [each.room for each in bench.peer("bob").mine()]
 
@@ -179,16 +179,18 @@ def test_a_talk_that_is_there_needs_no_log() -> None:
     assert name == bob.talk("ann").room
 
 
-def test_beginning_a_talk_costs_more_than_a_text() -> None:
-    """It waits for the disk; opening one that is there does not."""
-    rate = RULES.rate._replace(per_s=1.0, burst=30.0)
-    bench = Bench(rules=RULES._replace(rate=rate))
-    ann = bench.peer("ann")
-    bench.peer("bob")
-    bench.peer("carl")
-    ann.talk("bob")
-    assert "slow_down" == ann.refused(order.Talk(1, "carl")).code
-    ann.talk("bob")
+def test_a_talk_in_which_nothing_is_said_leaves_no_trace() -> None:
+    """Nobody's places are filled, nor the broker's rooms, by who only begins talks."""
+    bench = Bench()
+    ann, bob = bench.peer("ann"), bench.peer("bob")
+    name = ann.talk("bob").room
+    assert [name] == [each.room for each in bob.mine()]
+    ann.ask(wire.Part(1, name), wire.Parted)
+    bench.drain(1.0)
+    assert [[], []] == [ann.mine(), bob.mine()]
+    assert [] == list(bench.core.rooms)
+    assert [] == bench.log.load_rights().members
+    assert "not_invited" == bob.refused(wire.Join(1, name)).code
 
 
 def test_talks_count_as_rooms_of_the_broker_and_of_the_session() -> None:
@@ -202,3 +204,16 @@ def test_talks_count_as_rooms_of_the_broker_and_of_the_session() -> None:
     assert [] == ann.mine()
     bob.talk("carl")
     assert "too_many_rooms" == bob.refused(order.Talk(1, "ann")).code
+
+
+# --- leaving a closed room --------------------------------------------------
+def test_who_was_invited_may_leave_for_good() -> None:
+    """With an order about oneself; but the owner, whose room it would be no more, may not."""
+    bench = Bench()
+    ann, bob = bench.peer("ann", "r"), bench.peer("bob", "r")
+    name = ann.order("r", "private").room
+    assert [name] == [each.room for each in bob.mine()]
+    bob.order(name, "uninvite", "bob")
+    assert [] == bob.mine()
+    assert "not_invited" == bob.refused(wire.Join(1, name)).code
+    assert "forbidden" == ann.refused(order.Order(1, name, "uninvite", "ann")).code
