@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from broker.chat.floor import RELOAD, Actor, Floor
-from broker.chat.orders import SANCTION_S_MAX, Orders, time_text
+from broker.chat.orders import Orders, time_text
 from broker.chat.peer import Peer
-from broker.chat.rights import BAN, SANCTIONS_PER_ROOM_MAX
+from broker.chat.rights import BAN
 from broker.chat.rooms import Room
+from broker.chat.sanctions import imposed, lifted
 from broker.log.interface import LogFailed, NotInLog
 from broker.log.rights_records import EVERYWHERE, Delete, Put, Sanction
 from common import order, wire
@@ -197,42 +198,22 @@ class Admin:
     def _ban(self, actor: Actor, command: order.Admin) -> Rows:
         if command.room:
             return self._in_room(actor, command)
-        floor, now_ms, reason = self._floor, self._floor.now_ms, _reason(command)
+        floor, reason = self._floor, _reason(command)
         identity, nick = self._somebody(command.nick)
         if identity in floor.rights.operators:
             raise Refused(Code.FORBIDDEN, f"{nick or command.nick} is an operator")
-        if command.value > SANCTION_S_MAX:
-            raise Refused(Code.BAD_PAYLOAD, f"at most {SANCTION_S_MAX} seconds")
-        floor.keep_soon([Delete(each) for each in floor.rights.over(EVERYWHERE, now_ms)])
-        if len(floor.rights.sanctions(EVERYWHERE, now_ms)) >= SANCTIONS_PER_ROOM_MAX:
-            raise Refused(Code.TOO_MANY, f"there are at most {SANCTIONS_PER_ROOM_MAX} of them")
-        sanction = Sanction(
-            EVERYWHERE,
-            BAN,
-            identity,
-            nick,
-            now_ms + 1_000 * command.value if command.value else 0,
-            reason,
-            actor.nick,
-            actor.owner,
-            now_ms,
-        )
+        wanted = Sanction(EVERYWHERE, BAN, identity, nick, reason=reason)
+        changes = imposed(floor, actor, wanted, command.value)
         detail = f"{time_text(command.value)} {reason}".strip()
         audit = floor.audit_entry(actor, "ban", nick or command.nick, "", detail)
-        floor.keep([Put(sanction)], audit)
+        floor.keep(changes, audit)
         return ["ended"], [[str(self._send_away(actor, identity, "banned", reason))]]
 
     def _unban(self, actor: Actor, command: order.Admin) -> Rows:
         if command.room:
             return self._in_room(actor, command)
-        floor, name = self._floor, fold(command.nick)
-        found = [
-            each
-            for each in floor.rights.sanctions(EVERYWHERE, floor.now_ms)
-            if name and name in (fold(each.nick), each.identity.hex())
-        ]
-        if not found:
-            raise Refused(Code.NO_SUCH_NICK, f"no ban holds against {command.nick}")
+        floor = self._floor
+        found = lifted(floor, EVERYWHERE, BAN, identity_of(command.nick), command.nick)
         audit = floor.audit_entry(actor, "unban", found[0].nick or command.nick, "", "")
         floor.keep([Delete(each) for each in found], audit)
         return DONE

@@ -200,7 +200,11 @@ class Floor:
         """Free the nicks that nobody has used for long, by a clock that is to be trusted."""
         if self.now_s >= self._nicks_at_s:
             self._nicks_at_s = self.now_s + NICKS_EVERY_S
-            self.register.expire(self._clock.now_ms(self.now_ms, self.now_s))
+            self.register.expire(self.trusted_ms())
+
+    def trusted_ms(self) -> int:
+        """Return the time that things are dropped by for good: no clock that has just jumped."""
+        return self._clock.now_ms(self.now_ms, self.now_s)
 
     def audit_entry(
         self, actor: Actor, action: str, target: str, room: str, detail: str

@@ -13,8 +13,9 @@ from typing import NamedTuple, TypeVar
 from broker import keys
 from broker.chat.floods import Move
 from broker.chat.floor import Actor, Floor
-from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE, SANCTIONS_PER_ROOM_MAX
+from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE
 from broker.chat.rooms import Room
+from broker.chat.sanctions import imposed, lifted
 from broker.chat.sessions import Session, User
 from broker.log.rights_records import (
     AuditEntry,
@@ -32,7 +33,6 @@ from common.names import check_room, fold, is_closed, is_talk
 from common.order import Action, Role
 
 SLOW_S_MAX = 3_600
-SANCTION_S_MAX = 10 * 365 * 86_400
 ORDER_COST = 20  # Texts: each waits for the disk, and everybody with it.
 
 NEEDED = {
@@ -291,7 +291,7 @@ class Orders:
 
     def _ban(self, given: Given) -> None:
         floor, room, target = self._floor, given.room, given.target
-        changes: list[Change] = [Put(self._sanction(given, BAN))]
+        changes = self._sanction(given, BAN)
         member = floor.rights.member(room.name, target.identity)
         if member is not None:
             changes.append(Delete(member))
@@ -303,7 +303,7 @@ class Orders:
         self._announce(given, f"unbanned {given.target.nick}")
 
     def _mute(self, given: Given) -> None:
-        self._floor.keep([Put(self._sanction(given, MUTE))], self._audit(given, "mute"))
+        self._floor.keep(self._sanction(given, MUTE), self._audit(given, "mute"))
         self._floor.hear_out_somebody(given.target.identity, given.room)
         self._tell(given, "muted")
         self._announce(given, f"muted {given.target.nick}{time_text(given.value)}")
@@ -314,40 +314,14 @@ class Orders:
         self._tell(given, "unmuted")
         self._announce(given, f"unmuted {given.target.nick}")
 
-    def _sanction(self, given: Given, kind: str) -> Sanction:
-        floor, room, target = self._floor, given.room, given.target
-        if given.value > SANCTION_S_MAX:
-            raise Refused(Code.BAD_PAYLOAD, f"at most {SANCTION_S_MAX} seconds")
-        floor.keep_soon([Delete(each) for each in floor.rights.over(room.name, floor.now_ms)])
-        found = floor.rights.sanctions(room.name, floor.now_ms)
-        others = [each for each in found if (each.kind, each.identity) != (kind, target.identity)]
-        if len(others) >= SANCTIONS_PER_ROOM_MAX:
-            raise Refused(Code.TOO_MANY, f"a room has at most {SANCTIONS_PER_ROOM_MAX} of them")
-        until_ms = floor.now_ms + 1_000 * given.value if given.value else 0
-        actor = given.actor
-        return Sanction(
-            room.name,
-            kind,
-            target.identity,
-            target.nick,
-            until_ms,
-            given.reason,
-            actor.nick,
-            actor.owner,
-            floor.now_ms,
-        )
+    def _sanction(self, given: Given, kind: str) -> list[Change]:
+        target = given.target
+        wanted = Sanction(given.room.name, kind, target.identity, target.nick, reason=given.reason)
+        return imposed(self._floor, given.actor, wanted, given.value)
 
     def _lift(self, given: Given, kind: str, action: str) -> None:
-        floor, room, target = self._floor, given.room, given.target
-        found = [
-            each
-            for each in floor.rights.sanctions(room.name, floor.now_ms)
-            if each.kind == kind
-            and (each.identity == target.identity or fold(each.nick) == fold(target.nick))
-        ]
-        if not found:
-            raise Refused(Code.NO_SUCH_NICK, f"nothing like that holds against {target.nick}")
-        floor.keep([Delete(each) for each in found], self._audit(given, action))
+        found = lifted(self._floor, given.room.name, kind, *given.target)
+        self._floor.keep([Delete(each) for each in found], self._audit(given, action))
 
     # --- roles and rules ----------------------------------------------------
     def _op(self, given: Given) -> None:

@@ -224,8 +224,10 @@ MET = {
         "REMIND_S_MAX": (ORDERS, "test_who_does_not_come_back_is_asked_again_ever_more_rarely"),
     },
     "broker/chat/orders.py": {
-        "SANCTION_S_MAX": (ORDERS, "test_a_sanction_lasts_so_long"),
         "SLOW_S_MAX": (ORDERS, "test_a_room_is_so_slow"),
+    },
+    "broker/chat/sanctions.py": {
+        "SANCTION_S_MAX": (ORDERS, "test_a_sanction_lasts_so_long"),
     },
     "broker/chat/rights.py": {
         "MEMBERS_PER_ROOM_MAX": (RIGHTS, "test_a_closed_room_has_so_many_members"),

@@ -12,6 +12,7 @@ import broker.chat.orders
 import broker.chat.presence
 import broker.chat.rights
 import broker.chat.rooms
+import broker.chat.sanctions
 import broker.chat.sessions
 import broker.chat.talks
 import broker.config
@@ -223,7 +224,7 @@ def test_the_brokers_own_times_and_sizes_are_those_of_the_code() -> None:
         broker.connections, broker.chat.core, broker.history, broker.live, broker.log.writer,
         broker.chat.presence, broker.chat.rooms, broker.chat.sessions, broker.host.sockets,
         broker.subscriptions, broker.chat.floor, broker.chat.orders, broker.chat.rights,
-        broker.chat.talks,
+        broker.chat.sanctions, broker.chat.talks,
     )  # fmt: skip
     known = {name: value for module in modules for name, value in vars(module).items()}
     for name, value, _ in table_with("name", "value", "what it is"):

@@ -1,0 +1,51 @@
+"""Bans and mutes against people who change their nicks, and by clocks that jump."""
+
+from __future__ import annotations
+
+from broker.chat.rights import SANCTIONS_PER_ROOM_MAX
+from broker.log.retention_clock import DOUBT_S
+from common import wire
+from common.order import Action
+from tests.unit.bench import Bench
+
+DAY_S = 86_400
+
+
+def test_a_person_has_one_mute_whatever_they_are_called() -> None:
+    """What is ordered last holds, also when it is less; a renaming key fills no table."""
+    bench = Bench()
+    ann, eve = bench.peer("ann", "r"), bench.peer("eve", "r")
+    ann.order("r", Action.MUTE, "eve")
+    eve.ask(wire.SetNick(3, "eva"), wire.Renamed)
+    ann.order("r", Action.MUTE, "eva", 5)
+    assert 1 == len(bench.log.load_rights().sanctions)
+    assert "muted" == eve.refused(eve.next_send("r", "x")).code
+    bench.drain(6)
+    eve.send("r", "heard again")
+
+
+def test_renaming_makes_no_more_of_them_than_can_be() -> None:
+    bench = Bench()
+    ann, eve = bench.peer("ann", "r"), bench.peer("e0", "r")
+    for number in range(1, SANCTIONS_PER_ROOM_MAX // 100):
+        bench.drain(5)
+        eve.ask(wire.SetNick(3, f"e{number}"), wire.Renamed)
+        ann.order("r", Action.MUTE, f"e{number}")
+        assert 1 == len(bench.log.load_rights().sanctions)
+
+
+def test_a_clock_that_is_ahead_for_a_moment_pardons_nobody() -> None:
+    """While it is, bans seem over; what they are is not forgotten before the clock is trusted."""
+    bench = Bench()
+    ann, eve = bench.peer("ann", "r"), bench.peer("eve", "r")
+    bench.peer("fay", "r")
+    bench.drain(DOUBT_S)
+    ann.order("r", Action.BAN, "eve", DAY_S)
+    bench.wall_shift_s = 2 * DAY_S
+    ann.order("r", Action.MUTE, "fay")
+    bench.wall_shift_s = 0
+    bench.drain(1)
+    assert "banned" == eve.shut_out("r").code
+    bench.drain(2 * DAY_S)
+    ann.order("r", Action.MUTE, "fay")
+    assert ["fay"] == [each.nick for each in bench.log.load_rights().sanctions]
