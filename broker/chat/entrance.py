@@ -79,6 +79,7 @@ class Entrance:
         floor = self._floor
         nick, identity = check_nick(command.nick), session.user.owner
         floor.move(session, Move.NICK)
+        self._check_bans(nick, session)
         floor.claim(nick, identity)
         user, nick_before = floor.sessions.rename(session, nick)
         if session.user is user:
@@ -87,13 +88,27 @@ class Entrance:
                 room.roster.rename(user, nick_before)
                 floor.presence.stir(room, floor.now_s)
                 floor.note_nick(room, user)
+                floor.hear_out_somebody(identity, room)
         else:
             for name in sorted(session.rooms):
                 room = floor.room(name)
                 room.roster.move(user, session.user)
                 floor.presence.stir(room, floor.now_s)
                 floor.note_nick(room, session.user)
+                floor.hear_out(session, room)
         floor.reply(session.route, wire.Renamed(command.id, session.user.nick))
+
+    def _check_bans(self, nick: str, session: Session) -> None:
+        """Raise `Refused` for a nick that is banned from the broker, or from a room they are in."""
+        floor, user = self._floor, session.user
+        if user.owner in floor.rights.operators:
+            return
+        for name in (EVERYWHERE, *sorted(session.rooms)):
+            ban = floor.rights.sanction(name, BAN, user.owner, key_of(nick), floor.now_ms)
+            if ban is not None:
+                where = floor.rights.title(name) or name or "this broker"
+                detail = f"{nick} is banned from {where}"
+                raise Refused(Code.BANNED, detail, left_ms(ban, floor.now_ms))
 
 
 def on_their_way(floor: Floor, sender: bytes) -> Iterator[Sent]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from broker.chat.rights import SANCTIONS_PER_ROOM_MAX
 from broker.log.retention_clock import DOUBT_S
 from common import wire
-from common.order import Action
+from common.order import Action, Admin
 from tests.unit.bench import Bench
+from tests.unit.operator_orders import table
 
 DAY_S = 86_400
 
@@ -49,3 +52,38 @@ def test_a_clock_that_is_ahead_for_a_moment_pardons_nobody() -> None:
     bench.drain(2 * DAY_S)
     ann.order("r", Action.MUTE, "fay")
     assert ["fay"] == [each.nick for each in bench.log.load_rights().sanctions]
+
+
+# --- nicks ------------------------------------------------------------------
+@pytest.mark.parametrize("room", ["r", ""])
+def test_nobody_takes_a_banned_nick(room: str) -> None:
+    """Neither in the room where it is banned nor, where it is everywhere, in any; elsewhere yes."""
+    bench = Bench()
+    bench.peer("ann", "r")
+    eve, fred = bench.peer("eve"), bench.peer("fred", "r", "s")
+    table(bench, Admin(1, "ban", room, "eve", 60))
+    if room:
+        eve.ask(wire.Bye(1), wire.Goodbye)
+    refusal = fred.refused(wire.SetNick(5, "EVE"))
+    assert ("banned", 60_000) == (refusal.code, refusal.value)
+    assert ["ann", "fred"] == sorted(user.nick for user in bench.core._floor.room("r").roster)
+    fred.ask(wire.SetNick(5, "freddy"), wire.Renamed)
+    if room:
+        fred.ask(wire.Part(6, "r"), wire.Parted)
+        fred.ask(wire.SetNick(5, "eve"), wire.Renamed)
+        assert "banned" == fred.shut_out("r").code
+
+
+@pytest.mark.parametrize("sessions_count", [1, 2])
+def test_whoever_takes_a_muted_nick_is_muted(sessions_count: int) -> None:
+    bench = Bench()
+    ann, eve = bench.peer("ann", "r"), bench.peer("eve", "r")
+    ann.order("r", Action.MUTE, "eve")
+    eve.ask(wire.Bye(1), wire.Goodbye)
+    freds = [bench.peer("fred", "r") for _ in range(sessions_count)]
+    freds[0].send("r", "before")
+    freds[0].ask(wire.SetNick(5, "eve"), wire.Renamed)
+    assert "muted" == freds[0].refused(freds[0].next_send("r", "x")).code
+    freds[0].ask(wire.SetNick(5, "fred"), wire.Renamed)
+    for fred in freds:
+        fred.send("r", "after")
