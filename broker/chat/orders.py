@@ -270,7 +270,7 @@ class Orders:
                 room.name, target.identity, target.nick, Role.MEMBER, room.head, floor.now_ms
             )
             floor.keep([Put(place)], self._audit(given, "invite"))
-        self._tell(given, "invited")
+            self._tell(given, "invited")
 
     def _uninvite(self, given: Given) -> None:
         floor, room, target = self._floor, given.room, given.target
@@ -286,7 +286,7 @@ class Orders:
     # --- against somebody ---------------------------------------------------
     def _kick(self, given: Given) -> None:
         self._floor.keep([], self._audit(given, "kick"))
-        self._send_out(given, "kicked")
+        self._send_out(given, "kicked", is_told=self._concerns(given))
         self._announce(given, f"kicked {given.target.nick}")
 
     def _ban(self, given: Given) -> None:
@@ -389,16 +389,30 @@ class Orders:
                 floor.notify(session, notice)
 
     # --- what follows -------------------------------------------------------
-    def _send_out(self, given: Given, code: str) -> None:
+    def _send_out(self, given: Given, code: str, *, is_told: bool) -> None:
         """End somebody's being in a room, and say why."""
         room, target = given.room, given.target
         for session in list(self._floor.sessions.of(target.identity)):
             if room.name in session.rooms:
                 self._floor.leave(session, room)
-        self._tell(given, code)
+        if is_told:
+            self._notify(given, code)
 
     def _tell(self, given: Given, code: str, value: int | None = None) -> None:
-        """Tell whom an order is about."""
+        """Tell whom an order is about, where it concerns them."""
+        if self._concerns(given):
+            self._notify(given, code, value)
+
+    def _concerns(self, given: Given) -> bool:
+        """Tell whether somebody is in a room, or has a place there.
+
+        Nobody else is told: a word about a private room would tell that it is there.
+        """
+        floor, name, identity = self._floor, given.room.name, given.target.identity
+        is_here = any(name in each.rooms for each in floor.sessions.of(identity))
+        return is_here or floor.rights.member(name, identity) is not None
+
+    def _notify(self, given: Given, code: str, value: int | None = None) -> None:
         title = self._floor.rights.title(given.room.name)
         notice = wire.Notice(
             code,
@@ -421,8 +435,9 @@ class Orders:
         generation = self._log(lambda: floor.keeper.raise_generation(room.name))
         floor.rooms.raise_generation(room, generation)
         try:
+            is_told = self._concerns(given)  # Before their place is gone.
             floor.keep(changes, self._audit(given, action))
-            self._send_out(given, code)
+            self._send_out(given, code, is_told=is_told)
         finally:
             floor.ask_back(room)
 

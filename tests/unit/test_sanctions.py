@@ -87,3 +87,38 @@ def test_whoever_takes_a_muted_nick_is_muted(sessions_count: int) -> None:
     freds[0].ask(wire.SetNick(5, "fred"), wire.Renamed)
     for fred in freds:
         fred.send("r", "after")
+
+
+# --- who is told ------------------------------------------------------------
+def test_an_outsider_hears_of_no_private_room_through_orders() -> None:
+    """The ban holds all the same, when somebody invites them later."""
+    bench = Bench()
+    ann, eve = bench.peer("ann", "r"), bench.peer("eve")
+    name = ann.order("r", Action.PRIVATE).room
+    ann.join(name)
+    for action in (Action.KICK, Action.MUTE, Action.UNMUTE, Action.BAN):
+        ann.order(name, action, "eve")
+    assert [] == eve.notices()
+    ann.order(name, Action.INVITE, "eve")
+    assert "banned" == eve.shut_out(name).code
+
+
+@pytest.mark.parametrize("action", [Action.UNINVITE, Action.BAN])
+def test_a_member_who_is_not_in_the_room_is_told(action: Action) -> None:
+    bench = Bench()
+    ann, eve = bench.peer("ann", "r"), bench.peer("eve")
+    name = ann.order("r", Action.PRIVATE).room
+    ann.join(name)
+    ann.order(name, Action.INVITE, "eve")
+    eve.notices()
+    ann.order(name, action, "eve")
+    assert [name] == [each.room for each in eve.notices()]
+
+
+def test_who_has_a_place_is_not_invited_again() -> None:
+    bench = Bench()
+    ann, eve = bench.peer("ann", "r"), bench.peer("eve")
+    name = ann.order("r", Action.PRIVATE).room
+    for _ in range(3):
+        ann.order(name, Action.INVITE, "eve")
+    assert 1 == len(eve.notices("invited"))
