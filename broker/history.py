@@ -35,6 +35,7 @@ from broker.child import (
     raise_descriptor_limit,
     report,
 )
+from broker.config import keys_of
 from broker.connections import cutter
 from broker.host import certificates
 from broker.host.door import Door
@@ -76,11 +77,13 @@ def answer(
     now_ms: int,
     key: bytes = b"",
     is_allowed: bool = True,
+    operators: frozenset[bytes] = frozenset(),
 ) -> list[bytes]:
     """Return the answer to one request; never raises for what a client sent.
 
     tally: where it is counted, as `broker.metrics.figures` names it. key: of whoever asks, 32 raw
-    bytes; none on a plain endpoint. is_allowed: whether that key is let in.
+    bytes; none on a plain endpoint. is_allowed: whether that key is let in. operators: keys that
+    no ban holds against.
     """
     tally = Counter() if tally is None else tally
     request_id = 0
@@ -97,6 +100,8 @@ def answer(
         request_id = request.id
         if not is_allowed:  # It was, and has been struck off the list since.
             raise Refused(Code.NOT_ALLOWED)
+        if key and key not in operators and reader.is_banned(key, now_ms):
+            raise Refused(Code.BANNED)
         generation = reader.generation(request.room)
         ticket, room = request.ticket, request.room
         if not keys.is_ticket(ticket, reader.secret, room, generation, key=key, now_ms=now_ms):
@@ -153,6 +158,7 @@ class Desk:
         # A message, and the key of whoever sent it. None: end.
         self.requests: queue.SimpleQueue[tuple[list[bytes], bytes] | None] = queue.SimpleQueue()
         self.pages: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+        self.operators: frozenset[bytes] = frozenset()  # Keys, as the settings have them now.
         self.tallies: list[Counter[str]] = []  # One a worker, who alone writes it.
 
 
@@ -205,7 +211,15 @@ def work(bell: Socket, path: Path, desk: Desk, guests: Guests, complain: Once) -
             try:
                 now_ms = time.time_ns() // 1_000_000
                 frames, is_allowed = message[start:], guests.admits(key)
-                reply = answer(reader, frames, tally, now_ms=now_ms, key=key, is_allowed=is_allowed)
+                reply = answer(
+                    reader,
+                    frames,
+                    tally,
+                    now_ms=now_ms,
+                    key=key,
+                    is_allowed=is_allowed,
+                    operators=desk.operators,
+                )
                 tally["history_entries"] = reader.entries_count
             except (sqlite3.Error, LogFailed) as error:
                 complain(f"the log cannot be read: {error}")
@@ -298,6 +312,7 @@ def main() -> int:
     bell.setsockopt(zmq.LINGER, 0)
     bell.bind(BELL_ENDPOINT)
     desk = Desk()
+    desk.operators = keys_of(orders.settings.operators)
     complain = Once(logger.error)
     endpoints = Endpoints(orders)
     try:
@@ -329,6 +344,7 @@ def main() -> int:
         reload = ear.hear(CALM_S)
         if reload is not None:
             endpoints.guests.replace(reload.allowed)
+            desk.operators = keys_of(reload.settings.operators)
         keeper.look()
     for _ in range(workers_count):
         desk.requests.put(None)

@@ -21,7 +21,7 @@ import zmq
 
 from broker.chat.core import Core, Facts, Rules
 from broker.chat.floods import Rate
-from broker.chat.floor import RELOAD
+from broker.chat.floor import CUT, RELOAD
 from broker.chat.peer import Peer
 from broker.child import (
     ORDERS_FILE,
@@ -99,7 +99,7 @@ class Worker:
         """Only remember; sockets and log are made by the thread that uses them."""
         self._ear = ear or Ear()
         self._guests = Guests(orders.allowed)
-        self._is_cut_due = False  # Somebody was struck off the list in this turn.
+        self._is_cut_due = False  # Somebody was struck off the list, or banned, in this turn.
         self._orders = orders
         self._context = context
         self._logger = logging.getLogger("live")
@@ -233,8 +233,10 @@ class Worker:
             core.committed(committed)
             tally.committed(committed)
             self._carry_out()
+            wishes = core.take_wishes()
+            self._is_cut_due |= CUT in wishes and self._orders.is_secure
             self._cut_off()
-            self._reload(core.take_wishes())
+            self._reload(wishes)
             house.keep(ready, time.monotonic())
         house.close()
         self._close()
@@ -258,12 +260,15 @@ class Worker:
         self._is_cut_due = self._orders.is_secure
 
     def _cut_off(self) -> None:
-        """End the connections of keys that were struck off the list."""
+        """End the connections of keys that were struck off the list, or banned."""
         if self._is_cut_due:
             self._is_cut_due = False
             time.sleep(LAST_WORDS_S)
-            self._connections.cut_off(lambda key: not self._guests.admits(key))
-            self._peers.cut_removed()
+            self._connections.cut_off(self._is_out)
+            self._peers.cut_off(self._is_out)
+
+    def _is_out(self, key: bytes) -> bool:
+        return not self._guests.admits(key) or self._core.is_banned(key)
 
     def _append(self, proposals: list[Proposal]) -> None:
         """Commit, or tell the senders that nothing is kept."""

@@ -79,11 +79,11 @@ class Peers:
         if self._routes.get(descriptor) == route:
             del self._routes[descriptor]
 
-    def cut_removed(self) -> None:
-        """End the connections of those who are let in no more."""
+    def cut_off(self, is_out: Callable[[bytes], bool]) -> None:
+        """End the connections of those keys for which the claim holds."""
         self.listen()
         for route, peer in list(self.known.items()):
-            if not self._guests.admits(peer.key):
+            if is_out(peer.key):
                 descriptor = self._descriptors.get(route, NOBODY)
                 self._forget(route)
                 if descriptor != NOBODY:

@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from broker.chat.floor import RELOAD, Actor, Floor
+from broker.chat.floor import CUT, RELOAD, Actor, Floor, is_begun
 from broker.chat.orders import Orders, time_text
 from broker.chat.peer import Peer
 from broker.chat.rights import BAN
@@ -19,6 +19,7 @@ from broker.log.interface import LogFailed, NotInLog
 from broker.log.rights_records import EVERYWHERE, Delete, Put, Sanction
 from common import order, wire
 from common.errors import Code, Refused
+from common.keys import CURVE_KEY_BYTES
 from common.limits import NICK_CHARS_MAX, REASON_CHARS_MAX
 from common.names import check_room, fold, is_closed
 from common.order import Action, Role
@@ -206,8 +207,24 @@ class Admin:
         changes = imposed(floor, actor, wanted, command.value)
         detail = f"{time_text(command.value)} {reason}".strip()
         audit = floor.audit_entry(actor, "ban", nick or command.nick, "", detail)
-        floor.keep(changes, audit)
-        return ["ended"], [[str(self._send_away(actor, identity, "banned", reason))]]
+        with self._orders.other_keys(self._heard_by(identity)):
+            floor.keep(changes, audit)
+            ended = self._send_away(actor, identity, "banned", reason)
+        floor.wishes.add(CUT)
+        return ["ended"], [[str(ended)]]
+
+    def _heard_by(self, identity: bytes) -> list[Room]:
+        """Return the rooms whose topic keys are all that lets somebody hear them.
+
+        None with a key: it is asked at every subscription and for every page of history.
+        """
+        if len(identity) == CURVE_KEY_BYTES:
+            return []
+        floor = self._floor
+        names = {name for each in floor.sessions.of(identity) for name in each.rooms}
+        names.update(each.room for each in floor.rights.closed_rooms(identity))
+        rooms = [room for name in sorted(names) if (room := floor.rooms.get(name)) is not None]
+        return [room for room in rooms if not is_begun(room)]
 
     def _unban(self, actor: Actor, command: order.Admin) -> Rows:
         if command.room:

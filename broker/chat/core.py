@@ -228,7 +228,14 @@ class Core:
 
     def _may_hear(self, room: str, key: bytes) -> bool:
         """Tell whether a person may hear a room; not every restart needs them to have come back."""
-        return not key or not is_closed(room) or self._floor.rights.member(room, key) is not None
+        if not key:
+            return True
+        is_open = not is_closed(room) or self._floor.rights.member(room, key) is not None
+        return is_open and not self.is_banned(key)
+
+    def is_banned(self, key: bytes) -> bool:
+        """Tell whether an operator has banned a key from the whole broker."""
+        return self._floor.rights.is_banned(key, self._floor.now_ms)
 
     def unsubscribed(self, topic: bytes) -> None:
         """Take the end of a subscription, or of the connection that held it."""
@@ -376,7 +383,7 @@ class Core:
         return self.rooms.take_proposals()
 
     def take_wishes(self) -> set[str]:
-        """Return what operators want of whoever runs the core: `broker.chat.floor.RELOAD`."""
+        """Return what operators want of whoever runs the core: `broker.chat.floor` says."""
         wishes, self._floor.wishes = self._floor.wishes, set()
         return wishes
 

@@ -34,6 +34,7 @@ from common.names import check_nick, is_closed, is_talk
 from common.order import Role
 
 RELOAD = "reload"
+CUT = "cut"  # The connections of keys that are banned.
 NICKS_EVERY_S = 60.0
 REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
 
@@ -103,7 +104,7 @@ class Floor:
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
         self.refusals: Counter[str] = Counter()
-        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: RELOAD.
+        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: RELOAD, CUT.
         self.is_draining = False  # Nobody new is taken.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}

@@ -6,7 +6,8 @@ know; the audit tells the operators everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import NamedTuple, TypeVar
 
@@ -426,20 +427,32 @@ class Orders:
             self._floor.notify(session, notice)
 
     def _remove(self, given: Given, changes: list[Change], action: str, code: str) -> None:
-        """Take somebody out of a room for good: nothing that they have of it is worth anything.
+        """Take somebody out of a room for good: nothing that they have of it is worth anything."""
+        with self.other_keys([given.room]):
+            is_told = self._concerns(given)  # Before their place is gone.
+            self._floor.keep(changes, self._audit(given, action))
+            self._send_out(given, code, is_told=is_told)
+
+    @contextmanager
+    def other_keys(self, rooms: list[Room]) -> Iterator[None]:
+        """Give rooms other keys, then have somebody taken out, and the others join again.
 
         The keys first: where the rest fails, nobody is out, and nobody is left who should be.
         """
-        floor, room = self._floor, given.room
-        self._found(room.name)
-        generation = self._log(lambda: floor.keeper.raise_generation(room.name))
-        floor.rooms.raise_generation(room, generation)
+        floor, changed = self._floor, []
         try:
-            is_told = self._concerns(given)  # Before their place is gone.
-            floor.keep(changes, self._audit(given, action))
-            self._send_out(given, code, is_told=is_told)
+            for room in rooms:
+                self._change_keys(room)
+                changed.append(room)
+            yield
         finally:
-            floor.ask_back(room)
+            for room in changed:
+                floor.ask_back(room)
+
+    def _change_keys(self, room: Room) -> None:
+        self._found(room.name)
+        generation = self._log(lambda: self._floor.keeper.raise_generation(room.name))
+        self._floor.rooms.raise_generation(room, generation)
 
     def _found(self, name: str) -> None:
         """Have a room in the log, before anything is said there."""

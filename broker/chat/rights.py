@@ -178,6 +178,13 @@ class Rights:
         ]
         return max(found, key=_end_ms, default=None)
 
+    def is_banned(self, identity: bytes, now_ms: int) -> bool:
+        """Tell whether somebody, whatever their nick, is banned from the whole broker."""
+        held = self._against.get((EVERYWHERE, BAN, identity), {})
+        return identity not in self.operators and any(
+            not is_over(each, now_ms) for each in held.values()
+        )
+
     def sanctions(self, room: str, now_ms: int) -> list[Sanction]:
         """Return all that hold in a room."""
         return [

@@ -239,6 +239,9 @@ class Reader(Protocol):
     def generation(self, room: str) -> int:
         """Return the room's generation, which its tickets are made for; 0 when unknown."""
 
+    def is_banned(self, identity: bytes, now_ms: int) -> bool:
+        """Tell whether somebody is banned from the whole broker, at that time since 1970."""
+
     def read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
         """Read a page of a room's history; an unknown room is an empty one."""
 

@@ -22,6 +22,7 @@ from broker.log.index import (
     read_tail,
 )
 from broker.log.interface import LogFailed, PageRead, RoomRecord
+from broker.log.rights_store import is_banned
 from broker.log.segments import Damaged, SegmentReader, place_text
 from broker.log.tail import Tail, TailBatch
 from common.limits import HISTORY_BYTES_MAX
@@ -101,6 +102,10 @@ class SqliteReader:
     def _generation(self, name: str) -> int:
         row = self._room(name)
         return row[1] if row else 0
+
+    def is_banned(self, identity: bytes, now_ms: int) -> bool:
+        """Tell whether somebody is banned from the whole broker. Raises `sqlite3.Error`."""
+        return is_banned(self._db, identity, now_ms)
 
     def read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
         """Read a page; an unknown room is an empty one. One snapshot for all of it.

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from broker.log.rights_records import (
+    EVERYWHERE,
+    FOR_EVER,
     AuditEntry,
     Change,
     Member,
@@ -133,6 +135,16 @@ def read_rights(db: sqlite3.Connection) -> Rights:
         [Member(*row) for row in _rows(db, Member)],
         [Sanction(*row) for row in _rows(db, Sanction)],
     )
+
+
+def is_banned(db: sqlite3.Connection, identity: bytes, now_ms: int) -> bool:
+    """Tell whether a ban holds against somebody in the whole broker; raise `sqlite3.Error`."""
+    found = db.execute(
+        "SELECT 1 FROM sanctions WHERE room = ? AND kind = 'ban' AND identity = ? "
+        "AND (until_ms = ? OR until_ms > ?)",
+        (EVERYWHERE, identity, FOR_EVER, now_ms),
+    )
+    return found.fetchone() is not None
 
 
 def _rows(db: sqlite3.Connection, kind: type[Record]) -> list[Any]:

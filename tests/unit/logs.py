@@ -27,6 +27,8 @@ from broker.log.interface import (
 )
 from broker.log.reader import SqliteReader
 from broker.log.rights_records import (
+    EVERYWHERE,
+    FOR_EVER,
     AuditEntry,
     Change,
     Member,
@@ -382,6 +384,15 @@ class MemoryReader:
         """Return what all rooms share here, and the room's own."""
         found = self._store.rooms.get(room)
         return self._store.generation + found.generation if found else 0
+
+    def is_banned(self, identity: bytes, now_ms: int) -> bool:
+        """Look through all that is written down."""
+        return any(
+            isinstance(each, Sanction)
+            and (each.room, each.kind, each.identity) == (EVERYWHERE, "ban", identity)
+            and (each.until_ms == FOR_EVER or each.until_ms > now_ms)
+            for each in self._store.records.values()
+        )
 
     def read(self, room: str, mode: Mode, at: int, limit: int) -> PageRead:
         """Read a page."""

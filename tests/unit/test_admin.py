@@ -6,7 +6,7 @@ import pytest
 
 from broker import keys
 from broker.chat.admin import identity_of
-from broker.chat.floor import RELOAD
+from broker.chat.floor import CUT, RELOAD
 from broker.chat.peer import PLAIN
 from broker.chat.peer import Peer as Transport
 from broker.chat.rights import SANCTIONS_PER_ROOM_MAX
@@ -276,6 +276,7 @@ def test_what_cannot_be_written_down_is_not_done(bench: Bench, verb: str) -> Non
     table(bench, Admin(1, "mute", "r", "dan"))
     table(bench, Admin(1, "op", "r", "eve"))
     table(bench, Admin(1, "ban", nick="cid"))
+    assert {CUT} == bench.core.take_wishes()
     bench.drain(1)
     bench.published.clear()
     written = bench.log.load_rights()

@@ -10,6 +10,7 @@ from broker import keys
 from broker.history import PAUSE_S_MIN, TOLD_MAX, Once, Pace
 from broker.history import answer as answer_at
 from broker.log.interface import Reader
+from broker.log.rights_records import EVERYWHERE, Put, Sanction
 from common import limits, wire
 from common.errors import Code
 from common.wire import Mode, Page
@@ -200,3 +201,21 @@ def test_what_is_damaged_is_told_once_and_remembered_up_to_a_bound() -> None:
     for line in ("one more", "one more", lines[0], lines[0]):
         once(line)
     assert [*lines, "one more", lines[0]] == said_lines
+
+
+def test_a_banned_key_gets_no_page() -> None:
+    """Until the ban is over; and operators do, whatever is written down of them."""
+    store, key = MemoryStore(), b"e" * 32
+    log = store.open()
+    log.append([proposal("r", said("a"))])
+    log.keep([Put(Sanction(EVERYWHERE, "ban", key, "eve", NOW_MS + 1))])
+    reader = store.reader()
+    ticket = keys.ticket(reader.secret, "r", 0, key, EXPIRES_MIN)
+    frames = wire.command_frames(wire.NO_TOKEN, wire.History(5, "r", ticket, Mode.AFTER, 0, 1))
+    operators = frozenset({key})
+    assert Code.BANNED == code_of(answer_at(reader, frames, now_ms=NOW_MS, key=key))
+    for page in (
+        answer_at(reader, frames, now_ms=NOW_MS + 1, key=key),
+        answer_at(reader, frames, now_ms=NOW_MS, key=key, operators=operators),
+    ):
+        assert isinstance(wire.parse_reply(page), Page)

@@ -59,6 +59,22 @@ class TestRights:
         log.keep([Put(NICK), Delete(NICK), Delete(BAN._replace(reason="", until_ms=0))])
         assert ([], [], [], []) == store.open().load_rights()
 
+    def test_readers_know_who_is_banned_from_everywhere(self, store: Store) -> None:
+        """By whatever nick, until the ban is over; and as soon as it is written down."""
+        log = store.open()
+        log.append([proposal("r", said("a"))])
+        reader = store.reader()
+        log.keep([Put(BAN._replace(room="r")), Put(BAN._replace(kind="mute"))])
+        assert not reader.is_banned(BOB, 8)
+        log.keep([Put(BAN)])
+        assert [True, False] == [reader.is_banned(BOB, now_ms) for now_ms in (8, 9)]
+        assert not reader.is_banned(ANN, 8)
+        log.keep([Put(BAN._replace(until_ms=0, nick="bobby"))])
+        assert reader.is_banned(BOB, 9)
+        log.keep([Delete(BAN), Delete(BAN._replace(nick="bobby"))])
+        assert not reader.is_banned(BOB, 8)
+        reader.close()
+
     def test_the_audit_log_is_read_page_by_page(self, store: Store) -> None:
         """Newest first; with the changes that it tells of, or alone."""
         log = store.open()

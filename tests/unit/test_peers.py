@@ -52,7 +52,7 @@ def test_who_is_struck_off_is_cut_and_no_other(monkeypatch: pytest.MonkeyPatch) 
         made.met(b"r%d" % index, frame_of(KEYS[index], index))
     monkeypatch.setattr(made, "listen", lambda: made.changed(2))
     guests.replace([KEYS[1].hex()])
-    made.cut_removed()
+    made.cut_off(lambda key: not guests.admits(key))
     assert [0, 3] == cut
     assert [b"r1"] == list(made.known)
     assert made.met(b"r2", frame_of(KEYS[2], 7)) is None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from broker import keys
+from broker.chat.floor import CUT
 from broker.chat.rights import SANCTIONS_PER_ROOM_MAX
 from broker.log.retention_clock import DOUBT_S
 from common import wire
 from common.order import Action, Admin
-from tests.unit.bench import Bench
+from tests.unit.bench import RULES, Bench
 from tests.unit.operator_orders import table
 
 DAY_S = 86_400
@@ -122,3 +124,80 @@ def test_who_has_a_place_is_not_invited_again() -> None:
     for _ in range(3):
         ann.order(name, Action.INVITE, "eve")
     assert 1 == len(eve.notices("invited"))
+
+
+# --- bans from the whole broker ---------------------------------------------
+EVE_KEY = b"e" * 32
+
+
+def test_without_keys_a_ban_changes_those_of_all_rooms_that_they_were_in() -> None:
+    """Topic and ticket of before are worth nothing; the others are asked to join again."""
+    bench = Bench()
+    ann, eve = bench.peer("ann", "r", "s", "t"), bench.peer("eve", "r", "s")
+    ann.send("r", "in the open")
+    name = ann.order("s", Action.PRIVATE).room
+    ann.join(name)
+    eve.join(name)
+    rooms = ["r", name]
+    before = {room: eve.join(room) for room in rooms}
+    eve.ask(wire.Part(6, name), wire.Parted)  # A place is enough.
+    untouched = ann.join("t").subscription
+    ann.notices()
+    table(bench, Admin(1, "ban", nick="eve"))
+    assert {"r", name} == {each.text for each in ann.notices("rejoin")}
+    for room in rooms:
+        assert bench.core.subscribed(before[room].subscription) is None
+        generation = bench.core._floor.room(room).generation
+        ticket = before[room].ticket
+        assert not keys.is_ticket(
+            ticket, bench.log.secret, room, generation, key=b"", now_ms=bench.now_ms
+        )
+        assert bench.core.subscribed(ann.join(room).subscription) is not None
+    assert untouched == ann.join("t").subscription
+    assert "banned" == eve.refused(eve.hello()).code
+
+
+@pytest.mark.parametrize("failing", ["found_room", "raise_generation", "keep"])
+def test_a_ban_from_everywhere_that_is_not_written_down_does_not_hold(failing: str) -> None:
+    bench = Bench()
+    eve = bench.peer("eve", "r")
+    bench.failing |= {failing}
+    with pytest.raises(AssertionError, match="log_failed"):
+        table(bench, Admin(1, "ban", nick="eve"))
+    assert [] == eve.notices("banned")
+    assert CUT not in bench.core.take_wishes()
+    bench.failing.clear()
+    eve.join("r")
+    eve.send("r", "still here")
+
+
+def test_a_banned_key_may_hear_no_room_from_the_start_until_its_end() -> None:
+    bench = Bench()
+    ann = bench.peer("ann", "r")
+    ann.send("r", "hello")
+    topic = ann.join("r").subscription
+    assert bench.core.subscribed(topic, EVE_KEY) is not None
+    table(bench, Admin(1, "ban", nick=EVE_KEY.hex(), value=60))
+    assert {CUT} == bench.core.take_wishes()
+    assert bench.core.subscribed(topic, EVE_KEY) is None
+    assert bench.core.subscribed(topic, b"f" * 32) is not None
+    bench.start()
+    bench.set_clock()
+    assert bench.core.subscribed(topic, EVE_KEY) is None
+    assert bench.core.is_banned(EVE_KEY)
+    bench.drain(61)
+    assert bench.core.subscribed(topic, EVE_KEY) is not None
+    table(bench, Admin(1, "ban", nick=EVE_KEY.hex()))
+    assert bench.core.subscribed(topic, EVE_KEY) is None
+    table(bench, Admin(1, "unban", nick=EVE_KEY.hex()))
+    assert bench.core.subscribed(topic, EVE_KEY) is not None
+
+
+def test_no_ban_holds_against_operators() -> None:
+    """Also one of before they were operators."""
+    bench = Bench()
+    table(bench, Admin(1, "ban", nick=EVE_KEY.hex()))
+    assert bench.core.is_banned(EVE_KEY)
+    bench.rules = RULES._replace(operators=frozenset({EVE_KEY}))
+    bench.start()
+    assert not bench.core.is_banned(EVE_KEY)
