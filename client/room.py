@@ -75,7 +75,8 @@ class Room:
         """Return the JOIN to send."""
         self.join_id = request_id
         self.cursor_then = self.replica.cursor
-        return wire.Join(request_id, self.name, self.is_joined)
+        replica = self.replica
+        return wire.Join(request_id, self.name, self.is_joined, replica.epoch or 0, replica.target)
 
     def joined(self, joined: wire.Joined, *, is_news: bool) -> list[Event]:
         """Take JOINED: log, roster, ticket. The subscription is the session's part."""

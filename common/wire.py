@@ -121,6 +121,8 @@ class Join(Payload):
     id: Id
     room: Room
     resume: bool = False  # A member before a reconnect or restart: not announced again.
+    epoch: Id = 0  # With `resume`: of the log, and the newest seq that one knows to be in it.
+    head: Id = 0
 
 
 class Part(Payload):
@@ -410,8 +412,7 @@ _decode_reply: Final = {
 
 _decode_id: Final = msgspec.msgpack.Decoder(IdOnly).decode
 
-# What a typed decoder raises on hostile bytes: wrong MessagePack, types or bounds, bad UTF-8,
-# nesting without end.
+# What a typed decoder raises on hostile bytes: MessagePack, types, bounds, UTF-8, nesting.
 DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
 
