@@ -237,6 +237,7 @@ class Joined(Payload):
     role: int = 0  # One's own, `order.Role`.
     slow_s: int = 0  # Between two texts of one person.
     topic_by: int = 0  # The lowest role that may set the topic.
+    removed: list[int] | None = None  # Seqs of texts that were removed lately; None: of none.
 
 
 class Parted(Payload):
@@ -465,8 +466,7 @@ def salvage_id(payload: bytes) -> int:
 def refusal_frames(request_id: int, refusal: Refused) -> list[bytes]:
     """Return the ERROR that tells a refusal."""
     survives = refusal.session_survives
-    error = Error(request_id, refusal.code, refusal.detail, survives, refusal.value)
-    return reply_frames(error)
+    return reply_frames(Error(request_id, refusal.code, refusal.detail, survives, refusal.value))
 
 
 def parse_reply(frames: list[bytes]) -> Payload:

@@ -351,6 +351,7 @@ class Core:
                 role=floor.rights.role(room.name, user.owner),
                 slow_s=room.slow_s,
                 topic_by=room.topic_by,
+                removed=list(room.removed) or None,
             ),
         )
 
