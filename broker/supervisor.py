@@ -29,7 +29,7 @@ from broker.encryption import announcement, is_encrypted, warning
 from broker.host import certificates
 from broker.host.ports import free_base_port, resolve
 from broker.host.processes import memory_bytes, states
-from broker.log.datadir import hold
+from broker.log.datadir import hold, note_port
 from broker.log.writer import fold, prepare
 from broker.lookout import Lookout, snapshot_of
 from broker.metrics.figures import Figures
@@ -111,6 +111,7 @@ class Supervisor:
         try:
             self._start(address)
             served = Address(self._settings.host.strip("[]"), self._port).url()
+            note_port(self._lock, self._port)
             self._announce(f"hubbub broker ready on {served}")
             if self._pair is not None:
                 for line in announcement(self._pair.public, self._settings.host, self._port):
