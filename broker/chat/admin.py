@@ -231,6 +231,8 @@ class Admin:
             return self._in_room(actor, command)
         floor = self._floor
         found = lifted(floor, EVERYWHERE, BAN, identity_of(command.nick), command.nick)
+        if not found:
+            raise Refused(Code.NO_SUCH_NICK, f"no ban holds against {command.nick}")
         audit = floor.audit_entry(actor, "unban", found[0].nick or command.nick, "", "")
         floor.keep([Delete(each) for each in found], audit)
         return DONE
@@ -337,6 +339,8 @@ class Admin:
         # It is gone from the log: whatever becomes of the audit, nobody shall go on showing it.
         publication = order.Removed(room.name, self._epoch, command.value)
         floor.effects.publications.append(room.subscription + wire.encode(publication))
+        room.note_removed(command.value, floor.now_s)
+        floor.rooms.published(room, floor.now_s)
         self._note(actor, "drop", removed.nick, room.name, f"entry {command.value}")
         return ["nick", "at"], [[removed.nick, at_text(removed.ts_ms)]]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from broker.chat.floods import Move, Rate
 from broker.chat.nicks import NICK_DAYS, Register
 from broker.chat.presence import Presence
-from broker.chat.rights import BAN, MUTE, Rights, left_ms
+from broker.chat.rights import BAN, MUTE, PENDING, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Session, Sessions, User
 from broker.log.interface import Log, LogFailed
@@ -231,6 +231,23 @@ class Floor:
                 raise Refused(Code.NOT_MEMBER)
         return self.room(name)
 
+    def closed_meanwhile(self, session: Session, name: str) -> str | None:
+        """Return the private room that was open as `name` when a session was last in it, if any.
+
+        Who is in a room when it is closed has a place there, and may have been away, or the broker
+        was restarted, so that no session knows.
+        """
+        if is_closed(name) or name in session.rooms:
+            return None
+        found = [
+            place.room
+            for place in self.rights.closed_rooms(session.user.owner)
+            if self.rights.title(place.room) == f"+{name}"
+            and place.room not in session.rooms
+            and self.rooms.get(place.room) is not None
+        ]
+        return found[0] if len(found) == 1 else None
+
     def check_door(self, room: str, user: User) -> None:
         """Raise `Refused` when somebody may not enter a room that is there, or would be."""
         is_member = self.rights.member(room, user.owner) is not None
@@ -360,6 +377,24 @@ class Floor:
         room.is_kept = True
         self.hear_out_all(room)
         return True
+
+    def has_place(self, room: str, identity: bytes) -> bool:
+        """Tell whether somebody may have one more place in a room.
+
+        Invitations that they have not followed give way: nobody fills somebody else's places.
+        """
+        rights = self.rights
+        if not rights.check_place(room, identity) and not rights.is_full(room):
+            pending = rights.pending(identity)
+            if pending is not None:
+                self.keep_soon([Delete(pending)])
+        return rights.check_place(room, identity)
+
+    def arrived(self, session: Session, room: Room) -> None:
+        """Note that somebody came who was invited."""
+        place = self.rights.member(room.name, session.user.owner)
+        if place is not None and place.since_ms == PENDING:
+            self.keep_soon([Put(place._replace(since_ms=self.now_ms))])
 
     # --- who may speak ------------------------------------------------------
     def hear_out(self, session: Session, room: Room) -> None:

@@ -1,5 +1,6 @@
 """Order in a room: doors, roles, bans, mutes, slowness, reports. Pure. PROTOCOL.md, "Order".
 
+An order whose end is there already does nothing, and is done: its first DONE may have been lost.
 What is done is written down before anybody hears of it. A room's log tells what its members should
 know; the audit tells the operators everything.
 """
@@ -14,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from broker import keys
 from broker.chat.floods import Move
 from broker.chat.floor import Actor, Floor
-from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE
+from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE, PENDING
 from broker.chat.rooms import Room
 from broker.chat.sanctions import imposed, lifted
 from broker.chat.sessions import Session, User
@@ -179,7 +180,7 @@ class Orders:
     def _close(self, given: Given) -> None:
         room = given.room
         if is_closed(room.name):
-            raise Refused(Code.FORBIDDEN, "the room is private already")
+            return
         rights = self._floor.rights
         facts = rights.facts(room.name)
         owner = facts.owner or given.actor.owner
@@ -191,7 +192,7 @@ class Orders:
             raise Refused(Code.TOO_MANY, detail)
         now_ms = self._floor.now_ms
         for identity, nick in people.items():
-            if not rights.check_place(name, identity):
+            if not self._floor.has_place(name, identity):
                 raise Refused(Code.TOO_MANY, f"{nick} is in as many closed rooms as can be")
             role = Role.OWNER if identity == owner else rights.role(room.name, identity)
             role = min(max(role, Role.MEMBER), Role.OWNER)
@@ -228,7 +229,7 @@ class Orders:
     def _open(self, given: Given) -> None:
         room = given.room
         if not is_closed(room.name):
-            raise Refused(Code.FORBIDDEN, "the room is open to all already")
+            return
         rights = self._floor.rights
         name = check_room(rights.title(room.name).removeprefix("+"))
         if self._floor.rooms.get(name) is not None:
@@ -265,19 +266,19 @@ class Orders:
         if not is_closed(room.name):
             raise Refused(Code.FORBIDDEN, "the room is open to all")
         if floor.rights.member(room.name, target.identity) is None:
-            if not floor.rights.check_place(room.name, target.identity):
+            if not floor.has_place(room.name, target.identity):
                 raise Refused(Code.TOO_MANY, "no further place is left")
-            place = Member(
-                room.name, target.identity, target.nick, Role.MEMBER, room.head, floor.now_ms
-            )
+            place = Member(room.name, target.identity, target.nick, Role.MEMBER, room.head, PENDING)
             floor.keep([Put(place)], self._audit(given, "invite"))
             self._tell(given, "invited")
 
     def _uninvite(self, given: Given) -> None:
         floor, room, target = self._floor, given.room, given.target
         member = floor.rights.member(room.name, target.identity)
-        if not is_closed(room.name) or member is None:
-            raise Refused(Code.NO_SUCH_NICK, f"{target.nick} has no place in this room")
+        if not is_closed(room.name):
+            raise Refused(Code.FORBIDDEN, "the room is open to all")
+        if member is None:
+            return
         if member.role == Role.OWNER:
             raise Refused(Code.FORBIDDEN, "the owner cannot leave for good: open the room to all")
         if member.role >= given.actor.role and target.identity != given.actor.owner:
@@ -300,8 +301,8 @@ class Orders:
         self._announce(given, f"banned {target.nick}{time_text(given.value)}")
 
     def _unban(self, given: Given) -> None:
-        self._lift(given, BAN, "unban")
-        self._announce(given, f"unbanned {given.target.nick}")
+        if self._lift(given, BAN, "unban"):
+            self._announce(given, f"unbanned {given.target.nick}")
 
     def _mute(self, given: Given) -> None:
         self._floor.keep(self._sanction(given, MUTE), self._audit(given, "mute"))
@@ -310,7 +311,8 @@ class Orders:
         self._announce(given, f"muted {given.target.nick}{time_text(given.value)}")
 
     def _unmute(self, given: Given) -> None:
-        self._lift(given, MUTE, "unmute")
+        if not self._lift(given, MUTE, "unmute"):
+            return
         self._floor.hear_out_somebody(given.target.identity, given.room)
         self._tell(given, "unmuted")
         self._announce(given, f"unmuted {given.target.nick}")
@@ -320,14 +322,20 @@ class Orders:
         wanted = Sanction(given.room.name, kind, target.identity, target.nick, reason=given.reason)
         return imposed(self._floor, given.actor, wanted, given.value)
 
-    def _lift(self, given: Given, kind: str, action: str) -> None:
+    def _lift(self, given: Given, kind: str, action: str) -> bool:
+        """End what holds against somebody; tell whether anything did."""
         found = lifted(self._floor, given.room.name, kind, *given.target)
-        self._floor.keep([Delete(each) for each in found], self._audit(given, action))
+        if found:
+            self._floor.keep([Delete(each) for each in found], self._audit(given, action))
+        return bool(found)
 
     # --- roles and rules ----------------------------------------------------
     def _op(self, given: Given) -> None:
         floor, room, target = self._floor, given.room, given.target
-        if floor.rights.role(room.name, target.identity) >= Role.MODERATOR:
+        role = floor.rights.role(room.name, target.identity)
+        if role == Role.MODERATOR:
+            return
+        if role > Role.MODERATOR:
             raise Refused(Code.FORBIDDEN, f"{target.nick} is no less than a moderator already")
         if not floor.rights.check_place(room.name, target.identity):
             raise Refused(Code.TOO_MANY, "no further place is left")
@@ -346,7 +354,9 @@ class Orders:
         floor, room, target = self._floor, given.room, given.target
         member = floor.rights.member(room.name, target.identity)
         if member is None or member.role != Role.MODERATOR:
-            raise Refused(Code.NO_SUCH_NICK, f"{target.nick} is no moderator here")
+            if floor.rights.role(room.name, target.identity) > Role.MODERATOR:
+                raise Refused(Code.FORBIDDEN, f"{target.nick} is more than a moderator")
+            return
         after = Role.MEMBER if is_closed(room.name) else Role.GUEST
         change = Put(member._replace(role=after)) if after else Delete(member)
         floor.keep([change], self._audit(given, "deop"))
