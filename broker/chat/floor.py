@@ -200,6 +200,10 @@ class Floor:
         """Free the nicks that nobody has used for long, by a clock that is to be trusted."""
         if self.now_s >= self._nicks_at_s:
             self._nicks_at_s = self.now_s + NICKS_EVERY_S
+            for session in self.sessions:  # However long ago their HELLO was.
+                user = session.user
+                is_operator = user.owner in self.rights.operators
+                self.register.hold(user.nick, user.owner, self.now_ms, is_operator=is_operator)
             self.register.expire(self._clock.now_ms(self.now_ms, self.now_s))
 
     def audit_entry(
@@ -287,8 +291,13 @@ class Floor:
         self.end(session)
         self.notify(session, notice or wire.Notice(Code.NO_SESSION))
 
+    def check_claim(self, nick: str, identity: bytes) -> None:
+        """Raise `Refused` if somebody else owns a nick or one that looks like it."""
+        is_operator = identity in self.rights.operators
+        self.register.check(nick, identity, is_operator=is_operator)
+
     def claim(self, nick: str, identity: bytes) -> None:
-        """Let somebody have a nick, if nobody else owns it or one that looks like it."""
+        """Let somebody who is here have a nick; `check_claim` says whether they may."""
         is_operator = identity in self.rights.operators
         self.register.claim(nick, identity, self.now_ms, is_operator=is_operator)
 

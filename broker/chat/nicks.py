@@ -8,6 +8,7 @@ business of `broker.chat.sessions`. PROTOCOL.md, "Names"; ADR 0027.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -21,9 +22,6 @@ NICK_DAYS = 90.0  # A nick outlives a long holiday, or a project elsewhere.
 PROVED_BYTES = 32  # A CURVE key; the digest of an owner's secret is shorter, and proves little.
 NICKS_PER_IDENTITY_MAX = 8  # A person has one or two, a bot a few.
 NICKS_MAX = 16_384  # Four for each client of a broker with default settings.
-# A full register gives up no nick that was used within a day. Else somebody who makes keys by the
-# thousand would push everybody out in a minute, and then take whose nick they like.
-YIELDS_AFTER_MS = DAY_MS
 # A use this little newer than the one noted changes nothing: who reconnects writes nothing.
 USE_STEP_MS = 3_600_000
 CHANGES_MAX = 4 * NICKS_MAX  # That wait for a store that fails; then the oldest are lost.
@@ -100,29 +98,51 @@ class Register:
         """Give the nick to the identity, or note that it uses it; tell whether it owns it now.
 
         `nick` has passed `check_nick`. Nobody comes to own a nick without a proved identity, nor
-        while the register is full of nicks in use. Of an identity with too many nicks the longest
-        unused gives way. Raises `Refused`: `nick_reserved`, `nick_taken`, `nick_invalid`.
+        while the register is full: else whoever makes keys by the thousand would push everybody
+        out, and then take whose nick they like. Of an identity with too many nicks the longest
+        unused gives way. Raises `Refused` as `check`, and then changes nothing.
         """
-        if not is_operator:
-            check_reserved(nick)
+        self.check(nick, identity, is_operator=is_operator)
         if len(identity) != PROVED_BYTES:
             return False
-        for entry in self._lookalikes.alike(nick):
-            if entry.identity != identity:
-                raise Refused(Code.NICK_TAKEN, _taken(nick, entry.nick))
         own = self._entries.get(key_of(nick))
         if own is not None and own.nick == nick:
             self._use(own, now_ms)
             return True
         if own is not None:
             self._forget(own)  # Another spelling is another row.
-        elif len(self._entries) >= NICKS_MAX:
-            longest_unused = next(iter(self._entries.values()))
-            if now_ms - longest_unused.used_ms < YIELDS_AFTER_MS:
-                return False
-            self._forget(longest_unused)
+        elif len(self._entries) >= NICKS_MAX and not self._is_at_most(identity):
+            return False
         self._add(_Entry(NickRecord(nick, identity, now_ms)))
         return True
+
+    def check(self, nick: str, identity: bytes, *, is_operator: bool = False) -> None:
+        """See that the identity may go by the nick; nothing changes.
+
+        Raises `Refused`: `nick_reserved`, `nick_taken`, `nick_invalid`.
+        """
+        if not is_operator:
+            check_reserved(nick)
+        if len(identity) != PROVED_BYTES:
+            return
+        for entry in self._lookalikes.alike(nick):
+            if entry.identity != identity:
+                raise Refused(Code.NICK_TAKEN, _taken(nick, entry.nick))
+
+    def hold(self, nick: str, identity: bytes, now_ms: int, *, is_operator: bool = False) -> None:
+        """Note that somebody is here by the nick; where nobody owns it any more, they do again.
+
+        But no other nick of theirs gives way to that: of many in use, each would in turn.
+        """
+        if len(identity) != PROVED_BYTES:
+            return
+        entry = self._exactly(nick)
+        if entry is not None:
+            if entry.identity == identity:
+                self._use(entry, now_ms)
+        elif not self._is_at_most(identity):
+            with contextlib.suppress(Refused):  # One that looks like it has another owner now.
+                self.claim(nick, identity, now_ms, is_operator=is_operator)
 
     def touch(self, nick: str, identity: bytes, now_ms: int) -> None:
         """Note that the identity uses the nick still, if it owns it. `claim` does so itself."""
@@ -167,6 +187,10 @@ class Register:
         self._changed = {change.nick: change for change in changes} | self._changed
         while len(self._changed) > CHANGES_MAX:
             del self._changed[next(iter(self._changed))]
+
+    def _is_at_most(self, identity: bytes) -> bool:
+        """Tell whether an identity has as many nicks as it may have."""
+        return len(self._of.get(identity, ())) >= NICKS_PER_IDENTITY_MAX
 
     def _load(self, record: NickRecord) -> None:
         try:

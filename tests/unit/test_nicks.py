@@ -15,7 +15,6 @@ from broker.chat.nicks import (
     NICKS_PER_IDENTITY_MAX,
     RESERVED,
     USE_STEP_MS,
-    YIELDS_AFTER_MS,
     NickChange,
     Register,
     check_reserved,
@@ -166,6 +165,26 @@ def test_a_use_just_after_another_is_not_written() -> None:
     assert [NickChange("ann", ANN, USE_STEP_MS)] == register.take_changes()
 
 
+def test_who_is_here_by_a_nick_that_is_nobodys_owns_it_again() -> None:
+    """Not one that is another's, or looks like it, nor without a key; and no other gives way."""
+    register = Register()
+    for nick, identity in (("ann", ANN), ("Ian", BOB)):
+        register.claim(nick, identity, 0)
+    register.free("ann")
+    register.hold("ann", PLAIN, 1)
+    assert register.owner_of("ann") is None
+    for nick in ("ann", "lan", "ian", "admin"):
+        register.hold(nick, ANN, 1)
+    assert (("ann",), ("Ian",)) == (register.nicks_of(ANN), register.nicks_of(BOB))
+    register.hold("Ian", BOB, USE_STEP_MS)
+    assert USE_STEP_MS == max(each.used_ms for each in register.records())
+    nicks = tuple(f"cid-{letter}" for letter in "abcdefgh")
+    for nick in nicks:
+        register.claim(nick, CID, 1)
+    register.hold("cid", CID, 1)
+    assert nicks == register.nicks_of(CID)
+
+
 def test_an_identity_has_so_many_nicks() -> None:
     """With the next one it gives up the one that it has not used for longest."""
     register = Register()
@@ -181,16 +200,22 @@ def test_an_identity_has_so_many_nicks() -> None:
     assert register.claim("ann-b", BOB, USE_STEP_MS)
 
 
-def test_a_full_register_gives_up_the_longest_unused_of_those_unused_for_a_day() -> None:
-    """So nobody pushes out the nicks in use; who comes meanwhile owns none."""
+def test_a_full_register_gives_up_no_nick() -> None:
+    """However long unused: keys cost nothing. Who comes owns none until one expires."""
     register = Register(
         NickRecord(f"user-{index}-", number(index), index) for index in range(NICKS_MAX)
     )
     assert NICKS_MAX == len(register)
-    assert not register.claim("ann", ANN, YIELDS_AFTER_MS - 1)
+    register.take_changes()
+    late_ms = int((NICK_DAYS - 1) * DAY_MS)
+    for identity in (ANN, BOB):  # Nor does it protect them: who was first is not known later.
+        assert not register.claim("ann", identity, late_ms)
+    register.hold("ann", ANN, late_ms)
     assert register.owner_of("ann") is None
+    assert [] == register.take_changes()
     assert register.claim("user-5-", number(5), USE_STEP_MS + 5)  # Who has one uses it still.
-    assert register.claim("ann", ANN, YIELDS_AFTER_MS)
+    register.expire(int(NICK_DAYS * DAY_MS) + 1)
+    assert register.claim("ann", ANN, late_ms)
     assert NICKS_MAX == len(register)
     assert register.owner_of("user-0-") is None
     assert number(1) == register.owner_of("user-1-")
