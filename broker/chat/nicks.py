@@ -24,7 +24,6 @@ NICKS_PER_IDENTITY_MAX = 8  # A person has one or two, a bot a few.
 NICKS_MAX = 16_384  # Four for each client of a broker with default settings.
 # A use this little newer than the one noted changes nothing: who reconnects writes nothing.
 USE_STEP_MS = 3_600_000
-CHANGES_MAX = 4 * NICKS_MAX  # That wait for a store that fails; then the oldest are lost.
 
 RESERVED = (
     "hubbub",
@@ -82,6 +81,7 @@ class Register:
         self._of: dict[bytes, dict[str, _Entry]] = {}  # The same for each identity.
         self._lookalikes: Lookalikes[_Entry] = Lookalikes()
         self._changed: dict[str, NickChange] = {}  # By spelling, as the rows of the store.
+        self._promised: set[str] = set()  # Those of them that somebody is about to be told of.
         for record in sorted(records, key=lambda record: (record.used_ms, record)):
             self._load(record)
 
@@ -165,6 +165,7 @@ class Register:
         if entry is None:
             return None
         self._forget(entry)
+        self._promised.add(entry.nick)
         return entry.identity
 
     def expire(self, now_ms: int) -> None:
@@ -176,17 +177,19 @@ class Register:
                 break
             self._forget(longest_unused)
 
-    def take_changes(self) -> list[NickChange]:
-        """Return what the store is to write since the last call, one change a nick."""
-        changes = list(self._changed.values())
-        self._changed.clear()
-        return changes
+    def take_promised(self) -> list[NickChange]:
+        """Return, and forget, the changes that are to be on the disk before anybody is told.
 
-    def put_back(self, changes: Iterable[NickChange]) -> None:
-        """Keep for the next `take_changes` what the store could not write."""
-        self._changed = {change.nick: change for change in changes} | self._changed
-        while len(self._changed) > CHANGES_MAX:
-            del self._changed[next(iter(self._changed))]
+        That is who came to own a nick, and what an operator freed. That a nick was used can wait.
+        """
+        promised, self._promised = self._promised, set()
+        return [self._changed.pop(nick) for nick in sorted(promised)]
+
+    def take_changes(self) -> list[NickChange]:
+        """Return, and forget, what the store is to write: at most one change for each nick."""
+        changes, self._changed = list(self._changed.values()), {}
+        self._promised.clear()
+        return changes
 
     def _is_at_most(self, identity: bytes) -> bool:
         """Tell whether an identity has as many nicks as it may have."""
@@ -209,6 +212,7 @@ class Register:
             self._forget(next(iter(self._entries.values())))
         self._add(entry)
         self._changed.pop(record.nick, None)  # The store has it.
+        self._promised.discard(record.nick)
 
     def _exactly(self, nick: str) -> _Entry | None:
         try:
@@ -224,6 +228,7 @@ class Register:
         self._entries[entry.key] = own[entry.key] = entry
         self._lookalikes.add(entry.nick, entry)
         self._note(entry.nick, entry.identity, entry.used_ms)
+        self._promised.add(entry.nick)
 
     def _use(self, entry: _Entry, now_ms: int) -> None:
         if now_ms - entry.used_ms < USE_STEP_MS:

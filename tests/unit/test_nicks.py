@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from broker.chat.lookalikes import looks
 from broker.chat.nicks import (
-    CHANGES_MAX,
     DAY_MS,
     NICK_DAYS,
     NICKS_MAX,
@@ -44,9 +43,9 @@ class Store:
     def __init__(self) -> None:
         self.rows: dict[str, NickRecord] = {}
 
-    def write(self, register: Register) -> None:
-        """Write what has changed."""
-        for change in register.take_changes():
+    def write(self, register: Register, *, is_promised: bool = False) -> None:
+        """Write what has changed, or only what must be written first."""
+        for change in register.take_promised() if is_promised else register.take_changes():
             if change.identity:
                 self.rows[change.nick] = NickRecord(*change)
             else:
@@ -249,29 +248,24 @@ def test_what_became_alike_in_the_store_goes_to_the_older_record() -> None:
         assert {b""} == {change.identity for change in changes}
 
 
-def test_what_the_store_could_not_write_comes_again() -> None:
-    """Unless something newer has been said of the same nick since; and up to a bound."""
-    register = Register()
+def test_who_came_to_own_a_nick_is_promised_and_a_use_is_not() -> None:
+    """As is what an operator frees; each change is told once."""
+    register = Register([NickRecord("bob", BOB, 0), NickRecord("bobby", BOB, 0)])
+    assert [] == register.take_promised()
     register.claim("ann", ANN, 0)
-    register.claim("bob", BOB, 0)
-    failed = register.take_changes()
-    assert [] == register.take_changes()
-    register.free("ann")
-    register.put_back(failed)
-    assert {NickChange("ann", b"", 0), NickChange("bob", BOB, 0)} == {*register.take_changes()}
-
-
-def test_so_many_changes_wait_for_a_store_that_fails() -> None:
-    register = Register()
-    register.put_back(NickChange(f"n{index}", b"", 0) for index in range(CHANGES_MAX + 3))
-    waiting = register.take_changes()
-    assert (CHANGES_MAX, "n3") == (len(waiting), waiting[0].nick)
+    register.touch("bob", BOB, USE_STEP_MS)
+    register.free("bobby")
+    assert [NickChange("ann", ANN, 0), NickChange("bobby", b"", 0)] == register.take_promised()
+    assert [] == register.take_promised()
+    assert [NickChange("bob", BOB, USE_STEP_MS)] == register.take_changes()
+    register.expire(int(NICK_DAYS * DAY_MS) + 1)
+    assert ([], [NickChange("ann", b"", 0)]) == (register.take_promised(), register.take_changes())
 
 
 nicks = st.sampled_from(["ann", "Ann", "Ian", "lan", "\u039dick", "nick", "vick", "bob", "B0B"])
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["claim", "claim", "free", "touch", "write", "restart"]),
+        st.sampled_from(["claim", "claim", "free", "touch", "write", "promise", "restart"]),
         nicks,
         st.sampled_from([ANN, BOB, PLAIN]),
         st.integers(0, 40),
@@ -306,6 +300,8 @@ def test_the_store_and_a_restart_agree_with_the_register(
             register.touch(nick, identity, now_ms)
         elif step == "write":
             store.write(register)
+        elif step == "promise":
+            store.write(register, is_promised=True)
         else:
             store.write(register)
             again = Register(store.rows.values())
