@@ -246,7 +246,10 @@ class Floor:
         self, actor: Actor, action: str, target: str, room: str, detail: str
     ) -> AuditEntry:
         """Return an entry of the audit log."""
-        return AuditEntry(0, self.now_ms, actor.nick, actor.owner, action, target, room, detail)
+        is_operator = actor.role >= Role.OPERATOR
+        return AuditEntry(
+            0, self.now_ms, actor.nick, actor.owner, action, target, room, detail, is_operator
+        )
 
     # --- membership ---------------------------------------------------------
     def room(self, name: str) -> Room:

@@ -285,6 +285,9 @@ class Orders:
 
     # --- against somebody ---------------------------------------------------
     def _kick(self, given: Given) -> None:
+        here = self._floor.sessions.of(given.target.identity)
+        if not any(given.room.name in each.rooms for each in here):
+            raise Refused(Code.NO_SUCH_NICK, f"{given.target.nick} is not here")
         self._floor.keep([], self._audit(given, "kick"))
         self._send_out(given, "kicked")
         self._announce(given, f"kicked {given.target.nick}")
@@ -384,6 +387,8 @@ class Orders:
             raise Refused(Code.BAD_PAYLOAD, f"at most {SLOW_S_MAX} seconds")
         room = given.room
         facts = self._floor.rights.facts(room.name)
+        if facts.slow_s == given.value:
+            return  # The audit tells what was changed.
         audit = self._audit(given, "slow", str(given.value))
         self._floor.keep([Put(facts._replace(slow_s=given.value))], audit)
         room.slow_s = given.value
@@ -397,6 +402,8 @@ class Orders:
             raise Refused(Code.BAD_PAYLOAD, f"a role is a number from 0 to {int(Role.OWNER)}")
         room = given.room
         facts = self._floor.rights.facts(room.name)
+        if facts.topic_by == given.value:
+            return
         audit = self._audit(given, "topic_by", str(given.value))
         self._floor.keep([Put(facts._replace(topic_by=given.value))], audit)
         room.topic_by = given.value

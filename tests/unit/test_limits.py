@@ -207,6 +207,10 @@ MET = {
     },
     "broker/log/rights_store.py": {
         "AUDIT_MAX": (RIGHTS_STORE, "test_the_audit_log_keeps_so_many_of_the_newest"),
+        "AUDIT_PER_PERSON_MAX": (
+            RIGHTS_STORE,
+            "test_a_few_people_push_out_nobody_elses_entries",
+        ),
         "SOON_MAX": (RIGHTS_STORE, "test_what_may_wait_is_bounded"),
     },
     "broker/log/retention.py": {
