@@ -312,6 +312,7 @@ class Core:
                 )
             floor.enter(session, room, is_resume=is_resume)
         session.nudged.discard(room.name)
+        floor.arrived(session, room)
         floor.has_rejoined(session, room)
         roster, user = room.roster, session.user
         nicks = None

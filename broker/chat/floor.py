@@ -14,7 +14,7 @@ from typing import NamedTuple
 from broker.chat.floods import Move, Rate
 from broker.chat.nicks import NICK_DAYS, NickChange, Register
 from broker.chat.presence import Presence
-from broker.chat.rights import BAN, MUTE, Rights, left_ms
+from broker.chat.rights import BAN, MUTE, PENDING, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Session, Sessions, User
 from broker.log.interface import Log, LogFailed
@@ -406,6 +406,24 @@ class Floor:
         room.is_kept = True
         self.hear_out_all(room)
         return True
+
+    def has_place(self, room: str, identity: bytes) -> bool:
+        """Tell whether somebody may have one more place in a room.
+
+        Invitations that they have not followed give way: nobody fills somebody else's places.
+        """
+        rights = self.rights
+        if not rights.check_place(room, identity) and not rights.is_full(room):
+            pending = rights.pending(identity)
+            if pending is not None:
+                self.keep_soon([Delete(pending)])
+        return rights.check_place(room, identity)
+
+    def arrived(self, session: Session, room: Room) -> None:
+        """Note that somebody came who was invited."""
+        place = self.rights.member(room.name, session.user.owner)
+        if place is not None and place.since_ms == PENDING:
+            self.keep_soon([Put(place._replace(since_ms=self.now_ms))])
 
     # --- who may speak ------------------------------------------------------
     def hear_out(self, session: Session, room: Room) -> None:

@@ -13,7 +13,13 @@ from typing import NamedTuple, TypeVar
 from broker import keys
 from broker.chat.floods import Move
 from broker.chat.floor import Actor, Floor
-from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE, SANCTIONS_PER_ROOM_MAX
+from broker.chat.rights import (
+    BAN,
+    MEMBERS_PER_ROOM_MAX,
+    MUTE,
+    PENDING,
+    SANCTIONS_PER_ROOM_MAX,
+)
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session, User
 from broker.log.rights_records import (
@@ -190,7 +196,7 @@ class Orders:
             raise Refused(Code.TOO_MANY, detail)
         now_ms = self._floor.now_ms
         for identity, nick in people.items():
-            if not rights.check_place(name, identity):
+            if not self._floor.has_place(name, identity):
                 raise Refused(Code.TOO_MANY, f"{nick} is in as many closed rooms as can be")
             role = Role.OWNER if identity == owner else rights.role(room.name, identity)
             role = min(max(role, Role.MEMBER), Role.OWNER)
@@ -264,11 +270,9 @@ class Orders:
         if not is_closed(room.name):
             raise Refused(Code.FORBIDDEN, "the room is open to all")
         if floor.rights.member(room.name, target.identity) is None:
-            if not floor.rights.check_place(room.name, target.identity):
+            if not floor.has_place(room.name, target.identity):
                 raise Refused(Code.TOO_MANY, "no further place is left")
-            place = Member(
-                room.name, target.identity, target.nick, Role.MEMBER, room.head, floor.now_ms
-            )
+            place = Member(room.name, target.identity, target.nick, Role.MEMBER, room.head, PENDING)
             floor.keep([Put(place)], self._audit(given, "invite"))
         self._tell(given, "invited")
 

@@ -30,6 +30,7 @@ from common.names import is_closed
 from common.order import Role
 
 BAN, MUTE = "ban", "mute"
+PENDING = 0  # The `since_ms` of somebody who was invited and has not come yet.
 MEMBERS_PER_ROOM_MAX = 4_096  # Of one room; each is a row, and told anew when keys change.
 SANCTIONS_PER_ROOM_MAX = 1_024
 CLOSED_PER_IDENTITY_MAX = 1_024  # Talks and private rooms of one person: one MY_ROOMS.
@@ -162,7 +163,16 @@ class Rights:
             return True
         if is_closed(room) and len(self._closed.get(identity, ())) >= CLOSED_PER_IDENTITY_MAX:
             return False
-        return len(members) < MEMBERS_PER_ROOM_MAX
+        return not self.is_full(room)
+
+    def is_full(self, room: str) -> bool:
+        """Tell whether a room has as many places as can be."""
+        return len(self._members.get(room, {})) >= MEMBERS_PER_ROOM_MAX
+
+    def pending(self, identity: bytes) -> Member | None:
+        """Return an invitation that somebody has not followed yet; None where there is none."""
+        places = (self._members[name][identity] for name in self._closed.get(identity, ()))
+        return next((place for place in places if place.since_ms == PENDING), None)
 
     # --- bans and mutes -----------------------------------------------------
     def sanction(

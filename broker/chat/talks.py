@@ -69,7 +69,7 @@ class Talks:
 
     def _begin(self, name: str, two: list[tuple[bytes, str]]) -> Room:
         floor = self._floor
-        if any(not floor.rights.check_place(name, identity) for identity, _ in two):
+        if any(not floor.has_place(name, identity) for identity, _ in two):
             raise Refused(Code.TOO_MANY, "no further talk can be begun")
         room = floor.rooms.get(name) or floor.rooms.found(name)
         # Only remembered: who begins talks by the thousand and says nothing leaves no trace.

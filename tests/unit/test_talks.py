@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from broker.chat import rights
 from common import order, wire
 from common.limits import ROOMS_PER_SESSION_MAX
 from tests.unit.bench import RULES, Bench, Peer
@@ -217,3 +218,23 @@ def test_who_was_invited_may_leave_for_good() -> None:
     assert [] == bob.mine()
     assert "not_invited" == bob.refused(wire.Join(1, name)).code
     assert "forbidden" == ann.refused(order.Order(1, name, "uninvite", "ann")).code
+
+
+def test_invitations_that_nobody_follows_fill_nobodys_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They give way to a talk, or to the next invitation; rooms that one came to do not."""
+    monkeypatch.setattr(rights, "CLOSED_PER_IDENTITY_MAX", 2)
+    bench = Bench()
+    bob = bench.peer("bob")
+    names = []
+    for index in range(3):
+        host = bench.peer(f"host{index}", f"r{index}")
+        names.append(host.order(f"r{index}", "private").room)
+        host.order(names[-1], "invite", "bob")
+        if not index:
+            bob.join(names[0])
+    assert {names[0], names[2]} == {each.room for each in bob.mine()}
+    talk_name = bob.talk("host0").room
+    assert {names[0], talk_name} == {each.room for each in bob.mine()}
+    assert "too_many" == bob.refused(order.Talk(1, "host1")).code
