@@ -148,9 +148,9 @@ def test_newer_changes_outlast_what_is_put_back() -> None:
     core._floor.register.free("ann")
     core._floor.keep_soon([Delete(Member("r", BOB))])
     core.put_back(failed)
-    promised = core.take_promised()
-    assert [Delete(NickRecord("ann", b"", 0))] == promised
-    assert [Delete(Member("r", BOB))] == core.take_changes()
+    # As texts: tuples of different kinds with the same content are equal.
+    assert str([Delete(NickRecord("ann", b"", 0))]) == str(core.take_promised())
+    assert str([Delete(Member("r", BOB))]) == str(core.take_changes())
 
 
 def test_so_many_changes_wait_for_a_log_that_fails() -> None:
