@@ -68,3 +68,6 @@ INTRODUCTION_S = 0.5  # The connection's thread waits for that; it has nothing e
 assert COMMANDS_QUEUE_MAX > 2 * (REQUESTS_IN_FLIGHT_MAX + SENDS_IN_FLIGHT_MAX)
 assert EVENTS_QUEUE_LOW < EVENTS_QUEUE_MAX
 assert SILENCE_S_MAX < ANSWER_AGE_S_MAX
+
+# Removals of a room that a client remembers: the broker says each more than once, of 64 at most.
+REMOVED_MAX = 256

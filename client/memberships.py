@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from client.directory import Directory
 from client.effects import Reject, Resolve, Subscribe, Tray, Unsubscribe
-from client.events import Left, Moved, Removed
+from client.events import Left, Moved
 from client.limits import PROOF_S, PROOF_S_MAX
 from client.outbox import Outbox
 from client.questions import Answer, Questions
@@ -257,7 +257,7 @@ class Memberships:
         elif type(item) is wire.Presence:
             self._presence(room, item, now)
         elif type(item) is order.Removed and item.epoch == room.replica.epoch:
-            self._tray.events.append(Removed(room.name, item.seq))
+            self._tray.events += room.remove(item.seq)
 
     def _suspect(self, room: Room, epoch: int, now: float) -> None:
         """Ask about a frame of another log: old, or the log changed. Only JOINED can tell."""

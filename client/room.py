@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from client.events import Event, Joined
-from client.limits import PROOF_S
+from client.events import Event, Joined, Removed
+from client.limits import PROOF_S, REMOVED_MAX
 from client.replica import Replica
 from client.roster import Roster
 from common import wire
@@ -25,6 +25,7 @@ class Room:
         "proof_due_s",
         "proof_pause_s",
         "refusals",
+        "removed",
         "replica",
         "role",
         "roster",
@@ -65,6 +66,7 @@ class Room:
         self.stale_epoch: int | None = None
         self.hungry_from_s = 0.0  # History brought nothing new: don't ask before.
         self.refusals = 0  # bad_ticket in a row.
+        self.removed: dict[int, None] = {}  # Seqs that the program knows to be removed.
 
     def rename(self, name: str) -> None:
         """Take the name that the room has from here on; log and members are the same."""
@@ -75,7 +77,8 @@ class Room:
         """Return the JOIN to send."""
         self.join_id = request_id
         self.cursor_then = self.replica.cursor
-        return wire.Join(request_id, self.name, self.is_joined)
+        replica = self.replica
+        return wire.Join(request_id, self.name, self.is_joined, replica.epoch or 0, replica.target)
 
     def joined(self, joined: wire.Joined, *, is_news: bool) -> list[Event]:
         """Take JOINED: log, roster, ticket. The subscription is the session's part."""
@@ -89,7 +92,11 @@ class Room:
         self.suspect_epoch = None
         if self.replica.is_strange(joined.epoch) or joined.head < self.cursor_then:
             self.is_announced = False
+            self.removed.clear()
         events = self.replica.joined(joined, self.cursor_then)
+        removals = [each for seq in joined.removed or () for each in self.remove(seq)]
+        if self.is_joined:  # A newcomer reads it from history.
+            events += removals
         if not self.is_joined:
             self.roster.begin(joined.version, joined.users, joined.nicks)
         else:
@@ -100,6 +107,19 @@ class Room:
                 events.append(change)
         self.is_joined = True
         return events
+
+    def remove(self, seq: int) -> list[Event]:
+        """Take the word, said more than once, that a text was removed; return what is news of it.
+
+        Who has not read the entry yet may have its page on the way: then it is news again.
+        """
+        if seq in self.removed:
+            return []
+        if seq <= self.replica.cursor:
+            self.removed[seq] = None
+            if len(self.removed) > REMOVED_MAX:
+                del self.removed[next(iter(self.removed))]
+        return [Removed(self.name, seq)]
 
     def announce(self) -> Joined | None:
         """Return the event Joined, once, when the room's history was delivered."""

@@ -121,6 +121,8 @@ class Join(Payload):
     id: Id
     room: Room
     resume: bool = False  # A member before a reconnect or restart: not announced again.
+    epoch: Id = 0  # With `resume`: of the log, and the newest seq that one knows to be in it.
+    head: Id = 0
 
 
 class Part(Payload):
@@ -235,6 +237,7 @@ class Joined(Payload):
     role: int = 0  # One's own, `order.Role`.
     slow_s: int = 0  # Between two texts of one person.
     topic_by: int = 0  # The lowest role that may set the topic.
+    removed: list[int] | None = None  # Seqs of texts that were removed lately; None: of none.
 
 
 class Parted(Payload):
@@ -410,8 +413,7 @@ _decode_reply: Final = {
 
 _decode_id: Final = msgspec.msgpack.Decoder(IdOnly).decode
 
-# What a typed decoder raises on hostile bytes: wrong MessagePack, types or bounds, bad UTF-8,
-# nesting without end.
+# What a typed decoder raises on hostile bytes: MessagePack, types, bounds, UTF-8, nesting.
 DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
 
@@ -464,8 +466,7 @@ def salvage_id(payload: bytes) -> int:
 def refusal_frames(request_id: int, refusal: Refused) -> list[bytes]:
     """Return the ERROR that tells a refusal."""
     survives = refusal.session_survives
-    error = Error(request_id, refusal.code, refusal.detail, survives, refusal.value)
-    return reply_frames(error)
+    return reply_frames(Error(request_id, refusal.code, refusal.detail, survives, refusal.value))
 
 
 def parse_reply(frames: list[bytes]) -> Payload:

@@ -339,6 +339,8 @@ class Admin:
         # It is gone from the log: whatever becomes of the audit, nobody shall go on showing it.
         publication = order.Removed(room.name, self._epoch, command.value)
         floor.effects.publications.append(room.subscription + wire.encode(publication))
+        room.note_removed(command.value, floor.now_s)
+        floor.rooms.published(room, floor.now_s)
         self._note(actor, "drop", removed.nick, room.name, f"entry {command.value}")
         return ["nick", "at"], [[removed.nick, at_text(removed.ts_ms)]]
 

@@ -268,6 +268,7 @@ class Core:
             if room is None:
                 raise Refused(Code.NOT_INVITED)
         else:
+            self._check_resumed(name, command)
             room = self._open(session, name)
         self._join_room(session, room, command.id, is_resume=command.resume)
 
@@ -280,7 +281,10 @@ class Core:
         name = command.room if is_closed(command.room) else check_room(command.room)
         moved = session.moved.get(name)
         if moved is None:
-            return name
+            moved = self._floor.closed_meanwhile(session, name) if command.resume else None
+            if moved is None:
+                return name
+            session.note_move(name, moved)
         if (
             command.resume
             or is_closed(name)
@@ -289,6 +293,16 @@ class Core:
             return moved
         del session.moved[name]
         return name
+
+    def _check_resumed(self, name: str, command: wire.Join) -> None:
+        """Raise `Refused` for the resumption of an open room that had entries, and is no more.
+
+        It was closed meanwhile: what was meant for who was in it is not for whoever comes now.
+        """
+        if command.resume and command.head and command.epoch == self._epoch:
+            room = self.rooms.get(name)
+            if room is None or not room.head:
+                raise Refused(Code.NOT_INVITED, "there is no such room any more")
 
     def _open(self, session: Session, name: str) -> Room:
         """Return an open room, made where there is none; who makes it owns it."""
@@ -338,6 +352,7 @@ class Core:
                 role=floor.rights.role(room.name, user.owner),
                 slow_s=room.slow_s,
                 topic_by=room.topic_by,
+                removed=list(room.removed) or None,
             ),
         )
 

@@ -269,6 +269,23 @@ class Floor:
                 raise Refused(Code.NOT_MEMBER)
         return self.room(name)
 
+    def closed_meanwhile(self, session: Session, name: str) -> str | None:
+        """Return the private room that was open as `name` when a session was last in it, if any.
+
+        Who is in a room when it is closed has a place there, and may have been away, or the broker
+        was restarted, so that no session knows.
+        """
+        if is_closed(name) or name in session.rooms:
+            return None
+        found = [
+            place.room
+            for place in self.rights.closed_rooms(session.user.owner)
+            if self.rights.title(place.room) == f"+{name}"
+            and place.room not in session.rooms
+            and self.rooms.get(place.room) is not None
+        ]
+        return found[0] if len(found) == 1 else None
+
     def check_door(self, room: str, user: User) -> None:
         """Raise `Refused` when somebody may not enter a room that is there, or would be."""
         is_member = self.rights.member(room, user.owner) is not None

@@ -1,5 +1,6 @@
 """Order in a room: doors, roles, bans, mutes, slowness, reports. Pure. PROTOCOL.md, "Order".
 
+An order whose end is there already does nothing, and is done: its first DONE may have been lost.
 What is done is written down before anybody hears of it. A room's log tells what its members should
 know; the audit tells the operators everything.
 """
@@ -184,7 +185,7 @@ class Orders:
     def _close(self, given: Given) -> None:
         room = given.room
         if is_closed(room.name):
-            raise Refused(Code.FORBIDDEN, "the room is private already")
+            return
         rights = self._floor.rights
         facts = rights.facts(room.name)
         owner = facts.owner or given.actor.owner
@@ -233,7 +234,7 @@ class Orders:
     def _open(self, given: Given) -> None:
         room = given.room
         if not is_closed(room.name):
-            raise Refused(Code.FORBIDDEN, "the room is open to all already")
+            return
         rights = self._floor.rights
         name = check_room(rights.title(room.name).removeprefix("+"))
         if self._floor.rooms.get(name) is not None:
@@ -279,8 +280,10 @@ class Orders:
     def _uninvite(self, given: Given) -> None:
         floor, room, target = self._floor, given.room, given.target
         member = floor.rights.member(room.name, target.identity)
-        if not is_closed(room.name) or member is None:
-            raise Refused(Code.NO_SUCH_NICK, f"{target.nick} has no place in this room")
+        if not is_closed(room.name):
+            raise Refused(Code.FORBIDDEN, "the room is open to all")
+        if member is None:
+            return
         if member.role == Role.OWNER:
             raise Refused(Code.FORBIDDEN, "the owner cannot leave for good: open the room to all")
         if member.role >= given.actor.role and target.identity != given.actor.owner:
@@ -291,7 +294,7 @@ class Orders:
     def _kick(self, given: Given) -> None:
         here = self._floor.sessions.of(given.target.identity)
         if not any(given.room.name in each.rooms for each in here):
-            raise Refused(Code.NO_SUCH_NICK, f"{given.target.nick} is not here")
+            return
         self._floor.keep([], self._audit(given, "kick"))
         self._send_out(given, "kicked")
         self._announce(given, f"kicked {given.target.nick}")
@@ -306,8 +309,8 @@ class Orders:
         self._announce(given, f"banned {target.nick}{time_text(given.value)}")
 
     def _unban(self, given: Given) -> None:
-        self._lift(given, BAN, "unban")
-        self._announce(given, f"unbanned {given.target.nick}")
+        if self._lift(given, BAN, "unban"):
+            self._announce(given, f"unbanned {given.target.nick}")
 
     def _mute(self, given: Given) -> None:
         self._floor.keep([Put(self._sanction(given, MUTE))], self._audit(given, "mute"))
@@ -316,7 +319,8 @@ class Orders:
         self._announce(given, f"muted {given.target.nick}{time_text(given.value)}")
 
     def _unmute(self, given: Given) -> None:
-        self._lift(given, MUTE, "unmute")
+        if not self._lift(given, MUTE, "unmute"):
+            return
         self._floor.hear_out_somebody(given.target.identity, given.room)
         self._tell(given, "unmuted")
         self._announce(given, f"unmuted {given.target.nick}")
@@ -344,7 +348,8 @@ class Orders:
             floor.now_ms,
         )
 
-    def _lift(self, given: Given, kind: str, action: str) -> None:
+    def _lift(self, given: Given, kind: str, action: str) -> bool:
+        """End what holds against somebody; tell whether anything did."""
         floor, room, target = self._floor, given.room, given.target
         found = [
             each
@@ -352,14 +357,17 @@ class Orders:
             if each.kind == kind
             and (each.identity == target.identity or fold(each.nick) == fold(target.nick))
         ]
-        if not found:
-            raise Refused(Code.NO_SUCH_NICK, f"nothing like that holds against {target.nick}")
-        floor.keep([Delete(each) for each in found], self._audit(given, action))
+        if found:
+            floor.keep([Delete(each) for each in found], self._audit(given, action))
+        return bool(found)
 
     # --- roles and rules ----------------------------------------------------
     def _op(self, given: Given) -> None:
         floor, room, target = self._floor, given.room, given.target
-        if floor.rights.role(room.name, target.identity) >= Role.MODERATOR:
+        role = floor.rights.role(room.name, target.identity)
+        if role == Role.MODERATOR:
+            return
+        if role > Role.MODERATOR:
             raise Refused(Code.FORBIDDEN, f"{target.nick} is no less than a moderator already")
         if not floor.rights.check_place(room.name, target.identity):
             raise Refused(Code.TOO_MANY, "no further place is left")
@@ -378,7 +386,9 @@ class Orders:
         floor, room, target = self._floor, given.room, given.target
         member = floor.rights.member(room.name, target.identity)
         if member is None or member.role != Role.MODERATOR:
-            raise Refused(Code.NO_SUCH_NICK, f"{target.nick} is no moderator here")
+            if floor.rights.role(room.name, target.identity) > Role.MODERATOR:
+                raise Refused(Code.FORBIDDEN, f"{target.nick} is more than a moderator")
+            return
         after = Role.MEMBER if is_closed(room.name) else Role.GUEST
         change = Put(member._replace(role=after)) if after else Delete(member)
         floor.keep([change], self._audit(given, "deop"))

@@ -17,7 +17,7 @@ from broker.log.interface import Proposal, RoomRecord, Spot
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, KEY_BYTES, ROOM_CHARS_MAX
 from common.names import check_room, is_closed
-from common.order import ORDER_KIND
+from common.order import ORDER_KIND, Removed
 from common.wire import Batch, Draft, Kind, Post, encode
 
 # Each subscriber is shown the head at once, alone; all who came within this time, and the room
@@ -34,6 +34,9 @@ BEACON_QUIETS_S = (0.25, 1.0, 4.0, 15.0, 60.0)
 # be shown together for ever, and of more heads at once than a reader's queue holds, the same ones
 # would be dropped each time.
 BEACON_SPREAD = 0.25
+# A word of a removed text may be missed as any other: it is said beside the heads, for so long,
+REMOVED_TOLD_S = 60.0
+REMOVED_MAX = 64  # and to whoever joins, of so many; a broker that starts knows of none.
 # A batch without posts, at most: its room's name takes 4 bytes a character, a number 9.
 BATCH_HEAD_BYTES = 4 * ROOM_CHARS_MAX + 64
 TOPIC = Kind.TOPIC
@@ -62,6 +65,7 @@ class Room:
         "is_kept",
         "name",
         "proposal",
+        "removed",
         "roster",
         "secret",
         "slow_s",
@@ -89,7 +93,15 @@ class Room:
         self.slow_s = 0  # Between two texts of one person; 0: it is not slow.
         self.spoke_s: dict[bytes, float] = {}  # In a slow room: who spoke when, oldest first.
         self.is_kept = False  # In the log, though perhaps nothing was ever said.
+        self.removed: dict[int, float] = {}  # Seqs, oldest removal first: told until when.
         self.topic_by = 0  # The lowest `common.order.Role` that may set the topic.
+
+    def note_removed(self, seq: int, now_s: float) -> None:
+        """Note that an entry's text was removed; the oldest of too many is forgotten."""
+        self.removed.pop(seq, None)
+        self.removed[seq] = now_s + REMOVED_TOLD_S
+        if len(self.removed) > REMOVED_MAX:
+            del self.removed[next(iter(self.removed))]
 
     def set_keys(self, secret: bytes) -> None:
         """Make the topic of the room's name and generation, and tickets from here on."""
@@ -310,6 +322,14 @@ class Rooms:
         subscription = room.subscription if room else keys.subscription(self._secret, name, 0)
         return subscription + encode(Batch(name, self._epoch, head, head + 1, []))
 
+    def removals(self, room: Room, now_s: float) -> list[bytes]:
+        """Return the publications that tell a room which texts were removed of late."""
+        return [
+            room.subscription + encode(Removed(room.name, self._epoch, seq))
+            for seq, until_s in room.removed.items()
+            if now_s < until_s
+        ]
+
     def published(self, room: Room, now_s: float) -> None:
         """Show the room's head after a short quiet: a batch has just been published."""
         room.beacon_step = 0
@@ -323,6 +343,7 @@ class Rooms:
             room = self._rooms.get(name)
             if room and room.roster:
                 publications.append(room.subscription + encode(room.roster.head(name)))
+                publications += self.removals(room, now_s)
                 room.told_until_s = now_s + telling_s(len(room.roster))
                 quiet_until_s = now_s + BEACON_QUIETS_S[room.beacon_step] * room.beacon_pace
                 self._beacons.set(name, max(quiet_until_s, room.told_until_s))

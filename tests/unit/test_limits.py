@@ -18,6 +18,7 @@ MODULES = (
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "broker").rglob("*.py")),
 )
 
+REMOVALS = "tests/unit/test_removals.py"
 ADMIN_ROOMS = "tests/unit/test_admin_rooms.py"
 ADMIN_SOCKET = "tests/unit/test_admin_socket.py"
 BAD_INPUT = "tests/integration/test_bad_input.py"
@@ -104,6 +105,7 @@ MET = {
         ),
         "HELD_LINES_MAX": (ORDER_COMMANDS, "test_of_a_silent_talk_the_newest_lines_are_held"),
         "IGNORED_MAX": (ORDER_COMMANDS, "test_so_many_can_be_ignored"),
+        "REMOVED_MAX": (REMOVALS, "test_so_many_removals_are_remembered"),
         "SHOWN_MAX": (ORDER_COMMANDS, "test_so_many_entries_can_be_marked"),
         "TEXTS_UNSETTLED_MAX": (QUEUES, "test_texts_are_bounded_and_wait_for_room"),
         "EVENTS_QUEUE_MAX": (QUEUES, "test_a_full_queue_says_so_and_signals_when_it_is_read"),
@@ -270,6 +272,7 @@ MET = {
         ),
     },
     "broker/chat/rooms.py": {
+        "REMOVED_MAX": (REMOVALS, "test_so_many_removals_are_remembered"),
         "TOLD_S_MAX": (OF_BROKER, "test_the_larger_a_room_the_rarer_it_is_told_up_to_a_bound"),
     },
     "broker/log/segments.py": {

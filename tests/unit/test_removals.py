@@ -1,0 +1,94 @@
+"""A removal reaches who missed the word of it: session and core, and a wire that loses frames."""
+
+from __future__ import annotations
+
+from broker.chat import rooms
+from broker.chat.peer import Peer
+from client import limits
+from client.events import Entry, Removed
+from client.room import Room
+from common import topics, wire
+from common.order import Admin, Table
+from tests.unit.party import Guest, Party
+from tests.unit.test_closed_rooms import in_plans
+
+
+def drop(party: Party, seq: int) -> None:
+    """Remove a text, as an operator on the broker's host."""
+    party.bench.set_clock()
+    command = wire.command_frames(wire.NO_TOKEN, Admin(1, "drop", "plans", value=seq))
+    party.bench.core.receive(b"operator", command, Peer(is_admin=True))
+    party.drain()
+    (table,) = party.bench.replies.pop(b"operator")
+    assert isinstance(table, Table)
+
+
+def in_oops() -> tuple[Guest, Guest]:
+    """Return two who have read what shall be removed."""
+    anna, bob = in_plans("anna", "bob")
+    anna.say("plans", "oops")
+    anna.party.settle()
+    assert [text for _, text in bob.texts()] == ["oops"]
+    return anna, bob
+
+
+def test_a_missed_removal_is_told_again_and_shown_once() -> None:
+    anna, bob = in_oops()
+    drop(anna.party, 1)
+    bob.frames.clear()  # One frame is lost.
+    anna.party.settle()
+    for guest in (anna, bob):
+        assert guest.heard(Removed) == [Removed("plans", 1)]
+    anna.party.drain(rooms.REMOVED_TOLD_S + max(rooms.BEACON_QUIETS_S))
+    for guest in (anna, bob):
+        guest.frames.clear()
+    anna.party.drain(max(rooms.BEACON_QUIETS_S))
+    room = anna.party.bench.core.rooms.get("plans")
+    assert room is not None
+    assert anna.party.bench.core.rooms.removals(room, anna.party.bench.now_s) == []
+
+
+def test_who_was_cut_off_hears_of_a_removal_with_joined() -> None:
+    anna, bob = in_oops()
+    party = anna.party
+    cut_off = {topic for topic in bob.topics if topic != topics.inbox(bob.token)}
+    bob.topics -= cut_off
+    drop(party, 1)
+    for _ in range(3):
+        party.drain(rooms.REMOVED_TOLD_S)  # It is repeated no more.
+    assert not bob.heard(Removed)
+    bob.topics |= cut_off
+    bob.do(bob.session.connected(party.now))
+    party.settle()
+    bob.do(bob.session.connected(party.now))
+    party.settle()
+    assert bob.heard(Removed) == [Removed("plans", 1)]
+
+
+def test_a_newcomer_reads_of_a_removal_in_history() -> None:
+    anna, bob = in_oops()
+    bob.do(bob.session.part("plans", "part", bob.party.now))
+    bob.party.settle()
+    drop(anna.party, 1)
+    anna.party.drain(2 * rooms.REMOVED_TOLD_S)
+    bob.events.clear()
+    bob.join("plans")
+    assert [entry.kind for entry in bob.heard(Entry)] == ["removed"]
+    assert not bob.heard(Removed)
+
+
+def test_so_many_removals_are_remembered() -> None:
+    anna, _ = in_oops()
+    room = anna.party.bench.core.rooms.get("plans")
+    assert room is not None
+    for seq in range(1, rooms.REMOVED_MAX + 2):
+        room.note_removed(seq, 0.0)
+    assert list(room.removed) == list(range(2, rooms.REMOVED_MAX + 2))
+    known = Room("plans", 100, None)
+    known.replica.cursor = limits.REMOVED_MAX + 1
+    for seq in range(1, limits.REMOVED_MAX + 2):
+        assert known.remove(seq) == [Removed("plans", seq)]
+    assert len(known.removed) == limits.REMOVED_MAX
+    assert known.remove(2) == []
+    assert known.remove(limits.REMOVED_MAX + 2) != [], "its page may be on the way"
+    assert known.remove(limits.REMOVED_MAX + 2) != []
