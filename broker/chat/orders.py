@@ -186,8 +186,7 @@ class Orders:
         room = given.room
         if is_closed(room.name):
             return
-        rights = self._floor.rights
-        facts = rights.facts(room.name)
+        rights, facts = self._floor.rights, self._floor.rights.facts(room.name)
         owner = facts.owner or given.actor.owner
         name = self._closed_name(room.name)
         changes: list[Change] = [Put(facts._replace(title=f"+{room.name}", owner=owner))]
@@ -292,8 +291,8 @@ class Orders:
 
     # --- against somebody ---------------------------------------------------
     def _kick(self, given: Given) -> None:
-        here = self._floor.sessions.of(given.target.identity)
-        if not any(given.room.name in each.rooms for each in here):
+        name, here = given.room.name, self._floor.sessions.of(given.target.identity)
+        if not any(name in each.rooms for each in here):
             return
         self._floor.keep([], self._audit(given, "kick"))
         self._send_out(given, "kicked")
@@ -399,8 +398,7 @@ class Orders:
     def _slow(self, given: Given) -> None:
         if given.value > SLOW_S_MAX:
             raise Refused(Code.BAD_PAYLOAD, f"at most {SLOW_S_MAX} seconds")
-        room = given.room
-        facts = self._floor.rights.facts(room.name)
+        room, facts = given.room, self._floor.rights.facts(given.room.name)
         if facts.slow_s == given.value:
             return  # The audit tells what was changed.
         audit = self._audit(given, "slow", str(given.value))
@@ -414,8 +412,7 @@ class Orders:
     def _topic_by(self, given: Given) -> None:
         if given.value > Role.OWNER:
             raise Refused(Code.BAD_PAYLOAD, f"a role is a number from 0 to {int(Role.OWNER)}")
-        room = given.room
-        facts = self._floor.rights.facts(room.name)
+        room, facts = given.room, self._floor.rights.facts(given.room.name)
         if facts.topic_by == given.value:
             return
         audit = self._audit(given, "topic_by", str(given.value))
