@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
@@ -83,6 +84,7 @@ GC_OBJECTS = 100_000
 NO_MEMORY = "no memory is left (ulimit -v): ending, to begin anew with what is in the log"
 # Last words to somebody who is cut off need so long to leave; everybody else waits meanwhile.
 LAST_WORDS_S = 0.02
+KEEP_AGAIN_S = 1.0  # Until what the log could not write beside messages is tried again.
 ADMINISTRATOR = Peer(is_admin=True)
 FAREWELL_S_MAX = 2.0  # Longer than the sockets' linger, shorter than the supervisor's patience.
 
@@ -108,6 +110,7 @@ class Worker:
         self._supervisor = os.getppid()
         self._trouble = Trouble()
         self._tally = Tally()
+        self._keep_at_s = 0.0  # Not before, after a failure: each attempt may wait for a lock.
 
     def run(self) -> None:
         """Serve until the word to stop comes."""
@@ -225,10 +228,11 @@ class Worker:
                     core.close()
                     is_stopping = True
             proposals = core.take_proposals()
+            self._keep_promised()
             if proposals:
                 self._append(proposals)
                 house.log_grows(time.monotonic())
-            self._keep(core.take_changes())
+            self._keep_later()
             committed = log.follow()
             core.committed(committed)
             tally.committed(committed)
@@ -286,13 +290,29 @@ class Worker:
             if count:
                 self._logger.warning("the log is written again, after %d failures", count)
 
-    def _keep(self, changes: list[Change]) -> None:
-        """Have what can wait written down; what is not is lost with this process only."""
-        if changes:
-            try:
-                self._log.keep_soon(changes)
-            except LogFailed as error:
-                self._trouble.failed(str(error), time.monotonic(), self._logger)
+    def _keep_promised(self) -> None:
+        """Have whose new rooms and nicks are on the disk before anybody is told of them.
+
+        One transaction for all who came in this drain. Where the log cannot be written people
+        come all the same: then it is lost with this process, unless it is written later.
+        """
+        if time.monotonic() >= self._keep_at_s:
+            self._keep(self._core.take_promised(), self._log.keep)
+
+    def _keep_later(self) -> None:
+        """Have what can wait written down."""
+        if time.monotonic() >= self._keep_at_s:
+            self._keep(self._core.take_changes(), self._log.keep_soon)
+
+    def _keep(self, changes: list[Change], keep: Callable[[list[Change]], None]) -> None:
+        if not changes:
+            return
+        try:
+            keep(changes)
+        except LogFailed as error:
+            self._core.put_back(changes)
+            self._keep_at_s = time.monotonic() + KEEP_AGAIN_S
+            self._trouble.failed(str(error), time.monotonic(), self._logger)
 
     def _drain_commands(self) -> None:
         router, core, handle = self._router, self._core, self._core.receive

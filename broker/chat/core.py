@@ -5,7 +5,7 @@ arguments, and everything that shall happen lies in `effects` until the owner ta
 whole broker runs in a simulation, and every decision can be tested without a socket.
 
 A drain goes: `clock`, then any number of `subscribed`, `unsubscribed` and `receive`, `tick`,
-`take_proposals`; the log commits; `committed` or `failed`; `take_effects`.
+`take_proposals`, `take_promised`; the log commits; `committed` or `failed`; `take_effects`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from broker.chat.sessions import Session, Sessions
 from broker.chat.speech import Speech
 from broker.chat.talks import Talks
 from broker.log.interface import Committed, Log, Proposal, RoomRecord
-from broker.log.rights_records import Change, Delete, Put
+from broker.log.rights_records import Change, Delete
 from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
@@ -396,16 +396,30 @@ class Core:
     def take_proposals(self) -> list[Proposal]:
         """Return what this drain wants to have in the log."""
         self._speech.texts_count = 0
-        return self.rooms.take_proposals()
+        proposals = self.rooms.take_proposals()
+        for proposal in proposals:
+            self._floor.note_founded(self._floor.room(proposal.room))
+        return proposals
 
     def take_wishes(self) -> set[str]:
         """Return what operators want of whoever runs the core: `broker.chat.floor` says."""
         wishes, self._floor.wishes = self._floor.wishes, set()
         return wishes
 
+    def take_promised(self) -> list[Change]:
+        """Return what is to be on the disk before the proposals, and before anybody is answered.
+
+        That is whose new rooms and nicks are, of all who came in this drain.
+        """
+        return self._floor.take_promised()
+
     def take_changes(self) -> list[Change]:
         """Return what is to be written down beside it, when there is time."""
         return self._floor.take_later()
+
+    def put_back(self, changes: Iterable[Change]) -> None:
+        """Take back what the log could not write; `take_changes` has it again."""
+        self._floor.put_back(changes)
 
     def committed(self, batches: Iterable[Committed]) -> None:
         """Publish and acknowledge what the log has committed."""
@@ -423,8 +437,6 @@ class Core:
             floor.effects.publications.append(room.subscription + batch.body)
             self.rooms.published(room, floor.now_s)
             self._speech.acknowledge(proposal)
-            if not batch.prev and floor.rights.is_known(room.name):
-                floor.keep_soon([Put(floor.rights.facts(room.name))])
             if is_talk(room.name):
                 self._talks.nudge(room)
 
@@ -432,6 +444,7 @@ class Core:
         """Tell the senders that the log could not be written."""
         self.log_failures_count += 1
         for proposal in proposals:
+            self._floor.note_unsaid(self._floor.room(proposal.room))
             for sent in proposal.sends:
                 self._floor.refuse(sent.session.route, sent.number, Refused(Code.LOG_FAILED))
 

@@ -41,8 +41,11 @@ class Entrance:
             try:
                 self._remember(session)
             except LogFailed as error:  # What it sent already must be known, or would come twice.
-                floor.end(session)
+                # Not as if they had been here: a refusal changes nothing of whose the nick is.
+                sessions.end(session)
+                floor.effects.forgotten.append(session.sender)
                 raise Refused(Code.LOG_FAILED, "the broker cannot read its log") from error
+            floor.claim(check_nick(command.nick), session.user.owner)
         nick = session.user.nick
         floor.reply(route, wire.Welcome(command.id, nick, is_resumed, floor.rules.motd))
 
@@ -57,7 +60,7 @@ class Entrance:
         if ban is not None and identity not in floor.rights.operators:
             detail = f"you are banned here: {ban.reason}" if ban.reason else ""
             raise Refused(Code.BANNED, detail, left_ms(ban, floor.now_ms))
-        floor.claim(nick, identity)
+        floor.check_claim(nick, identity)
 
     def _remember(self, session: Session) -> None:
         """Find what a new session has sent already, before the broker or itself was restarted."""
@@ -80,8 +83,9 @@ class Entrance:
         nick, identity = check_nick(command.nick), session.user.owner
         floor.move(session, Move.NICK)
         self._check_bans(nick, session)
-        floor.claim(nick, identity)
+        floor.check_claim(nick, identity)
         user, nick_before = floor.sessions.rename(session, nick)
+        floor.claim(nick, identity)
         if session.user is user:
             for name in sorted({name for each in user.sessions for name in each.rooms}):
                 room = floor.room(name)

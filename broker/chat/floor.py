@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from broker.chat.floods import Move, Rate
-from broker.chat.nicks import NICK_DAYS, Register
+from broker.chat.nicks import NICK_DAYS, NickChange, Register
 from broker.chat.presence import Presence
 from broker.chat.rights import BAN, MUTE, PENDING, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
@@ -36,6 +36,8 @@ from common.order import Role
 RELOAD = "reload"
 CUT = "cut"  # The connections of keys that are banned.
 NICKS_EVERY_S = 60.0
+# So many changes wait for a log that fails, of a record each; then the oldest are lost.
+LATER_MAX = 65_536
 REFUSAL_BYTES = 8 * 1024  # It counts so much in a drain: rubbish by the thousand ends it soon.
 
 # Who was told to join a room again and has not is told again after so long, then ever more rarely:
@@ -73,6 +75,12 @@ class Actor(NamedTuple):
     role: Role
 
 
+def _nick_changes(changes: Iterable[NickChange]) -> Iterator[Change]:
+    for change in changes:
+        record = NickRecord(*change)
+        yield Put(record) if change.identity else Delete(record)
+
+
 def is_begun(room: Room) -> bool:
     """Tell whether a room is a talk in which nothing was said yet; nobody has written it down."""
     return is_talk(room.name) and not room.is_kept
@@ -108,6 +116,8 @@ class Floor:
         self.is_draining = False  # Nobody new is taken.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}
+        self._founded: set[str] = set()  # Rooms in which the first words are about to be kept.
+        self._unsaid: set[str] = set()  # Those of them in which that failed.
         # Who is to join which rooms again, and under which names they know them.
         self._late: dict[Session, dict[Room, str]] = {}
         self._remind_at_s = math.inf
@@ -184,23 +194,53 @@ class Floor:
         """Take changes in, and have them written down with the next ones."""
         changes = list(changes)
         self.rights.apply(changes)
+        self._add_later(changes)
+
+    def _add_later(self, changes: Iterable[Change]) -> None:
         for change in changes:
             what = about(change.record)
             self._later.pop(what, None)
             self._later[what] = change
 
+    def note_founded(self, room: Room) -> None:
+        """Have whose a room is written down before the first words in it are kept."""
+        if not room.head and not is_talk(room.name):  # A talk is written down as a whole.
+            self._founded.add(room.name)
+
+    def note_unsaid(self, room: Room) -> None:
+        """Note that the first words in a room were not kept, though whose it is may be."""
+        if not room.head:
+            self._unsaid.add(room.name)
+
+    def take_promised(self) -> list[Change]:
+        """Return what is to be on the disk before this drain's batches, and before its answers."""
+        founded, self._founded = sorted(filter(self.rights.is_known, self._founded)), set()
+        promised: list[Change] = [Put(self.rights.facts(name)) for name in founded]
+        promised += _nick_changes(self.register.take_promised())
+        for change in promised:
+            self._later.pop(about(change.record), None)  # An older one, put back.
+        return promised
+
     def take_later(self) -> list[Change]:
         """Return what is to be written down when there is time."""
+        self._add_later(_nick_changes(self.register.take_changes()))
         later, self._later = list(self._later.values()), {}
-        for nick in self.register.take_changes():
-            record = NickRecord(*nick)
-            later.append(Put(record) if nick.identity else Delete(record))
         return later
+
+    def put_back(self, changes: Iterable[Change]) -> None:
+        """Keep for the next `take_later` what could not be written down; newer changes stay."""
+        self._later = {about(change.record): change for change in changes} | self._later
+        while len(self._later) > LATER_MAX:
+            del self._later[next(iter(self._later))]
 
     def forget_nicks(self) -> None:
         """Free the nicks that nobody has used for long, by a clock that is to be trusted."""
         if self.now_s >= self._nicks_at_s:
             self._nicks_at_s = self.now_s + NICKS_EVERY_S
+            for session in self.sessions:  # However long ago their HELLO was.
+                user = session.user
+                is_operator = user.owner in self.rights.operators
+                self.register.hold(user.nick, user.owner, self.now_ms, is_operator=is_operator)
             self.register.expire(self.trusted_ms())
 
     def trusted_ms(self) -> int:
@@ -211,7 +251,10 @@ class Floor:
         self, actor: Actor, action: str, target: str, room: str, detail: str
     ) -> AuditEntry:
         """Return an entry of the audit log."""
-        return AuditEntry(0, self.now_ms, actor.nick, actor.owner, action, target, room, detail)
+        is_operator = actor.role >= Role.OPERATOR
+        return AuditEntry(
+            0, self.now_ms, actor.nick, actor.owner, action, target, room, detail, is_operator
+        )
 
     # --- membership ---------------------------------------------------------
     def room(self, name: str) -> Room:
@@ -281,7 +324,10 @@ class Floor:
         if not self.rooms.drop_if_unused(room):
             return
         drops = [Delete(each) for each in tuple(self.rights.records_of(room.name))]
-        if [each.record for each in drops] == [RoomFacts(room.name, owner=self.owner(room))]:
+        if room.name in self._unsaid:
+            self._unsaid.discard(room.name)
+            self.keep_soon(drops)
+        elif [each.record for each in drops] == [RoomFacts(room.name, owner=self.owner(room))]:
             self.rights.apply(drops)  # Nothing of it was written down.
         else:
             self.keep_soon(drops)
@@ -309,8 +355,13 @@ class Floor:
         self.end(session)
         self.notify(session, notice or wire.Notice(Code.NO_SESSION))
 
+    def check_claim(self, nick: str, identity: bytes) -> None:
+        """Raise `Refused` if somebody else owns a nick or one that looks like it."""
+        is_operator = identity in self.rights.operators
+        self.register.check(nick, identity, is_operator=is_operator)
+
     def claim(self, nick: str, identity: bytes) -> None:
-        """Let somebody have a nick, if nobody else owns it or one that looks like it."""
+        """Let somebody who is here have a nick; `check_claim` says whether they may."""
         is_operator = identity in self.rights.operators
         self.register.claim(nick, identity, self.now_ms, is_operator=is_operator)
 

@@ -8,6 +8,7 @@ business of `broker.chat.sessions`. PROTOCOL.md, "Names"; ADR 0027.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -21,12 +22,8 @@ NICK_DAYS = 90.0  # A nick outlives a long holiday, or a project elsewhere.
 PROVED_BYTES = 32  # A CURVE key; the digest of an owner's secret is shorter, and proves little.
 NICKS_PER_IDENTITY_MAX = 8  # A person has one or two, a bot a few.
 NICKS_MAX = 16_384  # Four for each client of a broker with default settings.
-# A full register gives up no nick that was used within a day. Else somebody who makes keys by the
-# thousand would push everybody out in a minute, and then take whose nick they like.
-YIELDS_AFTER_MS = DAY_MS
 # A use this little newer than the one noted changes nothing: who reconnects writes nothing.
 USE_STEP_MS = 3_600_000
-CHANGES_MAX = 4 * NICKS_MAX  # That wait for a store that fails; then the oldest are lost.
 
 RESERVED = (
     "hubbub",
@@ -84,6 +81,7 @@ class Register:
         self._of: dict[bytes, dict[str, _Entry]] = {}  # The same for each identity.
         self._lookalikes: Lookalikes[_Entry] = Lookalikes()
         self._changed: dict[str, NickChange] = {}  # By spelling, as the rows of the store.
+        self._promised: set[str] = set()  # Those of them that somebody is about to be told of.
         for record in sorted(records, key=lambda record: (record.used_ms, record)):
             self._load(record)
 
@@ -100,29 +98,51 @@ class Register:
         """Give the nick to the identity, or note that it uses it; tell whether it owns it now.
 
         `nick` has passed `check_nick`. Nobody comes to own a nick without a proved identity, nor
-        while the register is full of nicks in use. Of an identity with too many nicks the longest
-        unused gives way. Raises `Refused`: `nick_reserved`, `nick_taken`, `nick_invalid`.
+        while the register is full: else whoever makes keys by the thousand would push everybody
+        out, and then take whose nick they like. Of an identity with too many nicks the longest
+        unused gives way. Raises `Refused` as `check`, and then changes nothing.
         """
-        if not is_operator:
-            check_reserved(nick)
+        self.check(nick, identity, is_operator=is_operator)
         if len(identity) != PROVED_BYTES:
             return False
-        for entry in self._lookalikes.alike(nick):
-            if entry.identity != identity:
-                raise Refused(Code.NICK_TAKEN, _taken(nick, entry.nick))
         own = self._entries.get(key_of(nick))
         if own is not None and own.nick == nick:
             self._use(own, now_ms)
             return True
         if own is not None:
             self._forget(own)  # Another spelling is another row.
-        elif len(self._entries) >= NICKS_MAX:
-            longest_unused = next(iter(self._entries.values()))
-            if now_ms - longest_unused.used_ms < YIELDS_AFTER_MS:
-                return False
-            self._forget(longest_unused)
+        elif len(self._entries) >= NICKS_MAX and not self._is_at_most(identity):
+            return False
         self._add(_Entry(NickRecord(nick, identity, now_ms)))
         return True
+
+    def check(self, nick: str, identity: bytes, *, is_operator: bool = False) -> None:
+        """See that the identity may go by the nick; nothing changes.
+
+        Raises `Refused`: `nick_reserved`, `nick_taken`, `nick_invalid`.
+        """
+        if not is_operator:
+            check_reserved(nick)
+        if len(identity) != PROVED_BYTES:
+            return
+        for entry in self._lookalikes.alike(nick):
+            if entry.identity != identity:
+                raise Refused(Code.NICK_TAKEN, _taken(nick, entry.nick))
+
+    def hold(self, nick: str, identity: bytes, now_ms: int, *, is_operator: bool = False) -> None:
+        """Note that somebody is here by the nick; where nobody owns it any more, they do again.
+
+        But no other nick of theirs gives way to that: of many in use, each would in turn.
+        """
+        if len(identity) != PROVED_BYTES:
+            return
+        entry = self._exactly(nick)
+        if entry is not None:
+            if entry.identity == identity:
+                self._use(entry, now_ms)
+        elif not self._is_at_most(identity):
+            with contextlib.suppress(Refused):  # One that looks like it has another owner now.
+                self.claim(nick, identity, now_ms, is_operator=is_operator)
 
     def touch(self, nick: str, identity: bytes, now_ms: int) -> None:
         """Note that the identity uses the nick still, if it owns it. `claim` does so itself."""
@@ -145,6 +165,7 @@ class Register:
         if entry is None:
             return None
         self._forget(entry)
+        self._promised.add(entry.nick)
         return entry.identity
 
     def expire(self, now_ms: int) -> None:
@@ -156,17 +177,23 @@ class Register:
                 break
             self._forget(longest_unused)
 
+    def take_promised(self) -> list[NickChange]:
+        """Return, and forget, the changes that are to be on the disk before anybody is told.
+
+        That is who came to own a nick, and what an operator freed. That a nick was used can wait.
+        """
+        promised, self._promised = self._promised, set()
+        return [self._changed.pop(nick) for nick in sorted(promised)]
+
     def take_changes(self) -> list[NickChange]:
-        """Return what the store is to write since the last call, one change a nick."""
-        changes = list(self._changed.values())
-        self._changed.clear()
+        """Return, and forget, what the store is to write: at most one change for each nick."""
+        changes, self._changed = list(self._changed.values()), {}
+        self._promised.clear()
         return changes
 
-    def put_back(self, changes: Iterable[NickChange]) -> None:
-        """Keep for the next `take_changes` what the store could not write."""
-        self._changed = {change.nick: change for change in changes} | self._changed
-        while len(self._changed) > CHANGES_MAX:
-            del self._changed[next(iter(self._changed))]
+    def _is_at_most(self, identity: bytes) -> bool:
+        """Tell whether an identity has as many nicks as it may have."""
+        return len(self._of.get(identity, ())) >= NICKS_PER_IDENTITY_MAX
 
     def _load(self, record: NickRecord) -> None:
         try:
@@ -185,6 +212,7 @@ class Register:
             self._forget(next(iter(self._entries.values())))
         self._add(entry)
         self._changed.pop(record.nick, None)  # The store has it.
+        self._promised.discard(record.nick)
 
     def _exactly(self, nick: str) -> _Entry | None:
         try:
@@ -200,6 +228,7 @@ class Register:
         self._entries[entry.key] = own[entry.key] = entry
         self._lookalikes.add(entry.nick, entry)
         self._note(entry.nick, entry.identity, entry.used_ms)
+        self._promised.add(entry.nick)
 
     def _use(self, entry: _Entry, now_ms: int) -> None:
         if now_ms - entry.used_ms < USE_STEP_MS:

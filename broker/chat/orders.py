@@ -181,8 +181,7 @@ class Orders:
         room = given.room
         if is_closed(room.name):
             return
-        rights = self._floor.rights
-        facts = rights.facts(room.name)
+        rights, facts = self._floor.rights, self._floor.rights.facts(room.name)
         owner = facts.owner or given.actor.owner
         name = self._closed_name(room.name)
         changes: list[Change] = [Put(facts._replace(title=f"+{room.name}", owner=owner))]
@@ -287,6 +286,9 @@ class Orders:
 
     # --- against somebody ---------------------------------------------------
     def _kick(self, given: Given) -> None:
+        name, here = given.room.name, self._floor.sessions.of(given.target.identity)
+        if not any(name in each.rooms for each in here):
+            return
         self._floor.keep([], self._audit(given, "kick"))
         self._send_out(given, "kicked", is_told=self._concerns(given))
         self._announce(given, f"kicked {given.target.nick}")
@@ -367,8 +369,9 @@ class Orders:
     def _slow(self, given: Given) -> None:
         if given.value > SLOW_S_MAX:
             raise Refused(Code.BAD_PAYLOAD, f"at most {SLOW_S_MAX} seconds")
-        room = given.room
-        facts = self._floor.rights.facts(room.name)
+        room, facts = given.room, self._floor.rights.facts(given.room.name)
+        if facts.slow_s == given.value:
+            return  # The audit tells what was changed.
         audit = self._audit(given, "slow", str(given.value))
         self._floor.keep([Put(facts._replace(slow_s=given.value))], audit)
         room.slow_s = given.value
@@ -380,8 +383,9 @@ class Orders:
     def _topic_by(self, given: Given) -> None:
         if given.value > Role.OWNER:
             raise Refused(Code.BAD_PAYLOAD, f"a role is a number from 0 to {int(Role.OWNER)}")
-        room = given.room
-        facts = self._floor.rights.facts(room.name)
+        room, facts = given.room, self._floor.rights.facts(given.room.name)
+        if facts.topic_by == given.value:
+            return
         audit = self._audit(given, "topic_by", str(given.value))
         self._floor.keep([Put(facts._replace(topic_by=given.value))], audit)
         room.topic_by = given.value

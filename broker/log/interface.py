@@ -181,7 +181,7 @@ class Log(Protocol):
     def audit(self, limit: int, before_id: int | None = None) -> list[AuditEntry]:
         """Return the newest entries of the audit log, newest first; raise `LogFailed`.
 
-        before_id: only entries older than this one. So many are kept as `AUDIT_MAX` says.
+        before_id: only entries older than this one. How many are kept: `broker.log.rights_store`.
         """
 
     def keep(self, changes: Sequence[Change], *, audit: Sequence[AuditEntry] = ()) -> None:

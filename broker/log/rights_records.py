@@ -96,6 +96,7 @@ class AuditEntry(NamedTuple):
     target: str
     room: str
     detail: str
+    is_operator: bool = False  # Who did it: such entries are kept apart from everybody else's.
 
 
 def about(record: Record) -> tuple[object, ...]:

@@ -24,7 +24,10 @@ from broker.log.rights_records import (
     Sanction,
 )
 
-AUDIT_MAX = 10_000  # Entries kept: years of a team's, and the oldest go first.
+# Entries kept of operators, and so many of everybody else: years of a team's. The oldest go first.
+AUDIT_MAX = 10_000
+# Of one person who is no operator; else whoever has a room of their own could push out the rest.
+AUDIT_PER_PERSON_MAX = 1_000
 SOON_MAX = 1_024  # Changes that wait in memory for the next writing of the index.
 
 SCHEMA_RIGHTS = """
@@ -72,8 +75,11 @@ CREATE TABLE audit (
     action TEXT NOT NULL,
     target TEXT NOT NULL,
     room TEXT NOT NULL,
-    detail TEXT NOT NULL
+    detail TEXT NOT NULL,
+    is_operator INTEGER NOT NULL
 );
+CREATE INDEX audit_of_operators ON audit (is_operator);
+CREATE INDEX audit_of_person ON audit (actor_identity, is_operator);
 """
 
 
@@ -111,13 +117,26 @@ def write_changes(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
 
 
 def write_audit(db: sqlite3.Connection, entries: Sequence[AuditEntry]) -> None:
-    """Add entries to the audit log within a transaction, and drop the oldest above AUDIT_MAX."""
+    """Add entries to the audit log within a transaction, and drop the oldest of too many."""
     db.executemany(
-        "INSERT INTO audit (ts_ms, actor_nick, actor_identity, action, target, room, detail) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO audit "
+        "(ts_ms, actor_nick, actor_identity, action, target, room, detail, is_operator) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [entry[1:] for entry in entries],
     )
-    db.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (AUDIT_MAX,))
+    for identity in {entry.actor_identity for entry in entries if not entry.is_operator}:
+        db.execute(
+            "DELETE FROM audit WHERE actor_identity = ?1 AND NOT is_operator AND id <= ("
+            "SELECT id FROM audit WHERE actor_identity = ?1 AND is_operator = 0 "
+            "ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            (identity, AUDIT_PER_PERSON_MAX),
+        )
+    for is_operator in {entry.is_operator for entry in entries}:
+        db.execute(
+            "DELETE FROM audit WHERE is_operator = ?1 AND id <= ("
+            "SELECT id FROM audit WHERE is_operator = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            (is_operator, AUDIT_MAX),
+        )
 
 
 def rename_room(db: sqlite3.Connection, old: str, new: str) -> None:
@@ -155,9 +174,9 @@ def read_audit(db: sqlite3.Connection, limit: int, before_id: int | None) -> lis
     """Return the newest entries, those before another one if it is given; newest first."""
     rows = db.execute(
         "SELECT * FROM audit WHERE ? IS NULL OR id < ? ORDER BY id DESC LIMIT ?",
-        (before_id, before_id, max(0, min(limit, AUDIT_MAX))),
+        (before_id, before_id, max(0, min(limit, 2 * AUDIT_MAX))),
     )
-    return [AuditEntry(*row) for row in rows]
+    return [AuditEntry(*row)._replace(is_operator=bool(row[-1])) for row in rows]
 
 
 class Soon:

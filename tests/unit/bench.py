@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import NamedTuple, TypeVar, cast
 
 from broker.chat.core import Core, Facts, Rules
@@ -87,13 +86,22 @@ class Bench:
         self.set_clock()
         self.core.tick()
         proposals = self.core.take_proposals()
+        promised = self.core.take_promised()
+        if promised:
+            try:
+                self.log.keep(promised)
+            except LogFailed:
+                self.core.put_back(promised)
         if proposals:
             try:
                 self.log.append(proposals)
             except LogFailed:
                 self.core.failed(proposals)
-        with suppress(LogFailed):
-            self.log.keep_soon(self.core.take_changes())
+        changes = self.core.take_changes()
+        try:
+            self.log.keep_soon(changes)
+        except LogFailed:
+            self.core.put_back(changes)
         self.core.committed(self.log.follow())
         effects = self.core.take_effects()
         for frame in effects.publications:

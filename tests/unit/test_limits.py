@@ -209,6 +209,10 @@ MET = {
     },
     "broker/log/rights_store.py": {
         "AUDIT_MAX": (RIGHTS_STORE, "test_the_audit_log_keeps_so_many_of_the_newest"),
+        "AUDIT_PER_PERSON_MAX": (
+            RIGHTS_STORE,
+            "test_a_few_people_push_out_nobody_elses_entries",
+        ),
         "SOON_MAX": (RIGHTS_STORE, "test_what_may_wait_is_bounded"),
     },
     "broker/log/retention.py": {
@@ -223,6 +227,10 @@ MET = {
     },
     "broker/host/ports.py": {"TRIES_MAX": (OF_BROKER, "test_the_search_for_free_ports_ends")},
     "broker/chat/floor.py": {
+        "LATER_MAX": (
+            "tests/unit/test_kept_first.py",
+            "test_so_many_changes_wait_for_a_log_that_fails",
+        ),
         "REMIND_S_MAX": (ORDERS, "test_who_does_not_come_back_is_asked_again_ever_more_rarely"),
     },
     "broker/chat/orders.py": {
@@ -282,11 +290,7 @@ MET = {
     },
     "broker/chat/nicks.py": {
         "NICKS_PER_IDENTITY_MAX": (NICKS, "test_an_identity_has_so_many_nicks"),
-        "NICKS_MAX": (
-            NICKS,
-            "test_a_full_register_gives_up_the_longest_unused_of_those_unused_for_a_day",
-        ),
-        "CHANGES_MAX": (NICKS, "test_so_many_changes_wait_for_a_store_that_fails"),
+        "NICKS_MAX": (NICKS, "test_a_full_register_gives_up_no_nick"),
     },
     "broker/chat/sessions.py": {
         "MOVED_MAX": (CLOSED_ROOMS, "test_a_session_knows_so_many_former_names"),

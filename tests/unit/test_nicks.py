@@ -8,14 +8,12 @@ from hypothesis import strategies as st
 
 from broker.chat.lookalikes import looks
 from broker.chat.nicks import (
-    CHANGES_MAX,
     DAY_MS,
     NICK_DAYS,
     NICKS_MAX,
     NICKS_PER_IDENTITY_MAX,
     RESERVED,
     USE_STEP_MS,
-    YIELDS_AFTER_MS,
     NickChange,
     Register,
     check_reserved,
@@ -45,9 +43,9 @@ class Store:
     def __init__(self) -> None:
         self.rows: dict[str, NickRecord] = {}
 
-    def write(self, register: Register) -> None:
-        """Write what has changed."""
-        for change in register.take_changes():
+    def write(self, register: Register, *, is_promised: bool = False) -> None:
+        """Write what has changed, or only what must be written first."""
+        for change in register.take_promised() if is_promised else register.take_changes():
             if change.identity:
                 self.rows[change.nick] = NickRecord(*change)
             else:
@@ -166,6 +164,26 @@ def test_a_use_just_after_another_is_not_written() -> None:
     assert [NickChange("ann", ANN, USE_STEP_MS)] == register.take_changes()
 
 
+def test_who_is_here_by_a_nick_that_is_nobodys_owns_it_again() -> None:
+    """Not one that is another's, or looks like it, nor without a key; and no other gives way."""
+    register = Register()
+    for nick, identity in (("ann", ANN), ("Ian", BOB)):
+        register.claim(nick, identity, 0)
+    register.free("ann")
+    register.hold("ann", PLAIN, 1)
+    assert register.owner_of("ann") is None
+    for nick in ("ann", "lan", "ian", "admin"):
+        register.hold(nick, ANN, 1)
+    assert (("ann",), ("Ian",)) == (register.nicks_of(ANN), register.nicks_of(BOB))
+    register.hold("Ian", BOB, USE_STEP_MS)
+    assert USE_STEP_MS == max(each.used_ms for each in register.records())
+    nicks = tuple(f"cid-{letter}" for letter in "abcdefgh")
+    for nick in nicks:
+        register.claim(nick, CID, 1)
+    register.hold("cid", CID, 1)
+    assert nicks == register.nicks_of(CID)
+
+
 def test_an_identity_has_so_many_nicks() -> None:
     """With the next one it gives up the one that it has not used for longest."""
     register = Register()
@@ -181,16 +199,22 @@ def test_an_identity_has_so_many_nicks() -> None:
     assert register.claim("ann-b", BOB, USE_STEP_MS)
 
 
-def test_a_full_register_gives_up_the_longest_unused_of_those_unused_for_a_day() -> None:
-    """So nobody pushes out the nicks in use; who comes meanwhile owns none."""
+def test_a_full_register_gives_up_no_nick() -> None:
+    """However long unused: keys cost nothing. Who comes owns none until one expires."""
     register = Register(
         NickRecord(f"user-{index}-", number(index), index) for index in range(NICKS_MAX)
     )
     assert NICKS_MAX == len(register)
-    assert not register.claim("ann", ANN, YIELDS_AFTER_MS - 1)
+    register.take_changes()
+    late_ms = int((NICK_DAYS - 1) * DAY_MS)
+    for identity in (ANN, BOB):  # Nor does it protect them: who was first is not known later.
+        assert not register.claim("ann", identity, late_ms)
+    register.hold("ann", ANN, late_ms)
     assert register.owner_of("ann") is None
+    assert [] == register.take_changes()
     assert register.claim("user-5-", number(5), USE_STEP_MS + 5)  # Who has one uses it still.
-    assert register.claim("ann", ANN, YIELDS_AFTER_MS)
+    register.expire(int(NICK_DAYS * DAY_MS) + 1)
+    assert register.claim("ann", ANN, late_ms)
     assert NICKS_MAX == len(register)
     assert register.owner_of("user-0-") is None
     assert number(1) == register.owner_of("user-1-")
@@ -224,29 +248,24 @@ def test_what_became_alike_in_the_store_goes_to_the_older_record() -> None:
         assert {b""} == {change.identity for change in changes}
 
 
-def test_what_the_store_could_not_write_comes_again() -> None:
-    """Unless something newer has been said of the same nick since; and up to a bound."""
-    register = Register()
+def test_who_came_to_own_a_nick_is_promised_and_a_use_is_not() -> None:
+    """As is what an operator frees; each change is told once."""
+    register = Register([NickRecord("bob", BOB, 0), NickRecord("bobby", BOB, 0)])
+    assert [] == register.take_promised()
     register.claim("ann", ANN, 0)
-    register.claim("bob", BOB, 0)
-    failed = register.take_changes()
-    assert [] == register.take_changes()
-    register.free("ann")
-    register.put_back(failed)
-    assert {NickChange("ann", b"", 0), NickChange("bob", BOB, 0)} == {*register.take_changes()}
-
-
-def test_so_many_changes_wait_for_a_store_that_fails() -> None:
-    register = Register()
-    register.put_back(NickChange(f"n{index}", b"", 0) for index in range(CHANGES_MAX + 3))
-    waiting = register.take_changes()
-    assert (CHANGES_MAX, "n3") == (len(waiting), waiting[0].nick)
+    register.touch("bob", BOB, USE_STEP_MS)
+    register.free("bobby")
+    assert [NickChange("ann", ANN, 0), NickChange("bobby", b"", 0)] == register.take_promised()
+    assert [] == register.take_promised()
+    assert [NickChange("bob", BOB, USE_STEP_MS)] == register.take_changes()
+    register.expire(int(NICK_DAYS * DAY_MS) + 1)
+    assert ([], [NickChange("ann", b"", 0)]) == (register.take_promised(), register.take_changes())
 
 
 nicks = st.sampled_from(["ann", "Ann", "Ian", "lan", "\u039dick", "nick", "vick", "bob", "B0B"])
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["claim", "claim", "free", "touch", "write", "restart"]),
+        st.sampled_from(["claim", "claim", "free", "touch", "write", "promise", "restart"]),
         nicks,
         st.sampled_from([ANN, BOB, PLAIN]),
         st.integers(0, 40),
@@ -281,6 +300,8 @@ def test_the_store_and_a_restart_agree_with_the_register(
             register.touch(nick, identity, now_ms)
         elif step == "write":
             store.write(register)
+        elif step == "promise":
+            store.write(register, is_promised=True)
         else:
             store.write(register)
             again = Register(store.rows.values())

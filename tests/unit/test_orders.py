@@ -384,6 +384,28 @@ def test_what_waits_to_be_written_down_does_not_undo_what_came_after() -> None:
     assert Role.GUEST == bench.peer("bob").role("r")
 
 
+# --- the audit ----------------------------------------------------------------
+def test_an_order_that_changes_nothing_is_not_audited() -> None:
+    """Nor told to the room, nor is the kick of somebody who is not there."""
+    bench, ann, _, eve = three()
+    for action, value in ((Action.SLOW, 5), (Action.TOPIC_BY, 2)):
+        ann.order("r", action, value=value)
+        before, head = bench.audits, ann.join("r").head
+        ann.order("r", action, value=value)
+        assert (before, head) == (bench.audits, ann.join("r").head)
+        ann.order("r", action, value=0)
+        assert len(before) + 1 == len(bench.audits)
+    ann.order("r", Action.KICK, "eve")
+    before = bench.audits
+    ann.order("r", Action.KICK, "eve")
+    assert before == bench.audits
+    assert not any(each.is_operator for each in before)
+    bench.core._floor.rights.operators = frozenset({eve.bench.core.sessions.user("eve").owner})  # type: ignore[union-attr]
+    eve.join("r")
+    eve.order("r", Action.SLOW, value=9)
+    assert bench.audits[-1].is_operator
+
+
 # --- reports ----------------------------------------------------------------
 def test_a_report_reaches_who_can_do_something() -> None:
     """The room's moderators and owner, operators anywhere; and the audit."""

@@ -13,7 +13,7 @@ import pytest
 
 from broker.log.interface import LogFailed, RoomRecord
 from broker.log.rights_records import AuditEntry, Delete, Member, NickRecord, Put, RoomFacts
-from broker.log.rights_store import AUDIT_MAX, SOON_MAX
+from broker.log.rights_store import AUDIT_MAX, AUDIT_PER_PERSON_MAX, SOON_MAX
 from broker.log.segments import FIRST, OFFSET_MASK, SegmentReader, numbers, path_of
 from broker.log.tail import Tail
 from broker.maintenance.backup import backup, restore
@@ -45,9 +45,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-def entry(number: int) -> AuditEntry:
+def entry(number: int, actor: bytes = ANN, *, is_operator: bool = True) -> AuditEntry:
     """Return an entry of the audit log."""
-    return AuditEntry(0, number, "ann", ANN, "ban", "bob", "r", f"{number}")
+    return AuditEntry(0, number, "ann", actor, "ban", "bob", "r", f"{number}", is_operator)
 
 
 def test_the_audit_log_keeps_so_many_of_the_newest(store: SqliteStore) -> None:
@@ -61,6 +61,34 @@ def test_the_audit_log_keeps_so_many_of_the_newest(store: SqliteStore) -> None:
     assert (AUDIT_MAX + 2, 3) == (kept[0].id, kept[-1].id)
     (count,) = store.database.execute("SELECT count(*) FROM audit").fetchone()
     assert AUDIT_MAX == count
+
+
+def test_nobody_else_pushes_out_what_an_operator_did(store: SqliteStore) -> None:
+    """However many orders in however many rooms of their own, by five keys or any number."""
+    log = store.open()
+    log.keep([], audit=[entry(1)])
+    for key in range(30):
+        actor = bytes([key]) * 32
+        log.keep([], audit=[entry(2, actor, is_operator=False)] * (AUDIT_PER_PERSON_MAX + 5))
+    kept = log.audit(3 * AUDIT_MAX)
+    assert (1 + AUDIT_MAX, entry(1)) == (len(kept), kept[-1]._replace(id=0))
+    log.keep([], audit=[entry(3)])
+    assert 2 == sum(each.is_operator for each in log.audit(3 * AUDIT_MAX))
+
+
+def test_a_few_people_push_out_nobody_elses_entries(store: SqliteStore) -> None:
+    """Each pushes out their own: five who flood leave a moderator's ban."""
+    log = store.open()
+    log.keep([], audit=[entry(1, is_operator=False)])
+    for number in range(3):
+        for key in range(5):
+            actor = bytes([key]) * 32
+            made = [entry(number, actor, is_operator=False)] * AUDIT_PER_PERSON_MAX
+            log.keep([], audit=made)
+    kept = log.audit(2 * AUDIT_MAX)
+    assert 1 + 5 * AUDIT_PER_PERSON_MAX == len(kept)
+    assert entry(1, is_operator=False) == kept[-1]._replace(id=0)
+    assert {2} == {each.ts_ms for each in kept[:-1]}
 
 
 def test_what_may_wait_is_bounded(store: SqliteStore) -> None:
