@@ -19,6 +19,7 @@ from broker.chat.admin import Admin
 from broker.chat.entrance import Entrance
 from broker.chat.floods import Move
 from broker.chat.floor import Effects, Floor, Rules
+from broker.chat.listings import Listings
 from broker.chat.nicks import Register
 from broker.chat.orders import Orders
 from broker.chat.peer import PLAIN, Peer
@@ -34,8 +35,6 @@ from common.errors import Code, Refused
 from common.limits import (
     PRESENCE_NAMES_MAX,
     PROTOCOL_VERSION,
-    ROOMS_BYTES_MAX,
-    ROOMS_PAGE_MAX,
     ROOMS_PER_SESSION_MAX,
 )
 from common.names import check_room, is_closed, is_talk
@@ -43,7 +42,6 @@ from common.wire import Command
 
 __all__ = ["Core", "Effects", "Facts", "Rules"]
 
-NAMES_PER_COST = 64  # So many nicks or rooms in an answer cost as much as a text.
 # Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
 # and no room changes a thousand times a millisecond.
 VERSIONS_PER_MS = 1_024
@@ -122,6 +120,7 @@ class Core:
         self.refusals = self._floor.refusals
         self._entrance = Entrance(self._floor, recall)
         self._speech = Speech(self._floor)
+        self._listings = Listings(self._floor)
         self._orders = Orders(self._floor, secret)
         self._talks = Talks(self._floor, secret, self._join_room)
         self._admin = Admin(self._floor, self._orders, epoch)
@@ -140,8 +139,8 @@ class Core:
             Command.JOIN: (self._join, True),
             Command.PART: (self._part, True),
             Command.SEND: (self._speech.send, True),
-            Command.WHO: (self._who, True),
-            Command.ROOMS: (self._rooms_after, True),
+            Command.WHO: (self._listings.who, True),
+            Command.ROOMS: (self._listings.rooms, True),
             Command.ORDER: (self._orders.order, True),
             Command.TALK: (self._talks.talk, True),
             Command.MINE: (self._talks.mine, True),
@@ -368,29 +367,6 @@ class Core:
         self._floor.move(session, Move.PART)
         self._floor.leave(session, room)
         self._floor.reply(session.route, wire.Parted(command.id, room.name))
-
-    def _who(self, session: Session, command: wire.Who) -> None:
-        floor = self._floor
-        room = floor.member_room(session, command.room)
-        roster = room.roster
-        floor.charge(session, len(roster) // NAMES_PER_COST)
-        nicks = roster.show(session.user)
-        floor.reply(
-            session.route,
-            wire.Members(command.id, room.name, roster.version, len(roster), nicks),
-        )
-
-    def _rooms_after(self, session: Session, command: wire.Rooms) -> None:
-        infos: list[wire.RoomInfo] = []
-        size_bytes, is_more = 0, False
-        for room in self.rooms.after(command.after):
-            if len(infos) == ROOMS_PAGE_MAX or size_bytes >= ROOMS_BYTES_MAX:
-                is_more = True
-                break
-            infos.append(wire.RoomInfo(room.name, len(room.roster), room.head, room.topic))
-            size_bytes += len(room.name.encode()) + len(room.topic.encode())
-        self._floor.charge(session, len(infos) // NAMES_PER_COST)
-        self._floor.reply(session.route, wire.RoomList(command.id, infos, is_more))
 
     # --- the log ------------------------------------------------------------
     def take_proposals(self) -> list[Proposal]:
