@@ -246,14 +246,15 @@ def rooms(arguments: Arguments) -> int:
 
 
 def who(arguments: Arguments) -> int:
-    """Print who is in a room, without counting the one who asks."""
+    """Print who is in a room, without counting the one who asks; in a closed one, all."""
     room = arguments.rooms[0]
     with _open_for(arguments) as client:
         users_before = next((info.users for info in client.rooms() if info.room == room), 0)
         joined = client.join(room, history=0)
         room = joined.room
         nicks = list(client.who(room).nicks)
-        if joined.users > users_before and client.nick in nicks:
+        is_counted = not is_closed(room)  # Of closed rooms nobody tells who was there before.
+        if is_counted and joined.users > users_before and client.nick in nicks:
             nicks.remove(client.nick)  # It is there only to ask.
     nicks.sort(key=fold)
     if arguments.is_json:

@@ -69,6 +69,7 @@ def test_a_room_behind_a_door(anna: Person, bob: Person) -> None:
         his.see("#lobby>")
         his.enter("/join +plans")
         his.see("there is no such room, or it is not open to you")
+        assert anna.run("who", "-r", "+plans").stdout == "anna\n"
         hers.enter("/invite bob")
         his.see("anna invites you to +plans: /join +plans")
         his.enter("/join +plans")
