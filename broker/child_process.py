@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,13 @@ from broker.metrics.figures import Figures, added
 from broker.metrics.health import DOWN, SERVING, STARTING, Part
 
 HEARD_BYTES = 64 * 1024
+# Of the signals that end a child unasked, with all that libzmq and the kernel say about it.
+LIKELY_REASONS = {
+    "SIGABRT": "out of memory or descriptors, or a bug",
+    "SIGBUS": "its disk is full or broken, or a file of its log was cut",
+    "SIGKILL": "by somebody, or by the kernel for want of memory",
+    "SIGSEGV": "a bug, or out of memory",
+}
 
 logger = logging.getLogger("broker")
 
@@ -167,3 +175,15 @@ def _child_environment() -> dict[str, str]:
     path = os.environ.get("PYTHONPATH")
     inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     return inherited | {"PYTHONPATH": root if not path else f"{root}{os.pathsep}{path}"}
+
+
+def end_of(status: int) -> str:
+    """Return how a process ended, in words; status as `subprocess` has it."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "unknown"
+    reason = LIKELY_REASONS.get(name)
+    return f"was killed by signal {-status} ({name}{': ' + reason if reason else ''})"

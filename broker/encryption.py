@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 
@@ -42,8 +43,22 @@ def join_line(key: bytes, host: str, port: int) -> str:
     """Return the link that leads a client here, and shows it the right key."""
     name = host.strip("[]")
     if is_wildcard(name):
-        name = socket.gethostname()
+        name = own_name()
     return f"hubbub://{f'[{name}]' if ':' in name else name}:{port}/{LOBBY}?key={key_text(key)}"
+
+
+def own_name() -> str:
+    """Return what others on the LAN can call this machine: its name, if that leads here."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError, ValueError):
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
+        if not all(is_loopback(address) for address in found):
+            return name
+    # The address of the way out; nothing is sent there (192.0.2.0/24 is nobody's, RFC 5737).
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+    return name
 
 
 def is_wildcard(host: str) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from broker import config
-from broker.encryption import announcement
+from broker.encryption import announcement, own_name
 from broker.host import certificates
+from broker.log.datadir import served_port
 from common.limits import BASE_PORT
 
 NAME = "key"
@@ -43,8 +43,11 @@ def main(argv: Sequence[str], say: Callable[[str], None]) -> int:
     os.umask(0o077)
     data = Path(settings.data)
     pair = certificates.load_or_make(data)
-    host = given.host or socket.gethostname()
-    for line in announcement(pair.public, host, settings.port or BASE_PORT):
+    host = given.host or own_name()
+    port = settings.port or BASE_PORT
+    if given.port is None:
+        port = served_port(data) or port  # That of the broker that serves it now.
+    for line in announcement(pair.public, host, port):
         say(line)
     say(f"the key is in {data / certificates.FOLDER_NAME}")
     return 0

@@ -23,13 +23,13 @@ import msgspec
 
 from broker import allow_list, logs
 from broker.child import Orders, Reload, Report
-from broker.child_process import Child
+from broker.child_process import Child, end_of
 from broker.config import ConfigInvalid, Settings
 from broker.encryption import announcement, is_encrypted, warning
 from broker.host import certificates
 from broker.host.ports import free_base_port, resolve
 from broker.host.processes import memory_bytes, states
-from broker.log.datadir import hold
+from broker.log.datadir import hold, note_port
 from broker.log.writer import fold, prepare
 from broker.lookout import Lookout, snapshot_of
 from broker.metrics.figures import Figures
@@ -50,13 +50,6 @@ PAUSED_S = 10.0
 PORT_TRIES_MAX = 10
 # What SIGHUP changes; everything else needs a restart.
 RELOADED = ("allow", "operators", "motd", "rate", "burst", "unlimited")
-# Of the signals that end a child unasked, with all that libzmq and the kernel say about it.
-LIKELY_REASONS = {
-    "SIGABRT": "out of memory or descriptors, or a bug",
-    "SIGBUS": "its disk is full or broken, or a file of its log was cut",
-    "SIGKILL": "by somebody, or by the kernel for want of memory",
-    "SIGSEGV": "a bug, or out of memory",
-}
 
 logger = logging.getLogger("broker")
 
@@ -111,6 +104,7 @@ class Supervisor:
         try:
             self._start(address)
             served = Address(self._settings.host.strip("[]"), self._port).url()
+            note_port(self._lock, self._port)
             self._announce(f"hubbub broker ready on {served}")
             if self._pair is not None:
                 for line in announcement(self._pair.public, self._settings.host, self._port):
@@ -477,18 +471,6 @@ def _is_terminal(file: TextIO) -> bool:
 def _allowed(settings: Settings) -> tuple[str, ...] | None:
     """Return the keys that are let in, in hex, None for all; raise `ConfigInvalid`."""
     return allow_list.read(Path(settings.allow).expanduser()) if settings.allow else None
-
-
-def end_of(status: int) -> str:
-    """Return how a process ended, in words; status as `subprocess` has it."""
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = "unknown"
-    reason = LIKELY_REASONS.get(name)
-    return f"was killed by signal {-status} ({name}{': ' + reason if reason else ''})"
 
 
 def run(settings: Settings, announce: Callable[[str], None], load: Callable[[], Settings]) -> int:

@@ -44,7 +44,7 @@ def hold(folder: Path) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder = (_noted(descriptor) or ["unknown"])[0]
             if _is_alive(holder) or time.monotonic() > deadline_s:
                 os.close(descriptor)
                 message = (
@@ -58,11 +58,30 @@ def hold(folder: Path) -> int:
             return descriptor
 
 
-def _note_holder(descriptor: int) -> None:
+def _note_holder(descriptor: int, *port: int) -> None:
     """Let others know who holds the lock; on a full disk they hear that somebody does."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{' '.join(map(str, (os.getpid(), *port)))}\n".encode(), 0)
+
+
+def note_port(descriptor: int, port: int) -> None:
+    """Let others know at which base port the folder is served; `descriptor` is of `hold`."""
+    _note_holder(descriptor, port)
+
+
+def served_port(folder: Path) -> int | None:
+    """Return the base port at which a broker serves the folder now; None where none does."""
+    if not is_held(folder):
+        return None
+    with (folder / LOCK_NAME).open("rb") as file:
+        _, *port = _noted(file.fileno()) or [""]
+    return int(port[0]) if port and port[0].isdigit() else None
+
+
+def _noted(descriptor: int) -> list[str]:
+    """Return the words in the lock: the supervisor's process, and the port once it serves."""
+    return os.pread(descriptor, 32, 0).decode(errors="replace").split()
 
 
 def is_held(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker.log import datadir
-from broker.log.datadir import LOCK_NAME, DataUnusable, hold
+from broker.log.datadir import LOCK_NAME, DataUnusable, hold, note_port, served_port
 
 Hold = Callable[[Path], int]
 
@@ -127,3 +127,16 @@ def test_a_full_disk_is_no_reason_to_hide_the_log(
     monkeypatch.setattr(datadir, "LOCK_WAIT_S", 0.0)
     with pytest.raises(DataUnusable, match=r"another broker \(process unknown\)"):
         hold(tmp_path)
+
+
+def test_the_port_is_known_while_a_broker_serves(tmp_path: Path) -> None:
+    """`hubbub-broker key` makes its line with it; a broker that ended serves nowhere."""
+    assert served_port(tmp_path) is None
+    lock = hold(tmp_path)
+    assert served_port(tmp_path) is None, "it has not begun to serve"
+    note_port(lock, 7_000)
+    assert 7_000 == served_port(tmp_path)
+    with pytest.raises(DataUnusable, match=f"another broker .process {os.getpid()}."):
+        hold(tmp_path)
+    os.close(lock)
+    assert served_port(tmp_path) is None

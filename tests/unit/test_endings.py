@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from broker.supervisor import end_of
+from broker.child_process import end_of
 
 
 @pytest.mark.parametrize(
