@@ -244,7 +244,9 @@ class Board:
     def _take_presence(self, event: Presence, now: int) -> list[Line]:
         view = self.rooms[event.room]
         view.users = event.users
-        if view.nicks is not None:
+        if event.nicks is not None:
+            view.nicks = set(event.nicks)
+        elif view.nicks is not None:
             view.nicks.difference_update(event.left, (old for old, _ in event.renamed))
             view.nicks.update(event.joined, (new for _, new in event.renamed))
         for old, new in event.renamed if is_talk(event.room) else ():

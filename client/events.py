@@ -92,6 +92,8 @@ class Presence(Struct, frozen=True):
     joined: list[str]
     left: list[str]
     renamed: list[tuple[str, str]]  # (old, new)
+    # All who are there, where that is not what the lists make of those before: after a restart.
+    nicks: list[str] | None = None
 
 
 class Missing(Struct, frozen=True):

@@ -71,7 +71,6 @@ class Session:
         self._asked_s = 0.0
         self._heard_s = 0.0  # The last answer of any kind.
         self._retry_s: float | None = None  # A refusal that time may heal.
-        self._was_resumed = True
         self._is_resend_due = False  # Texts in flight follow when every JOIN is on its way.
         self._is_paused = False
         self._closing_s: float | None = None  # close() was called: when to stop waiting.
@@ -88,7 +87,7 @@ class Session:
             wire.Welcome: self._on_welcome,
             wire.Goodbye: self._on_goodbye,
             wire.Renamed: self._on_renamed,
-            wire.Joined: self._on_joined,
+            wire.Joined: self._memberships.joined,
             wire.Parted: self._on_parted,
             wire.Ack: self._on_ack,
             wire.Members: self._memberships.members,
@@ -317,7 +316,6 @@ class Session:
         self._set_phase(Phase.ONLINE)
         self.nick = welcome.nick
         self.motd = welcome.motd
-        self._was_resumed = welcome.resumed
         if self._ready is not None:
             self._tray.effects.append(Resolve(self._ready, welcome))
             self._ready = None
@@ -432,9 +430,6 @@ class Session:
         command = request.command if (request := self._requests.resolve(done.id, done)) else None
         if type(command) is order.Order and done.room != command.room:
             self._memberships.rejoin(command.room, done.room, done.title, now)
-
-    def _on_joined(self, joined: wire.Joined, now: float) -> None:
-        self._memberships.joined(joined, now, is_news=self._was_resumed)
 
     def _on_parted(self, parted: wire.Parted, _now: float) -> None:
         self._memberships.parted(self._requests.take(parted.id), parted.room)

@@ -215,3 +215,9 @@ def test_speakers_are_forgotten_in_the_end() -> None:
     for number in range(1_000):
         made.take(say("dev", "hi", nick=f"n{number}", seq=number), NOON)
     assert len(made.rooms["dev"].speakers) == 200
+
+
+def test_who_is_there_is_taken_over_where_nobody_is_news() -> None:
+    made = board("dev")
+    assert made.take(Presence("dev", 1, [], [], [], ["me"]), NOON) == []
+    assert made.rooms["dev"].nicks == {"me"}
