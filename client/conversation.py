@@ -193,7 +193,8 @@ class Conversation:
         room = self.current_room()
         if not room:
             self.refused_count += 1
-            return [self._not_sent(text, "join a room first: /join ROOM")]
+            with self.lock:
+                return [self._not_sent(text, f"you are in no room: {self.board.no_room_hint()}")]
         self._receipts.add(Posted(text, kind, self._client.post(room, text, kind=kind)))
         return []
 
@@ -222,7 +223,7 @@ class Conversation:
             self._client.join(room)
         except HubbubError:
             with self.lock:
-                self.board.forget(room)
+                self.board.forget(room, is_put_out=not before)
                 if before in self.board.rooms:
                     self.board.switch(before)
             raise
@@ -348,7 +349,7 @@ class Conversation:
         return self.board.trouble(
             f"you are not in {render.label(room)}; /join {room}"
             if room
-            else "join a room first: /join ROOM"
+            else f"you are in no room: {self.board.no_room_hint()}"
         )
 
     # --- leaving ------------------------------------------------------------

@@ -66,7 +66,9 @@ def test_a_room_behind_a_door(anna: Person, bob: Person) -> None:
         his.see("only a room's moderator may invite")
         hers.enter("/uninvite bob")
         his.see("anna took you out of +plans")
-        his.see("#lobby>")
+        his.see("in no room: /switch ROOM")
+        his.enter("typed for +plans alone")
+        his.see("not sent: typed for +plans alone (you are in no room: /switch ROOM)")
         his.enter("/join +plans")
         his.see("there is no such room, or it is not open to you")
         assert anna.run("who", "-r", "+plans").stdout == "anna\n"

@@ -221,3 +221,15 @@ def test_who_is_there_is_taken_over_where_nobody_is_news() -> None:
     made = board("dev")
     assert made.take(Presence("dev", 1, [], [], [], ["me"]), NOON) == []
     assert made.rooms["dev"].nicks == {"me"}
+
+
+def test_who_is_put_out_is_in_no_room_until_they_say_where_to_go() -> None:
+    """What is being typed was meant for the room they are out of."""
+    made = board("dev", "ops")
+    made.take(Left("dev", "banned", "spam"), NOON)
+    made.add("news")
+    assert made.current == ""
+    assert "no room: /switch ROOM" in toolbar(made)
+    made.switch("ops")
+    made.take(Left("ops"), NOON)
+    assert made.current == "news"

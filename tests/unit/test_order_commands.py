@@ -196,10 +196,11 @@ def test_leaving_is_told_once() -> None:
     made.switch("dev")
     told = Told("kicked", "dev", "", "anna", "spam")
     assert texts(made.take(told, NOON)) == ["--- anna kicked you from #dev (spam)"]
-    assert texts(made.take(Left("dev", "kicked", "spam"), NOON)) == ["--- now in #lobby"]
+    assert texts(made.take(Left("dev", "kicked", "spam"), NOON)) == ["--- in no room: /switch ROOM"]
+    made.switch("lobby")
     assert texts(made.take(Left("lobby", "banned", "you are banned"), NOON)) == [
         "you are not in #lobby any more: you are banned",
-        "--- in no room",
+        "--- in no room: /join ROOM",
     ]
 
 
