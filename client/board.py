@@ -128,6 +128,7 @@ class Board:
         self.rooms: dict[str, RoomView] = {}
         self.current = ""
         self.state = "online"
+        self.is_waiting = False  # Refused, and trying again when the time is over.
         self.unsent_count = 0
         self.known_rooms: set[str] = set()  # From /rooms, for completion.
         self.is_put_out = False  # Somebody put us out of the current room: we say where to go.
@@ -281,10 +282,13 @@ class Board:
 
     def _take_state(self, event: State) -> list[Line]:
         before, self.state = self.state, event.state
+        was_waiting, self.is_waiting = self.is_waiting, event.wait_s > 0
         text = ""
         match event.state:
-            case _ if event.state == before:
+            case _ if event.state == before and was_waiting == self.is_waiting:
                 pass
+            case "refused" if event.wait_s:
+                text = f"the broker refuses: {event.detail}; trying again by itself"
             case "offline" if before != "closing":  # Closing has said it already.
                 text = "connection lost, trying again"
             case "online" if before != "connecting":
@@ -292,7 +296,7 @@ class Board:
             case "closing":
                 text = "the broker is closing"
             case "refused":
-                text = f"the broker refuses: {event.detail}"
+                text = f"the broker refuses: {event.detail}; /quit leaves, /nick NAME tries again"
         return [self.trouble(text)] if text else []
 
     # --- what the person does -----------------------------------------------
@@ -378,7 +382,8 @@ class Board:
                 parts.append(("", "  private"))
             parts.append(("", f"  {render.users_text(view.users)}"))
         style = "" if self.state == "online" else "class:trouble"
-        parts += [("", "  "), (style, STATE_WORDS.get(self.state, render.safe(self.state)))]
+        state = STATE_WORDS.get(self.state, render.safe(self.state))
+        parts += [("", "  "), (style, f"{state}, trying again" if self.is_waiting else state)]
         if self.is_exposed:
             parts += [("", "  "), ("class:trouble", "NOT ENCRYPTED")]
         if self.unsent_count:

@@ -121,6 +121,7 @@ class State(Struct, frozen=True):
 
     state: str  # "connecting", "online", "offline", "closing" or "refused" (see rename()).
     detail: str
+    wait_s: int = 0  # "refused": so long until the client tries again by itself; 0: it does not.
 
 
 Event = (

@@ -190,6 +190,8 @@ def _tell(event: Event, titles: _Titles, look: Look) -> None:
             complain(f"{label} is called {render.label(title or to)} now")
         case Left(code=code, reason=reason) if code:
             raise Refused(LEFT_CODES.get(code, code), f"no longer in {label}: {reason or code}")
+        case State(state="refused", detail=detail, wait_s=wait_s) if wait_s:
+            complain(f"{detail}; trying again by itself")
         case State(state=state, detail=detail):
             _tell_state(state, detail)
 

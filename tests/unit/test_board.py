@@ -233,3 +233,13 @@ def test_who_is_put_out_is_in_no_room_until_they_say_where_to_go() -> None:
     made.switch("ops")
     made.take(Left("ops"), NOON)
     assert made.current == "news"
+
+
+def test_a_refusal_says_what_to_do() -> None:
+    made = board("dev")
+    (line,) = made.take(State("refused", "you are banned (4 s left)", 4), NOON)
+    assert "you are banned (4 s left); trying again by itself" in line.text
+    assert "refused, trying again" in toolbar(made)
+    (line,) = made.take(State("refused", "you are banned"), NOON)
+    assert line.text.endswith("you are banned; /quit leaves, /nick NAME tries again")
+    assert "trying again" not in toolbar(made)
