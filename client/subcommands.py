@@ -6,6 +6,7 @@ write; everything else goes to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import sys
 import time
@@ -31,7 +32,7 @@ from client.lines import BadLine, read_lines
 from client.login import complain, invitation, open_for_reading, open_for_script, str_of
 from client.receipts import Posted, Receipts
 from client.render import Look
-from common.errors import Code, Refused
+from common.errors import Code, HubbubError, Refused
 from common.limits import HISTORY_ENTRIES_MAX
 from common.names import fold, is_closed
 
@@ -71,6 +72,9 @@ def send(arguments: Arguments) -> int:
         try:
             failed_count = _post_all(client, room, arguments, receipts)
             unsent = receipts.wait(arguments.timeout_s * PATIENCE_TIMEOUTS)
+            if is_closed(room) and printer.seq_max:  # Who writes there has read it.
+                with contextlib.suppress(HubbubError):  # It only counts as unread.
+                    client.read(room, printer.seq_max).result(arguments.timeout_s)
         finally:
             client.close()
             receipts.stop()
@@ -87,10 +91,12 @@ class _ReceiptPrinter:
 
     def __init__(self, nick: str, *, is_json: bool) -> None:
         self.failure: OSError | None = None  # Of our output; all is sent all the same.
+        self.seq_max = 0  # Of what is in the log.
         self._nick = nick
         self._is_json = is_json
 
     def print_kept(self, posted: Posted, sent: Sent) -> None:
+        self.seq_max = max(self.seq_max, sent.seq)
         if not self._is_json or self.failure:
             return
         entry = Entry(sent.room, sent.seq, sent.ts, posted.kind, self._nick, posted.text)
