@@ -163,9 +163,11 @@ def _filled(order: Order, verb: Verb, words: Sequence[str], usage: str) -> Order
             order = order._replace(text=text if is_told or not is_awaited else None)
             left = []
         elif place == SWITCH:
-            is_on = left[:1] != ["off"]
-            left = left[1:] if left[:1] in (["on"], ["off"]) else left
-            order = order._replace(value=int(is_on))
+            switch = left.pop(0) if left else "on"
+            if switch not in ("on", "off"):  # Not a text: it would be done, and told to all.
+                message = f"write on or off before the text, not {switch!r}: {usage}"
+                raise WordsWrongError(message)
+            order = order._replace(value=int(switch == "on"))
         elif not left:
             message = f"{place} is missing: {usage}"
             raise WordsWrongError(message)

@@ -51,6 +51,7 @@ EPILOG = """\
 exit status: 0 done, 1 failed, 2 usage, 69 nobody answers, 75 try again, 77 not allowed,
 130 interrupted
 """
+THE_ROOM = "the room; a join line in place of the broker can tell it instead"
 
 
 class UsageError(Exception):
@@ -64,7 +65,11 @@ class VersionWanted(Exception):
 class _Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line."""
 
+    needed: tuple[str, ...] = ()  # Options that help shows as required.
+
     def format_help(self) -> str:
+        for action in self._actions:  # Parsing lets a join line say it too.
+            action.required |= action.dest in self.needed
         self.formatter_class = argparse.RawDescriptionHelpFormatter
         return super().format_help()
 
@@ -143,7 +148,7 @@ def _since(text: str) -> Since:
 
 
 # --- the parsers ------------------------------------------------------------
-def _new_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
+def _new_parser(name: str, description: str, epilog: str) -> _Parser:
     parser = _Parser(
         prog=f"hubbub {name}".strip(),
         description=description,
@@ -211,13 +216,17 @@ def _subcommand_parser(name: str) -> argparse.ArgumentParser:
     text = SUBCOMMANDS[name]
     epilog = f"verbs:\n{admin_words.listing()}\n{EPILOG}" if name == "admin" else EPILOG
     parser = _new_parser(name, f"{text[0].upper()}{text[1:]}.", epilog)
+    if name in SOME_ROOM:
+        parser.needed = ("rooms",)
     if name == "send":
-        _add_rooms(parser, help="the room")
+        _add_rooms(parser, help=THE_ROOM)
         parser.add_argument(
             "text", nargs="*", metavar="TEXT", help="left out: each line of standard input"
         )
     elif name == "tail":
-        _add_rooms(parser, help="a room, several times for several")
+        _add_rooms(
+            parser, help="a room, several times for several; a join line can tell it instead"
+        )
         parser.add_argument(
             "--since",
             type=_since,
@@ -227,7 +236,7 @@ def _subcommand_parser(name: str) -> argparse.ArgumentParser:
         )
         parser.add_argument("--count", type=_count, metavar="N", help="end after N entries")
     elif name == "history":
-        _add_rooms(parser, help="the room")
+        _add_rooms(parser, help=THE_ROOM)
         parser.add_argument(
             "-n",
             dest="entries",
@@ -238,7 +247,7 @@ def _subcommand_parser(name: str) -> argparse.ArgumentParser:
         )
         parser.add_argument("--before", type=_count, metavar="SEQ", help="only what is older")
     elif name == "who":
-        _add_rooms(parser, help="the room")
+        _add_rooms(parser, help=THE_ROOM)
     elif name == "trust":
         _add_trust(parser)
     elif name == "run":

@@ -128,8 +128,10 @@ class Board:
         self.rooms: dict[str, RoomView] = {}
         self.current = ""
         self.state = "online"
+        self.is_waiting = False  # Refused, and trying again when the time is over.
         self.unsent_count = 0
         self.known_rooms: set[str] = set()  # From /rooms, for completion.
+        self.is_put_out = False  # Somebody put us out of the current room: we say where to go.
         self._shown = Shown()
         self._sent_from = ""  # The room that a notice has just said we were sent away from.
         self._takes: dict[type[Event], Callable[[Any], list[Line]]] = {
@@ -217,13 +219,13 @@ class Board:
     def _take_left(self, left: Left) -> list[Line]:
         label = self.rooms[left.room].label
         was_current = left.room == self.current
-        self.forget(left.room)
+        self.forget(left.room, is_put_out=bool(left.code))
         lines = []
         if left.code and left.room != self._sent_from:
             lines.append(self.trouble(f"you are not in {label} any more: {left.reason}"))
         self._sent_from = ""
         if left.code and was_current:
-            lines.append(self.notice(f"now in {self.label()}" if self.current else "in no room"))
+            lines.append(self.notice(f"in no room: {self.no_room_hint()}"))
         return lines
 
     def _take_moved(self, moved: Moved) -> list[Line]:
@@ -244,7 +246,9 @@ class Board:
     def _take_presence(self, event: Presence, now: int) -> list[Line]:
         view = self.rooms[event.room]
         view.users = event.users
-        if view.nicks is not None:
+        if event.nicks is not None:
+            view.nicks = set(event.nicks)
+        elif view.nicks is not None:
             view.nicks.difference_update(event.left, (old for old, _ in event.renamed))
             view.nicks.update(event.joined, (new for _, new in event.renamed))
         for old, new in event.renamed if is_talk(event.room) else ():
@@ -278,10 +282,13 @@ class Board:
 
     def _take_state(self, event: State) -> list[Line]:
         before, self.state = self.state, event.state
+        was_waiting, self.is_waiting = self.is_waiting, event.wait_s > 0
         text = ""
         match event.state:
-            case _ if event.state == before:
+            case _ if event.state == before and was_waiting == self.is_waiting:
                 pass
+            case "refused" if event.wait_s:
+                text = f"the broker refuses: {event.detail}; trying again by itself"
             case "offline" if before != "closing":  # Closing has said it already.
                 text = "connection lost, trying again"
             case "online" if before != "connecting":
@@ -289,7 +296,7 @@ class Board:
             case "closing":
                 text = "the broker is closing"
             case "refused":
-                text = f"the broker refuses: {event.detail}"
+                text = f"the broker refuses: {event.detail}; /quit leaves, /nick NAME tries again"
         return [self.trouble(text)] if text else []
 
     # --- what the person does -----------------------------------------------
@@ -301,7 +308,7 @@ class Board:
         is_silent = is_silent and not self.look.is_json
         view = self.rooms.setdefault(room, RoomView(room, title, is_silent=is_silent))
         view.title = title or view.title
-        if not view.is_silent:
+        if not view.is_silent and not self.is_put_out:
             self.current = self.current or room
         return view
 
@@ -335,6 +342,7 @@ class Board:
     def switch(self, room: str) -> None:
         """Make a room the current one; what was unread there is read."""
         self.current = room
+        self.is_put_out = False
         self.rooms[room].unread_count = 0
 
     def next_room(self) -> str | None:
@@ -347,26 +355,35 @@ class Board:
         unread = (name for name in others if self.rooms[name].unread_count)
         return next(unread, others[0] if others else None)
 
-    def forget(self, room: str) -> None:
-        """Drop a room that was left; another one becomes current."""
+    def forget(self, room: str, *, is_put_out: bool = False) -> None:
+        """Drop a room that was left; another one becomes current.
+
+        None does for who was put out: what is being typed was not meant for another room.
+        """
         self.rooms.pop(room, None)
         if room == self.current:
             self.current = ""
+            self.is_put_out = is_put_out
             heard = [name for name, view in self.rooms.items() if not view.is_silent]
-            if heard:
+            if heard and not is_put_out:
                 self.switch(heard[-1])
+
+    def no_room_hint(self) -> str:
+        """Return how somebody who is in no room gets into one."""
+        return "/switch ROOM" if self.rooms else "/join ROOM"
 
     # --- what the prompt shows ----------------------------------------------
     def toolbar(self) -> list[tuple[str, str]]:
         """Return (style class, text) parts: room, users, connection, dangers, unsent, unread."""
         view = self.rooms.get(self.current)
-        parts = [("class:room", f" {self.label()}" if view else " no room: /join ROOM")]
+        parts = [("class:room", f" {self.label()}" if view else f" no room: {self.no_room_hint()}")]
         if view:
             if is_closed(view.name):
                 parts.append(("", "  private"))
             parts.append(("", f"  {render.users_text(view.users)}"))
         style = "" if self.state == "online" else "class:trouble"
-        parts += [("", "  "), (style, STATE_WORDS.get(self.state, render.safe(self.state)))]
+        state = STATE_WORDS.get(self.state, render.safe(self.state))
+        parts += [("", "  "), (style, f"{state}, trying again" if self.is_waiting else state)]
         if self.is_exposed:
             parts += [("", "  "), ("class:trouble", "NOT ENCRYPTED")]
         if self.unsent_count:

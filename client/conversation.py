@@ -15,7 +15,7 @@ from client import commands, orders, render
 from client.board import Board, Completion, Line
 from client.commands import Meaning
 from client.errands import Errands
-from client.events import Event, Sent, Told
+from client.events import Event, Presence, Sent, Told
 from client.ignored import Ignored
 from client.receipts import Posted, Receipts
 from client.talks import Talks
@@ -98,7 +98,11 @@ class Conversation:
         now = self._now()
         with self.lock:
             self.board.nick = self._client.nick
-            lines = [line for event in burst for line in self.board.take(event, now)]
+            lines = []
+            for event in burst:
+                if isinstance(event, Presence):
+                    lines += self._follow(event)
+                lines += self.board.take(event, now)
         self._show(lines)
         for event in burst:
             if isinstance(event, Told):
@@ -107,10 +111,25 @@ class Conversation:
         with self.lock:
             self._changed.notify_all()
 
+    def _follow(self, event: Presence) -> list[Line]:
+        """Go on ignoring who takes another name, as far as it is seen."""
+        lines = []
+        for old, new in event.renamed:
+            if old in self._ignored and new not in self._ignored:
+                try:
+                    self._ignored.add(new)
+                    words = f"{old}, whom you ignore, is called {new} now, and still ignored"
+                    lines.append(self.board.notice(words))
+                except (HubbubError, OSError) as error:
+                    lines.append(self.board.trouble(f"{old} is called {new} now: {error}"))
+        return lines
+
     def _take_receipt(self, _: Posted, sent: Sent) -> None:
         with self.lock:
             self._kept_seqs[sent.room] = sent.seq
             self._changed.notify_all()
+        if is_closed(sent.room):  # Who writes there has read it.
+            self._errands.read(sent.room, sent.seq)
         if not self._receipts:
             self._show([])  # For the toolbar's sake.
 
@@ -193,7 +212,8 @@ class Conversation:
         room = self.current_room()
         if not room:
             self.refused_count += 1
-            return [self._not_sent(text, "join a room first: /join ROOM")]
+            with self.lock:
+                return [self._not_sent(text, f"you are in no room: {self.board.no_room_hint()}")]
         self._receipts.add(Posted(text, kind, self._client.post(room, text, kind=kind)))
         return []
 
@@ -222,7 +242,7 @@ class Conversation:
             self._client.join(room)
         except HubbubError:
             with self.lock:
-                self.board.forget(room)
+                self.board.forget(room, is_put_out=not before)
                 if before in self.board.rooms:
                     self.board.switch(before)
             raise
@@ -348,7 +368,7 @@ class Conversation:
         return self.board.trouble(
             f"you are not in {render.label(room)}; /join {room}"
             if room
-            else "join a room first: /join ROOM"
+            else f"you are in no room: {self.board.no_room_hint()}"
         )
 
     # --- leaving ------------------------------------------------------------

@@ -92,6 +92,8 @@ class Presence(Struct, frozen=True):
     joined: list[str]
     left: list[str]
     renamed: list[tuple[str, str]]  # (old, new)
+    # All who are there, where that is not what the lists make of those before: after a restart.
+    nicks: list[str] | None = None
 
 
 class Missing(Struct, frozen=True):
@@ -119,6 +121,7 @@ class State(Struct, frozen=True):
 
     state: str  # "connecting", "online", "offline", "closing" or "refused" (see rename()).
     detail: str
+    wait_s: int = 0  # "refused": so long until the client tries again by itself; 0: it does not.
 
 
 Event = (

@@ -24,6 +24,7 @@ SILENCE_S_MAX = 5.0  # Something is outstanding and nothing at all was answered:
 ANSWER_AGE_S_MAX = 15.0  # Others were answered, this one was not: resume.
 RETRY_S = 1.0  # Between two HELLOs to a broker that is full or closing.
 SLOW_DOWN_MS_MAX = 60_000  # A broker that asks for more than this is mistaken.
+REFUSED_S_MAX = 3_600  # Who is banned for longer asks once an hour.
 GAP_ECHO_S = 1.0  # After a resend, gaps reported for the first sending still arrive.
 
 # A resume may have a JOIN for each of 1,024 rooms. More than this at once could overflow the

@@ -93,6 +93,7 @@ class Memberships:
             if room.is_joined:
                 # A broker that had lost the session may have refused the topic; SUB asks once.
                 room.is_swap_due |= not was_resumed
+                room.is_return = not was_resumed
                 self._send_join(room, now)
         self.await_proofs(now)
 
@@ -117,8 +118,8 @@ class Memberships:
         command = room.begin_join(self._requests.next_id())
         self._requests.send(Request(command, room=room), now)
 
-    def joined(self, joined: wire.Joined, now: float, *, is_news: bool) -> None:
-        """Take JOINED; see `Roster.replace` for is_news."""
+    def joined(self, joined: wire.Joined, now: float) -> None:
+        """Take JOINED."""
         request = self._requests.take(joined.id)
         room = request.room if request is not None else None
         if request is None and is_talk(joined.room) and joined.room not in self._rooms:
@@ -131,7 +132,7 @@ class Memberships:
         if room.name != joined.room and (is_closed(room.name) or is_closed(joined.room)):
             self._move(room, joined.room, joined.title)
         self.directory.call(joined.room, joined.title)
-        self._tray.events += room.joined(joined, is_news=is_news)
+        self._tray.events += room.joined(joined)
         if room.is_swap_due or room.subscription != joined.subscription:
             self._unsubscribe(room)
             room.subscription = joined.subscription

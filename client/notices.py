@@ -9,7 +9,9 @@ from typing import Final
 
 from client.effects import Tray
 from client.events import Told
+from client.limits import REFUSED_S_MAX
 from client.memberships import Memberships
+from client.times import span_text
 from common import wire
 
 SENT_AWAY: Final = frozenset({"kicked", "banned", "uninvited"})
@@ -24,9 +26,15 @@ def is_end(notice: wire.Notice) -> bool:
 
 
 def end_text(notice: wire.Notice) -> str:
-    """Return why, in words."""
+    """Return why, and for how long, in words."""
     what = "banned you" if notice.code == "banned" else "ended your session"
-    return f"an operator {what}{f': {notice.text}' if notice.text else ''}"
+    time = f" for {span_text(notice.value)}" if notice.value else ""
+    return f"an operator {what}{time}{f': {notice.text}' if notice.text else ''}"
+
+
+def pause_s(wait_s: int) -> int:
+    """Return after how long to ask again whether a refusal is over that holds so long."""
+    return min(wait_s, REFUSED_S_MAX)
 
 
 def take(notice: wire.Notice, memberships: Memberships, tray: Tray, now: float) -> None:

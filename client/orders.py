@@ -22,6 +22,7 @@ TOPIC_BY = {
 
 
 TOPIC_WHO = "|".join(TOPIC_BY)
+TIME_HINT = "write a time as 30s, 10m, 2h, 1d or 1w; without one it holds for ever"
 
 
 class GiveOrder(Struct, frozen=True):
@@ -103,12 +104,17 @@ def with_reason(action: Action, text: str) -> Order | None:
 
 
 def with_time(action: Action, text: str) -> Order | None:
-    """Read a nick, perhaps a time, perhaps a reason."""
+    """Read a nick, perhaps a time, perhaps a reason.
+
+    What was meant as a time and is none must not make it hold for ever.
+    """
     nick, _, rest = text.partition(" ")
     time, _, reason = rest.strip().partition(" ")
-    seconds = seconds_of(time)
-    if seconds is None:
+    if not time[:1].isdigit():
         return GiveOrder(action, _nick(nick), reason=rest.strip())
+    seconds = seconds_of(time)
+    if not seconds:
+        raise Refused(Code.BAD_PAYLOAD, TIME_HINT)
     return GiveOrder(action, _nick(nick), seconds, reason.strip())
 
 

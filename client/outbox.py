@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from client.effects import Failed, Kept
 from client.limits import GAP_ECHO_S, SLOW_DOWN_MS_MAX
+from client.times import span_text
 from common import wire
 from common.errors import Code, Malformed, Refused
 from common.limits import (
@@ -250,7 +251,7 @@ def refusal(code: str, detail: str, value: int) -> Refused:
     refused = Refused(code, detail, value)
     if value and code in LASTING:
         seconds = -(-value // 1_000)  # Whoever waits as long as it says does not come too early.
-        return Refused(code, f"{refused.detail} ({seconds} s left)", value)
+        return Refused(code, f"{refused.detail} ({span_text(seconds)} left)", value)
     return refused
 
 

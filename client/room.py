@@ -18,6 +18,7 @@ class Room:
         "is_announced",
         "is_joined",
         "is_rejoin_due",
+        "is_return",
         "is_swap_due",
         "join_id",
         "key",
@@ -59,6 +60,7 @@ class Room:
         # The subscription counts as working once a frame arrived on it. PROTOCOL.md, "JOIN".
         self.subscription: bytes | None = None
         self.is_swap_due = False  # Subscribe again even if JOINED names the same topic.
+        self.is_return = False  # The broker forgot us all: who is there now is no news.
         self.proof_due_s = 0.0
         self.proof_pause_s = PROOF_S
         # Frames of another epoch: one is being asked about, one is known to be old.
@@ -80,7 +82,7 @@ class Room:
         replica = self.replica
         return wire.Join(request_id, self.name, self.is_joined, replica.epoch or 0, replica.target)
 
-    def joined(self, joined: wire.Joined, *, is_news: bool) -> list[Event]:
+    def joined(self, joined: wire.Joined) -> list[Event]:
         """Take JOINED: log, roster, ticket. The subscription is the session's part."""
         self.join_id = 0
         self.key = joined.ticket
@@ -101,10 +103,11 @@ class Room:
             self.roster.begin(joined.version, joined.users, joined.nicks)
         else:
             change = self.roster.replace(
-                joined.version, joined.users, joined.nicks, is_news=is_news
+                joined.version, joined.users, joined.nicks, is_news=not self.is_return
             )
             if change is not None:
                 events.append(change)
+        self.is_return = False
         self.is_joined = True
         return events
 

@@ -36,7 +36,7 @@ class Roster:
         """Take the users from JOINED or MEMBERS and return what changed meanwhile.
 
         After a restart of the broker the others come back one after another. Then is_news is
-        False: the count is told, and nobody is said to have left or joined.
+        False: count and nicks are told, and nobody is said to have left or joined.
         """
         before, users_before = self.nicks, self.users
         self.begin(version, users, nicks)
@@ -45,9 +45,13 @@ class Roster:
         if is_news and before is not None and self.nicks is not None:
             joined = sorted(self.nicks - before)
             left = sorted(before - self.nicks)
-        if not joined and not left and users == users_before:
+        if not joined and not left and users == users_before and self.nicks == before:
             return None
-        return Presence(self.room, users, joined, left, [])
+        is_all_told = is_news and before is not None
+        return Presence(self.room, users, joined, left, [], None if is_all_told else self._all())
+
+    def _all(self) -> list[str] | None:
+        return None if self.nicks is None else sorted(self.nicks)
 
     def apply(self, event: wire.Presence) -> tuple[Presence | None, bool]:
         """Take a presence event; return what is news, and whether WHO must be asked."""
@@ -81,5 +85,6 @@ class Roster:
         is_news = bool(joined or left or changes.renamed)
         if not is_news and event.users == users_before:
             return None, must_ask
-        news = Presence(self.room, event.users, joined, left, changes.renamed)
+        nicks = self._all() if changes.returned else None  # Of them no list tells.
+        news = Presence(self.room, event.users, joined, left, changes.renamed, nicks)
         return news, must_ask

@@ -71,7 +71,7 @@ class Session:
         self._asked_s = 0.0
         self._heard_s = 0.0  # The last answer of any kind.
         self._retry_s: float | None = None  # A refusal that time may heal.
-        self._was_resumed = True
+        self._is_retrying = False  # The state "refused" has been told with a wait.
         self._is_resend_due = False  # Texts in flight follow when every JOIN is on its way.
         self._is_paused = False
         self._closing_s: float | None = None  # close() was called: when to stop waiting.
@@ -88,7 +88,7 @@ class Session:
             wire.Welcome: self._on_welcome,
             wire.Goodbye: self._on_goodbye,
             wire.Renamed: self._on_renamed,
-            wire.Joined: self._on_joined,
+            wire.Joined: self._memberships.joined,
             wire.Parted: self._on_parted,
             wire.Ack: self._on_ack,
             wire.Members: self._memberships.members,
@@ -317,7 +317,6 @@ class Session:
         self._set_phase(Phase.ONLINE)
         self.nick = welcome.nick
         self.motd = welcome.motd
-        self._was_resumed = welcome.resumed
         if self._ready is not None:
             self._tray.effects.append(Resolve(self._ready, welcome))
             self._ready = None
@@ -342,6 +341,7 @@ class Session:
             self._ready = None
             self._refuse(refused.detail)
             return
+        wait_s = -(-error.value // 1_000) if error.code == Code.BANNED else 0
         if error.code in TRY_AGAIN_CODES:
             self._retry_s = now + max(RETRY_S, min(error.value, SLOW_DOWN_MS_MAX) / 1000)
             self._say("closing" if error.code == Code.CLOSING else "offline", refused.detail)
@@ -355,7 +355,7 @@ class Session:
                 self._greet(now)
                 return
             self._tray.effects.append(Reject(request.ticket, refused))
-        self._refuse(refused.detail)
+        self._refuse(refused.detail, now, wait_s)
 
     def _notice(self, item: wire.Publication, now: float) -> None:
         if type(item) is not wire.Notice:
@@ -373,7 +373,7 @@ class Session:
         elif item.code == Code.NOT_ALLOWED:  # While we were in, the key went off the list.
             self._refuse(item.text or Refused(item.code).detail)
         elif notices.is_end(item):
-            self._refuse(notices.end_text(item))
+            self._refuse(notices.end_text(item), now, item.value)
 
     def _on_error(self, error: wire.Error, now: float) -> None:
         is_resuming = self.phase in (Phase.GREETING, Phase.HELLO)
@@ -433,9 +433,6 @@ class Session:
         if type(command) is order.Order and done.room != command.room:
             self._memberships.rejoin(command.room, done.room, done.title, now)
 
-    def _on_joined(self, joined: wire.Joined, now: float) -> None:
-        self._memberships.joined(joined, now, is_news=self._was_resumed)
-
     def _on_parted(self, parted: wire.Parted, _now: float) -> None:
         self._memberships.parted(self._requests.take(parted.id), parted.room)
 
@@ -458,14 +455,16 @@ class Session:
             return None
         return min(max(oldest_s, self._heard_s) + SILENCE_S_MAX, oldest_s + ANSWER_AGE_S_MAX)
 
-    def _refuse(self, detail: str) -> None:
+    def _refuse(self, detail: str, now: float = 0.0, wait_s: int = 0) -> None:
+        """Stay outside; with a wait only that long, so that a ban ends by itself."""
         self._set_phase(Phase.REFUSED)
-        self._say("refused", detail)
+        self._retry_s = now + notices.pause_s(wait_s) if wait_s else None
+        self._say("refused", detail, wait_s)
 
-    def _say(self, state: str, detail: str) -> None:
-        if state != self.state:
-            self.state = state
-            self._tray.events.append(State(state, detail))
+    def _say(self, state: str, detail: str, wait_s: int = 0) -> None:
+        if (state, wait_s > 0) != (self.state, self._is_retrying):
+            self.state, self._is_retrying = state, wait_s > 0
+            self._tray.events.append(State(state, detail, wait_s))
 
     def _stop(self) -> None:
         if not self._is_stopped:

@@ -6,6 +6,7 @@ write; everything else goes to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import sys
 import time
@@ -31,7 +32,7 @@ from client.lines import BadLine, read_lines
 from client.login import complain, invitation, open_for_reading, open_for_script, str_of
 from client.receipts import Posted, Receipts
 from client.render import Look
-from common.errors import Code, Refused
+from common.errors import Code, HubbubError, Refused
 from common.limits import HISTORY_ENTRIES_MAX
 from common.names import fold, is_closed
 
@@ -71,6 +72,9 @@ def send(arguments: Arguments) -> int:
         try:
             failed_count = _post_all(client, room, arguments, receipts)
             unsent = receipts.wait(arguments.timeout_s * PATIENCE_TIMEOUTS)
+            if is_closed(room) and printer.seq_max:  # Who writes there has read it.
+                with contextlib.suppress(HubbubError):  # It only counts as unread.
+                    client.read(room, printer.seq_max).result(arguments.timeout_s)
         finally:
             client.close()
             receipts.stop()
@@ -87,10 +91,12 @@ class _ReceiptPrinter:
 
     def __init__(self, nick: str, *, is_json: bool) -> None:
         self.failure: OSError | None = None  # Of our output; all is sent all the same.
+        self.seq_max = 0  # Of what is in the log.
         self._nick = nick
         self._is_json = is_json
 
     def print_kept(self, posted: Posted, sent: Sent) -> None:
+        self.seq_max = max(self.seq_max, sent.seq)
         if not self._is_json or self.failure:
             return
         entry = Entry(sent.room, sent.seq, sent.ts, posted.kind, self._nick, posted.text)
@@ -190,6 +196,8 @@ def _tell(event: Event, titles: _Titles, look: Look) -> None:
             complain(f"{label} is called {render.label(title or to)} now")
         case Left(code=code, reason=reason) if code:
             raise Refused(LEFT_CODES.get(code, code), f"no longer in {label}: {reason or code}")
+        case State(state="refused", detail=detail, wait_s=wait_s) if wait_s:
+            complain(f"{detail}; trying again by itself")
         case State(state=state, detail=detail):
             _tell_state(state, detail)
 
@@ -246,14 +254,15 @@ def rooms(arguments: Arguments) -> int:
 
 
 def who(arguments: Arguments) -> int:
-    """Print who is in a room, without counting the one who asks."""
+    """Print who is in a room, without counting the one who asks; in a closed one, all."""
     room = arguments.rooms[0]
     with _open_for(arguments) as client:
         users_before = next((info.users for info in client.rooms() if info.room == room), 0)
         joined = client.join(room, history=0)
         room = joined.room
         nicks = list(client.who(room).nicks)
-        if joined.users > users_before and client.nick in nicks:
+        is_counted = not is_closed(room)  # Of closed rooms nobody tells who was there before.
+        if is_counted and joined.users > users_before and client.nick in nicks:
             nicks.remove(client.nick)  # It is there only to ask.
     nicks.sort(key=fold)
     if arguments.is_json:

@@ -61,7 +61,7 @@ def room_lines(room: Joined) -> list[str]:
         return [f"{label} is a talk between two: only they read it, and the broker's operator"]
     door = "private: who is invited may enter" if is_closed(room.room) else "open to all"
     topic_by = TOPIC_WORDS.get(Role(room.topic_by), "") if room.topic_by in list(Role) else "others"
-    slow = f"one text each {room.slow_s} s" if room.slow_s else "not slow"
+    slow = f"one text each {span_text(room.slow_s)}" if room.slow_s else "not slow"
     return [
         f"{label} is {door}; you are {role_words(room.role)}",
         f"the topic is set by {topic_by}; {slow}",

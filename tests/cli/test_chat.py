@@ -137,7 +137,7 @@ def test_rooms_are_joined_switched_and_left(anna: Person, bob: Person, room: str
         terminal.enter("/part")
         terminal.see("no room: /join ROOM")
         terminal.enter("anybody?")
-        terminal.see("not sent: anybody? (join a room first: /join ROOM)")
+        terminal.see("not sent: anybody? (you are in no room: /join ROOM)")
 
 
 def test_commands_are_answered(anna: Person, room: str) -> None:

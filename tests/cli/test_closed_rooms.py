@@ -66,9 +66,12 @@ def test_a_room_behind_a_door(anna: Person, bob: Person) -> None:
         his.see("only a room's moderator may invite")
         hers.enter("/uninvite bob")
         his.see("anna took you out of +plans")
-        his.see("#lobby>")
+        his.see("in no room: /switch ROOM")
+        his.enter("typed for +plans alone")
+        his.see("not sent: typed for +plans alone (you are in no room: /switch ROOM)")
         his.enter("/join +plans")
         his.see("there is no such room, or it is not open to you")
+        assert anna.run("who", "-r", "+plans").stdout == "anna\n"
         hers.enter("/invite bob")
         his.see("anna invites you to +plans: /join +plans")
         his.enter("/join +plans")
@@ -95,11 +98,16 @@ def test_of_the_ignored_nothing_is_shown(anna: Person, bob: Person) -> None:
         his.enter("/msg anna and here?")
         his.see("@anna bob: and here?")
         hers.enter("/history")
+        his.enter("/nick rob")
+        hers.see("bob, whom you ignore, is called rob now, and still ignored")
+        his.see("you are rob now")
+        his.enter("nobody would hear me")
+        his.see("rob: nobody would hear me")
         hers.enter("/me listens")
         hers.see("* anna listens")
         assert "hear me" not in hers.text()
         assert "says something to you" not in hers.text()
-    assert (anna.home / "ignored").read_text() == "bob\n"
+    assert (anna.home / "ignored").read_text() == "bob\nrob\n"
     with anna.chat() as hers:
         assert "hear me" not in hers.text()
         hers.enter("/unignore bob")
@@ -107,6 +115,15 @@ def test_of_the_ignored_nothing_is_shown(anna: Person, bob: Person) -> None:
         his_words = bob.run("send", "-r", "lobby", "and now?")
         assert his_words.returncode == 0
         hers.see("bob: and now?")
+
+
+def test_ones_own_words_in_a_talk_are_not_unread(anna: Person, bob: Person) -> None:
+    with bob.chat():
+        with anna.chat() as hers:
+            hers.enter("/msg bob see you at nine")
+            hers.see("@bob anna: see you at nine")
+        talks = [room for room in anna.objects("rooms") if room.get("title") == "@bob"]
+        assert [room["read"] for room in talks] == [talks[0]["head"]]
 
 
 def test_scripts_speak_and_read_behind_doors(
@@ -129,6 +146,7 @@ def test_scripts_speak_and_read_behind_doors(
         assert (entry["text"], entry["kind"]) == ("from a script", "text")
         listed = bob.objects("rooms")
         assert [room["title"] for room in listed if "title" in room] == ["@anna"]
+        assert [room["head"] - room["read"] for room in listed if "title" in room] == [0]
         assert "+plans" not in bob.run("rooms").stdout
         told = eventually(lambda: [e for e in client.events(0.1) if isinstance(e, Told)])
         assert [(event.code, event.title) for event in told] == [("said", "@bob")]

@@ -250,6 +250,16 @@ def test_help_is_data(anna: Person) -> None:
     assert "--since" in anna.run("tail", "--help").stdout
 
 
+@pytest.mark.parametrize("name", ["send", "tail", "history", "who"])
+def test_help_shows_that_a_room_is_needed(anna: Person, name: str) -> None:
+    """A join line with a room tells it too: the words beside -r say so."""
+    text = anna.run(name, "--help").stdout
+    assert "-r ROOM" in text
+    assert "[-r ROOM]" not in text
+    assert "can tell it instead" in " ".join(text.split())
+    anna.run(name, "--timeout", "0.1", status=2)
+
+
 @pytest.mark.parametrize("columns", [60, 120])
 def test_help_is_as_wide_as_the_terminal(anna: Person, columns: int) -> None:
     anna.environ["COLUMNS"] = str(columns)

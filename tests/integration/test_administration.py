@@ -337,7 +337,7 @@ def test_a_drained_broker_keeps_who_is_there(broker: BrokerProcess, operator: Op
     scraper = Scraper(broker)
     with connect(broker.address, nick="bob") as bob:
         bob.join("r")
-        assert "sessions\n1\n" == operator.admin("drain", "back", "at", "nine")
+        assert "sessions\n1\n" == operator.admin("drain", "on", "back", "at", "nine")
         assert Code.DRAINING == refusal(broker, "ann")
         done = operator.run("send", "-r", "r", "hello", status=75)
         assert "hubbub: the broker is about to be stopped and takes nobody new\n" == done.stderr

@@ -45,7 +45,7 @@ def read(line: str) -> Order:
         ("drain on", Order("drain", value=1)),
         ("drain off", Order("drain", value=0)),
         ("drain on off we go", Order("drain", value=1, text="off we go")),
-        ("drain back at nine", Order("drain", value=1, text="back at nine")),
+        ("drain on back at nine", Order("drain", value=1, text="back at nine")),
         ("reload --json --timeout 5", Order("reload")),
     ],
 )
@@ -58,6 +58,8 @@ def test_words_make_an_order(line: str, order: Order) -> None:
     [
         ("", "say what to do"),
         ("fly", "there is no verb 'fly'"),
+        ("drain maybe", "write on or off before the text, not 'maybe'"),
+        ("drain back at nine", "write on or off before the text, not 'back'"),
         ("sessions -r dev", "there is no -r here"),
         ("kick --for 2h bob", "there is no --for here"),
         ("kick -n 2 bob", "there is no -n here"),

@@ -215,3 +215,31 @@ def test_speakers_are_forgotten_in_the_end() -> None:
     for number in range(1_000):
         made.take(say("dev", "hi", nick=f"n{number}", seq=number), NOON)
     assert len(made.rooms["dev"].speakers) == 200
+
+
+def test_who_is_there_is_taken_over_where_nobody_is_news() -> None:
+    made = board("dev")
+    assert made.take(Presence("dev", 1, [], [], [], ["me"]), NOON) == []
+    assert made.rooms["dev"].nicks == {"me"}
+
+
+def test_who_is_put_out_is_in_no_room_until_they_say_where_to_go() -> None:
+    """What is being typed was meant for the room they are out of."""
+    made = board("dev", "ops")
+    made.take(Left("dev", "banned", "spam"), NOON)
+    made.add("news")
+    assert made.current == ""
+    assert "no room: /switch ROOM" in toolbar(made)
+    made.switch("ops")
+    made.take(Left("ops"), NOON)
+    assert made.current == "news"
+
+
+def test_a_refusal_says_what_to_do() -> None:
+    made = board("dev")
+    (line,) = made.take(State("refused", "you are banned (4 s left)", 4), NOON)
+    assert "you are banned (4 s left); trying again by itself" in line.text
+    assert "refused, trying again" in toolbar(made)
+    (line,) = made.take(State("refused", "you are banned"), NOON)
+    assert line.text.endswith("you are banned; /quit leaves, /nick NAME tries again")
+    assert "trying again" not in toolbar(made)

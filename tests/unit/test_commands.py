@@ -70,6 +70,9 @@ def test_a_blank_line_means_nothing(line: str) -> None:
         ("/quit please", "write /quit"),
         ("/history 0", "from 1 to"),
         ("/history many", "from 1 to"),
+        ("/ban bob 0s", "write a time as 30s, 10m, 2h, 1d or 1w"),
+        ("/mute bob 1 day", "without one it holds for ever"),
+        ("/mute bob 5x foo", "write a time as"),
         ("/history " + "9" * 5_000, "from 1 to"),
     ],
 )

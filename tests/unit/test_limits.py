@@ -116,6 +116,7 @@ MET = {
         "PROOF_S_MAX": (OF_CLIENT, "test_a_pause_between_proofs_doubles_up_to_a_bound"),
         "SILENCE_S_MAX": (SESSION, "test_silence_leads_to_a_resume"),
         "ANSWER_AGE_S_MAX": (SESSION, "test_one_answer_that_never_comes_leads_to_a_resume_too"),
+        "REFUSED_S_MAX": (SESSION, "test_a_ban_ends_by_itself"),
         "SLOW_DOWN_MS_MAX": (OUTBOX, "test_a_mistaken_wait_is_bounded"),
         "REQUESTS_IN_FLIGHT_MAX": (
             SESSION,

@@ -60,7 +60,7 @@ def texts(lines: list[Line]) -> list[str]:
         ("/ban bob", GiveOrder(Action.BAN, "bob")),
         ("/ban bob 2h", GiveOrder(Action.BAN, "bob", 7_200)),
         ("/ban bob 1d spam", GiveOrder(Action.BAN, "bob", 86_400, "spam")),
-        ("/mute bob 2 much", GiveOrder(Action.MUTE, "bob", 0, "2 much")),
+        ("/mute bob too much", GiveOrder(Action.MUTE, "bob", 0, "too much")),
         ("/report bob is loud", GiveOrder(Action.REPORT, "bob", reason="is loud")),
         ("/msg bob hi there", TellNick("bob", "hi there")),
         ("/query bob", OpenTalk("bob")),
@@ -196,10 +196,11 @@ def test_leaving_is_told_once() -> None:
     made.switch("dev")
     told = Told("kicked", "dev", "", "anna", "spam")
     assert texts(made.take(told, NOON)) == ["--- anna kicked you from #dev (spam)"]
-    assert texts(made.take(Left("dev", "kicked", "spam"), NOON)) == ["--- now in #lobby"]
+    assert texts(made.take(Left("dev", "kicked", "spam"), NOON)) == ["--- in no room: /switch ROOM"]
+    made.switch("lobby")
     assert texts(made.take(Left("lobby", "banned", "you are banned"), NOON)) == [
         "you are not in #lobby any more: you are banned",
-        "--- in no room",
+        "--- in no room: /join ROOM",
     ]
 
 

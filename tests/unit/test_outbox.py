@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from client.effects import Failed, Kept
 from client.limits import GAP_ECHO_S, SLOW_DOWN_MS_MAX
-from client.outbox import Line, Outbox
+from client.outbox import Line, Outbox, refusal
 from common import wire
 from common.errors import Code, Malformed, Refused
 from common.limits import (
@@ -372,3 +372,8 @@ def test_a_send_is_the_same_whenever_it_is_sent() -> None:
     outbox.put([line("more")])
     first = [msgspec.msgpack.encode(send) for send in outbox.resume(0)]
     assert [msgspec.msgpack.encode(send) for send in outbox.resume(1)] == first
+
+
+def test_a_wait_is_told_as_people_write_it() -> None:
+    told = refusal(Code.BANNED, "you are banned", 86_391_000)
+    assert (told.detail, told.value) == ("you are banned (24 h left)", 86_391_000)

@@ -9,6 +9,7 @@ from client.events import Joined, State
 from client.limits import (
     ANSWER_AGE_S_MAX,
     CLOSE_S,
+    REFUSED_S_MAX,
     REQUESTS_IN_FLIGHT_MAX,
     RETRY_S,
     SILENCE_S_MAX,
@@ -443,3 +444,33 @@ def test_who_is_sent_away_from_the_broker_does_not_come_back_by_itself(
     driver = online()
     driver.publish(wire.Notice(code, nick="boss", text=text), INBOX)
     assert State("refused", detail) == driver.drain_events()[-1]
+
+
+@pytest.mark.parametrize(("ban_s", "pause_s"), [(4, 4), (10 * REFUSED_S_MAX, REFUSED_S_MAX)])
+def test_a_ban_ends_by_itself(ban_s: int, pause_s: int) -> None:
+    """The client asks when the time is over, or once an hour; a ban for ever stays as it is."""
+    driver = online()
+    driver.publish(wire.Notice("banned", nick="boss", text="spam", value=ban_s), INBOX)
+    (told,) = driver.drain_events()
+    assert isinstance(told, State)
+    assert ("refused", ban_s) == (told.state, told.wait_s)
+    for _ in range(2):
+        driver.wait(pause_s - 0.1)
+        assert driver.sent == []
+        driver.wait(0.1)
+        driver.greet()
+        driver.refuse(driver.last(wire.Hello).id, Code.BANNED, ban_s * 1_000)
+    assert driver.drain_events() == []
+    driver.wait(pause_s)
+    driver.greet()
+    driver.refuse(driver.last(wire.Hello).id, Code.BANNED)
+    assert driver.drain_events() == [State("refused", "you are banned")]
+    assert driver.session.deadline() is None
+
+
+def test_who_was_banned_is_in_again_when_it_is_over() -> None:
+    driver = online()
+    driver.publish(wire.Notice("banned", nick="boss", value=4), INBOX)
+    driver.wait(4)
+    driver.welcome()
+    assert driver.states() == ["refused", "online"]

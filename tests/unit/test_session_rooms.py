@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from client import effects
 from client.events import Entry, Joined, Left, Presence, Reset, Stalled
 from client.limits import (
@@ -16,7 +18,14 @@ from common.errors import Code
 from common.limits import NUMBER_MAX
 from common.wire import Mode
 from tests.unit.log_model import LogModel
-from tests.unit.session_driver import in_room, online
+from tests.unit.session_driver import INBOX, Driver, in_room, online
+
+
+def rejoined(driver: Driver, *nicks: str) -> list[object]:
+    """Answer the JOIN under way with these nicks; return who is told to have come or gone."""
+    joined = driver.log.joined(driver.last(wire.Join).id)
+    driver.reply(replace(joined, version=9, users=len(nicks), nicks=list(nicks)))
+    return [event for event in driver.drain_events() if isinstance(event, Presence)]
 
 
 # --- rooms ------------------------------------------------------------------
@@ -194,8 +203,8 @@ def test_those_who_are_back_after_a_restart_are_counted_not_announced() -> None:
     driver.reply(driver.log.joined(driver.last(wire.Join).id))
     driver.publish(presence(1, 2, 2, returned=["bob"]))
     assert driver.drain_events() == [
-        Presence("lobby", 1, [], [], []),
-        Presence("lobby", 2, [], [], []),
+        Presence("lobby", 1, [], [], [], ["anna"]),
+        Presence("lobby", 2, [], [], [], ["anna", "bob"]),
     ]
 
 
@@ -388,3 +397,28 @@ def test_history_that_lags_is_asked_again_but_not_at_once() -> None:
     driver.wait(HISTORY_STALL_S)
     driver.page()
     assert driver.seqs() == [1]
+
+
+# --- who is there, told anew ------------------------------------------------
+def test_new_keys_of_a_room_tell_who_is_out() -> None:
+    """As after a ban: also on the first connection, which was no resume."""
+    driver = in_room()
+    for nicks, joined, left in ((("anna", "bob"), ["bob"], []), (("anna",), [], ["bob"])):
+        driver.publish(wire.Notice("rejoin", "lobby", text="lobby"), INBOX)
+        assert [Presence("lobby", len(nicks), joined, left, [])] == rejoined(driver, *nicks)
+
+
+def test_after_a_restart_of_the_broker_nobody_is_news_until_the_next_join() -> None:
+    driver = in_room()
+    driver.publish(wire.Notice("rejoin", "lobby", text="lobby"), INBOX)
+    rejoined(driver, "anna", "bob")
+    driver.refuse(0, Code.NO_SESSION)
+    driver.welcome(resumed=False)
+    assert [Presence("lobby", 1, [], [], [], ["anna"])] == rejoined(driver, "anna")
+    back = wire.Presence("lobby", 9, 10, 2, wire.Changes([], [], [], ["bob"]))
+    driver.publish(back)
+    assert Presence("lobby", 2, [], [], [], ["anna", "bob"]) == driver.drain_events()[-1]
+    driver.publish(wire.Notice("rejoin", "lobby", text="lobby"), INBOX)
+    joined = driver.log.joined(driver.last(wire.Join).id)
+    driver.reply(replace(joined, version=11))
+    assert Presence("lobby", 1, [], ["bob"], []) == driver.drain_events()[-1]
