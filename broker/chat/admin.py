@@ -9,8 +9,9 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 from itertools import islice
 
+from broker.chat.deeds import time_text
 from broker.chat.floor import CUT, RELOAD, Actor, Floor, is_begun
-from broker.chat.orders import Orders, time_text
+from broker.chat.orders import Orders
 from broker.chat.peer import Peer
 from broker.chat.rights import BAN
 from broker.chat.rooms import Room
@@ -209,7 +210,7 @@ class Admin:
         audit = floor.audit_entry(actor, "ban", nick or command.nick, "", detail)
         with self._orders.other_keys(self._heard_by(identity)):
             floor.keep(changes, audit)
-            ended = self._send_away(actor, identity, "banned", reason)
+            ended = self._send_away(actor, identity, "banned", reason, seconds=command.value)
         floor.wishes.add(CUT)
         return ["ended"], [[str(ended)]]
 
@@ -268,11 +269,13 @@ class Admin:
             raise Refused(Code.NO_SUCH_NICK, f"nobody called {name} is known here")
         return identity, next((each.user.nick for each in floor.sessions.of(identity)), "")
 
-    def _send_away(self, actor: Actor, identity: bytes, code: str, reason: str) -> int:
-        """End all sessions of somebody; return how many."""
+    def _send_away(
+        self, actor: Actor, identity: bytes, code: str, reason: str, *, seconds: int = 0
+    ) -> int:
+        """End all sessions of somebody; return how many. seconds: how long they stay away."""
         ended = list(self._floor.sessions.of(identity))
         for session in ended:
-            notice = wire.Notice(code, nick=actor.nick, text=reason)
+            notice = wire.Notice(code, nick=actor.nick, text=reason, value=seconds)
             self._floor.dismiss(session, notice)
         return len(ended)
 

@@ -13,6 +13,7 @@ from itertools import count
 from typing import NamedTuple, TypeVar
 
 from broker import keys
+from broker.chat.deeds import span_text, time_text, words_against
 from broker.chat.floods import Move
 from broker.chat.floor import Actor, Floor
 from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE, PENDING
@@ -144,7 +145,7 @@ class Orders:
         is_leaving = action is Action.UNINVITE and target.identity == actor.owner
         needed = Role.MEMBER if is_leaving else NEEDED[action]
         if actor.role < needed or (is_talk(room.name) and action is not Action.REPORT):
-            raise Refused(Code.FORBIDDEN, f"only a room's {needed.name.lower()} may {action.value}")
+            raise Refused(Code.FORBIDDEN, words_against(room.name, needed, action))
         if "\0" in reason:
             raise Refused(Code.TEXT_INVALID, "a reason has no NUL")
         if action not in WITH_VALUE:
@@ -377,7 +378,7 @@ class Orders:
         room.slow_s = given.value
         room.spoke_s.clear()
         self._floor.hear_out_all(room)
-        slow = f"made the room slow: a text each {given.value} s"
+        slow = f"made the room slow: a text each {span_text(given.value)}"
         self._announce(given, slow if given.value else "made the room as fast as before")
 
     def _topic_by(self, given: Given) -> None:
@@ -491,8 +492,3 @@ class Orders:
             return write()
         except HubbubError as error:
             raise Refused(Code.LOG_FAILED) from error
-
-
-def time_text(seconds: int) -> str:
-    """Return how long an order holds, to go behind it; nothing for ever."""
-    return f" for {seconds} s" if seconds else ""

@@ -199,7 +199,7 @@ def test_a_ban_lasts_its_time_through_a_restart(bench: Bench) -> None:
     assert Code.BANNED == bob.refused(bob.hello(nick="rob")).code
     bench.drain(61)
     bob.ask(bob.hello(), wire.Welcome)
-    assert ("ban", "bob", "", "for 60 s spam") == audited(bench)[0]
+    assert ("ban", "bob", "", "for 1 min spam") == audited(bench)[0]
 
 
 def test_a_ban_is_lifted_by_nick_and_by_key(bench: Bench) -> None:
