@@ -91,6 +91,7 @@ def test_a_room_behind_a_door(anna: Person, bob: Person) -> None:
 
 def test_of_the_ignored_nothing_is_shown(anna: Person, bob: Person) -> None:
     with anna.chat() as hers, bob.chat() as his:
+        hers.see("bob joined")
         hers.enter("/ignore bob")
         hers.see("nothing of bob is shown from here on")
         his.enter("can you hear me?")
