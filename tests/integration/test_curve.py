@@ -52,7 +52,12 @@ def secured_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerP
 
 
 def is_answered(peer: RawPeer, wait_ms: int = SILENCE_MS) -> bool:
-    peer.send(wire.Greet(peer.next_id()))
+    """Greet; a peer that the broker has hung up on for good cannot even send."""
+    peer.dealer.setsockopt(zmq.SNDTIMEO, wait_ms)
+    try:
+        peer.send(wire.Greet(peer.next_id()))
+    except zmq.Again:
+        return False
     return bool(peer.dealer.poll(wait_ms))
 
 
