@@ -274,8 +274,10 @@ MET = {
             "test_a_step_that_is_larger_than_the_bound_is_a_jump",
         ),
     },
-    "broker/chat/rooms.py": {
+    "broker/log/interface.py": {
         "REMOVED_MAX": (REMOVALS, "test_so_many_removals_are_remembered"),
+    },
+    "broker/chat/rooms.py": {
         "TOLD_S_MAX": (OF_BROKER, "test_the_larger_a_room_the_rarer_it_is_told_up_to_a_bound"),
     },
     "broker/log/segments.py": {
