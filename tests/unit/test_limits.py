@@ -18,6 +18,7 @@ MODULES = (
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "broker").rglob("*.py")),
 )
 
+RELOADS = "tests/unit/test_reloads.py"
 REMOVALS = "tests/unit/test_removals.py"
 ADMIN_ROOMS = "tests/unit/test_admin_rooms.py"
 ADMIN_SOCKET = "tests/unit/test_admin_socket.py"
@@ -70,6 +71,7 @@ MET = {
         "NAME_MARKS_MAX": (NAMES, "test_as_many_accents_as_allowed_are_taken"),
         "COMMAND_FRAMES": (BAD_INPUT, "test_wrong_frames_are_answered"),
         "COMMAND_BYTES_MAX": (ENDPOINTS, "test_a_frame_as_large_as_allowed_and_one_that_is_larger"),
+        "RELOAD_S_MAX": (RELOADS, "test_a_supervisor_that_is_silent_is_told_of_in_time"),
         "TEXT_CHARS_MAX": (BAD_INPUT, "test_payloads_that_are_not_a_send_are_refused"),
         "TOPIC_CHARS_MAX": (
             "tests/unit/test_core_posts.py",
@@ -276,6 +278,9 @@ MET = {
     },
     "broker/log/interface.py": {
         "REMOVED_MAX": (REMOVALS, "test_so_many_removals_are_remembered"),
+    },
+    "broker/chat/reloads.py": {
+        "WAITING_MAX": (RELOADS, "test_so_many_may_wait"),
     },
     "broker/chat/rooms.py": {
         "TOLD_S_MAX": (OF_BROKER, "test_the_larger_a_room_the_rarer_it_is_told_up_to_a_bound"),
