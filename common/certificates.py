@@ -49,9 +49,11 @@ def load(public_path: Path) -> KeyPair:
 def load_or_make(public_path: Path) -> KeyPair:
     """Return the pair, made where there is none; raise `FileUnusable` or OSError."""
     path = secret_path(public_path)
-    text = private_files.read_or_make(path, FILE_BYTES_MAX, lambda: secret_text(new_pair()))
+    text = private_files.read_or_make(
+        path, FILE_BYTES_MAX, lambda: text_of(new_pair(), is_secret=True)
+    )
     pair = _parse(path, text)
-    _tell_public(public_path, public_text(pair))
+    _tell_public(public_path, text_of(pair, is_secret=False))
     return pair
 
 
@@ -60,19 +62,15 @@ def secret_path(public_path: Path) -> Path:
     return public_path.with_name(public_path.name + SECRET_SUFFIX)
 
 
-def public_text(pair: KeyPair) -> bytes:
-    """Return the certificate of the public half."""
-    return _text("public certificate of Hubbub. Everybody may know it.", public=pair.public)
-
-
-def secret_text(pair: KeyPair) -> bytes:
-    """Return the certificate of both halves."""
-    return _text("**secret** certificate of Hubbub. Give it to nobody.", **pair._asdict())
-
-
-def _text(title: str, **keys: bytes) -> bytes:
-    fields = [f'    {name}-key = "{z85.encode(key).decode()}"\n' for name, key in keys.items()]
-    return f"#   ZeroMQ CURVE {title}\n\nmetadata\ncurve\n{''.join(fields)}".encode()
+def text_of(pair: KeyPair, *, is_secret: bool) -> bytes:
+    """Return a pair's certificate: of both halves, or of the public one."""
+    title = "public certificate of Hubbub. Everybody may know it."
+    if is_secret:
+        title = "**secret** certificate of Hubbub. Give it to nobody."
+    text = f"#   ZeroMQ CURVE {title}\n\nmetadata\ncurve\n"
+    for name, key in (pair._asdict() if is_secret else {"public": pair.public}).items():
+        text += f'    {name}-key = "{z85.encode(key).decode()}"\n'
+    return text.encode()
 
 
 def _parse(path: Path, text: bytes) -> KeyPair:

@@ -102,8 +102,7 @@ def replace(path: Path, content: bytes) -> None:
 def _aside(path: Path, content: bytes) -> Iterator[Path]:
     """Give a new file beside `path`, its owner's alone, to be put in place; gone afterwards."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    descriptor = os.open(aside, flags, FILE_MODE)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -124,19 +123,15 @@ def _check(path: Path, facts: os.stat_result, *, may_be_read: bool) -> None:
     user, mode, name = os.geteuid(), stat.S_IMODE(facts.st_mode), shlex.quote(str(path))
     is_folder = stat.S_ISDIR(facts.st_mode)
     if facts.st_uid != user:
-        instead = "choose a folder of your own" if is_folder else "move it out of the way"
-        raise FileUnusable(
-            f"{path} belongs to somebody else (user {facts.st_uid}); "
-            f"run: chown {user} {name}, or {instead}"
-        )
+        remedy = f"chown {user} {name}, or "
+        remedy += "choose a folder of your own" if is_folder else "move it out of the way"
+        raise FileUnusable(f"{path} belongs to somebody else (user {facts.st_uid}); run: {remedy}")
+    if not mode & (OTHERS_WRITE if may_be_read else OTHERS):
+        return
     if may_be_read:
-        if mode & OTHERS_WRITE:
-            raise FileUnusable(
-                f"others can change {path} (mode {mode:o}); "
-                f"look what is in it, and run: chmod go-w {name}"
-            )
-    elif mode & OTHERS:
-        remedy = f"chmod {FOLDER_MODE if is_folder else FILE_MODE:o} {name}"
-        if not is_folder:
-            remedy += "; if somebody may have read it, remove it instead, and get a new one"
-        raise FileUnusable(f"{path} is open to others (mode {mode:o}); run: {remedy}")
+        remedy = f"chmod go-w {name}; look whether all in it is yours"
+    elif is_folder:
+        remedy = f"chmod {FOLDER_MODE:o} {name}"
+    else:
+        remedy = f"chmod {FILE_MODE:o} {name}; if somebody may have read it, remove it instead"
+    raise FileUnusable(f"{path} is open to others (mode {mode:o}); run: {remedy}")

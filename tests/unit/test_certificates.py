@@ -17,9 +17,8 @@ from common.certificates import (
     load,
     load_or_make,
     new_pair,
-    public_text,
     secret_path,
-    secret_text,
+    text_of,
 )
 from common.errors import HubbubError
 from common.private_files import FileUnusable
@@ -60,11 +59,11 @@ def test_the_public_half_comes_back(path: Path, damage: str) -> None:
     if damage == "gone":
         path.unlink()
     elif damage == "other":
-        path.write_bytes(public_text(new_pair()))
+        path.write_bytes(text_of(new_pair(), is_secret=False))
     else:
         path.chmod(0o666)
     assert pair == load_or_make(path)
-    assert public_text(pair) == path.read_bytes()
+    assert text_of(pair, is_secret=False) == path.read_bytes()
     assert 0o600 == path.stat().st_mode & 0o777
 
 
@@ -82,13 +81,13 @@ def test_a_public_half_that_cannot_be_written_harms_nobody(path: Path) -> None:
 
 def damaged() -> list[bytes]:
     one, other = new_pair(), new_pair()
-    whole = secret_text(one)
+    whole = text_of(one, is_secret=True)
     return [
         b"",
         b"\xff\xfe",
         whole[:-10],
-        public_text(one),
-        secret_text(KeyPair(one.public, other.secret)),
+        text_of(one, is_secret=False),
+        text_of(KeyPair(one.public, other.secret), is_secret=True),
         whole.replace(b"secret-key", b"public-key"),
         whole.replace(b"public-key", b"secret-key"),
     ]
@@ -107,7 +106,7 @@ def test_a_damaged_pair_is_refused_and_not_quoted(path: Path, content: bytes) ->
 
 def test_a_certificate_as_long_as_allowed_is_read_and_no_longer_one(path: Path) -> None:
     pair = new_pair()
-    content = secret_text(pair).ljust(FILE_BYTES_MAX, b"#")
+    content = text_of(pair, is_secret=True).ljust(FILE_BYTES_MAX, b"#")
     private_files.make(secret_path(path), content)
     assert pair == load(path)
     private_files.replace(secret_path(path), content + b"#")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_others_may_look_into_the_data_folder_and_not_at_the_keys(tmp_path: Path
 def test_a_data_folder_that_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     """They could put a key of theirs in place of ours."""
     tmp_path.chmod(mode)
-    with pytest.raises(FileUnusable, match=f"run: chmod go-w {tmp_path}$"):
+    with pytest.raises(FileUnusable, match=f"run: chmod go-w {tmp_path};"):
         load_pair(tmp_path)
     assert not names_in(tmp_path)
 
@@ -65,6 +66,24 @@ def test_a_pair_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
     assert {"keys"} == names_in(tmp_path)
     other = load_or_make(tmp_path / KEY_FILE)
     assert pair == load_pair(tmp_path) != other
+
+
+def test_a_pair_that_another_process_takes_over_first_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does so between our look and our move."""
+    pair = load_or_make(tmp_path / KEY_FILE)
+    look = os.path.lexists
+
+    def overtaken(path: Path) -> bool:
+        is_there = look(path)
+        monkeypatch.undo()
+        assert pair == load_pair(tmp_path)
+        return is_there
+
+    monkeypatch.setattr(os.path, "lexists", overtaken)
+    assert pair == load_pair(tmp_path)
+    assert os.path.lexists is look
 
 
 def test_an_open_secret_of_an_earlier_version_is_refused_in_its_new_place(tmp_path: Path) -> None:

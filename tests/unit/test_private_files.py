@@ -8,7 +8,9 @@ import shlex
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -91,12 +93,12 @@ def test_what_others_may_read_they_may_not_change(path: Path, mode: int) -> None
     path.chmod(0o644)
     assert b"secret" == read(path, BYTES_MAX, may_be_read=True)
     path.chmod(mode)
-    with pytest.raises(FileUnusable, match=f"run: chmod go-w {path}$"):
+    with pytest.raises(FileUnusable, match=f"run: chmod go-w {path};"):
         read(path, BYTES_MAX, may_be_read=True)
     path.parent.chmod(0o755)
     check_folder(path.parent, may_be_read=True)
     path.parent.chmod(mode | 0o1700)
-    with pytest.raises(FileUnusable, match=f"run: chmod go-w {path.parent}$"):
+    with pytest.raises(FileUnusable, match=f"run: chmod go-w {path.parent};"):
         check_folder(path.parent, may_be_read=True)
 
 
@@ -156,6 +158,22 @@ def test_a_file_that_comes_and_goes_is_not_waited_for(
     with pytest.raises(FileUnusable, match="comes and goes"):
         read_or_make(tmp_path / "file", BYTES_MAX, bytes)
     assert [tmp_path / "file"] * TRIES_MAX == tries
+
+
+def test_threads_that_write_at_once_leave_one_whole_file(path: Path) -> None:
+    """Of one process, so what each writes aside needs a name of its own."""
+    barrier = threading.Barrier(8)
+    contents = [bytes([number]) * BYTES_MAX for number in range(8)]
+
+    def write(content: bytes) -> None:
+        barrier.wait()
+        for _ in range(20):
+            replace(path, content)
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(write, contents))  # Raises what a thread raised.
+    assert read(path, BYTES_MAX) in contents
+    assert [path.name] == names_in(path.parent)
 
 
 # --- processes that start at once -------------------------------------------
