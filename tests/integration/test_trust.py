@@ -9,9 +9,10 @@ import pytest
 
 from client import limits
 from client.api import Client, Refused, State, Unreachable, Untrusted, ask_status, connect
-from client.keys import PUBLIC_FILE, SECRET_FILE, load_pair, new_keys, new_pair
+from client.keys import load_pair, new_keys
 from client.known_brokers import FILE, KnownBrokers
 from common import wire
+from common.certificates import new_pair
 from common.endpoints import Address
 from common.errors import Code
 from common.keys import fingerprint
@@ -56,7 +57,7 @@ def test_the_first_contact_is_told_once_and_remembered(home: Path, told: list[st
         assert 1 == len(told)
         assert 1 == broker.introductions_count  # A known broker is not asked.
         assert 1 == len(broker.hellos)
-    assert {FILE, PUBLIC_FILE, SECRET_FILE} == names_in(home)
+    assert {FILE, "keys"} == names_in(home)
 
 
 def test_every_first_contact_is_short(home: Path, told: list[str]) -> None:
@@ -233,7 +234,7 @@ def test_a_home_that_cannot_be_written_keeps_nothing_and_says_so(
 
 def test_a_loose_secret_file_is_no_reason_to_take_another_key(home: Path) -> None:
     load_pair(home)
-    (home / SECRET_FILE).chmod(0o644)
+    (home / "keys" / "client.key_secret").chmod(0o644)
     with (
         StandIn(new_pair()) as broker,
         pytest.raises(ValueError, match="run: chmod 600"),

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from client import greeting, introduction
 from client.introduction import GREETING_BYTES, OPENING, ask_key, mechanism_at, read_mechanism
-from client.keys import new_pair
 from common import wire
+from common.certificates import new_pair
 from common.endpoints import PORT_MAX, Address
 from common.errors import Barred, Unreachable
 from common.order import Introduction
