@@ -34,6 +34,7 @@ from broker.log.writer import fold, prepare
 from broker.lookout import Lookout, snapshot_of
 from broker.metrics.figures import Figures
 from broker.metrics.health import READY_SILENCE_S, SERVING, STARTING
+from common.certificates import KeyPair
 from common.endpoints import Address
 from common.errors import HubbubError
 
@@ -79,7 +80,7 @@ class Supervisor:
         self._settings = settings
         self._announce = announce
         self._load = load or (lambda: settings)
-        self._pair: certificates.KeyPair | None = None  # None: nothing is encrypted.
+        self._pair: KeyPair | None = None  # None: nothing is encrypted.
         self._allowed: tuple[str, ...] | None = None
         self._children = {name: Child(name) for name in CHILDREN}
         self._selector = selectors.DefaultSelector()

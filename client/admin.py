@@ -122,7 +122,10 @@ def _patience_s(arguments: Arguments, command: Admin) -> float:
 def _answer(dealer: zmq.Socket[bytes], command: Admin, timeout_s: float) -> wire.Payload | None:
     """Return the answer; None when none comes in time, or one that nobody understands."""
     dealer.setsockopt(zmq.MAXMSGSIZE, REPLY_BYTES_MAX)
-    dealer.send_multipart(wire.command_frames(wire.NO_TOKEN, command))
+    try:
+        dealer.send_multipart(wire.command_frames(wire.NO_TOKEN, command), zmq.NOBLOCK)
+    except zmq.Again:  # Whoever is there has hung up on the handshake.
+        return None
     if not dealer.poll(int(timeout_s * 1_000)):
         return None
     try:

@@ -107,9 +107,8 @@ def connect(
     with the same may share a nick. None draws one for this client alone. Where it has to be looked
     up, a function that does: it is called once, from another thread, and only for such a broker.
     curve: the broker's key and one's own (see `client.keys`); no file is touched then. None uses
-    what the command line uses: the files `known_brokers`, `client.key` and `client.key_secret` in
-    the user's data folder, and trust on first use. A broker that is not known and does not
-    encrypt is talked with in the clear.
+    what the command line uses: `known_brokers` and `keys/` in the user's data folder, and trust on
+    first use. A broker that is not known and does not encrypt is talked with in the clear.
     tell: called with a line for people at the first contact.
 
     Raises `Unreachable` when nobody answers within timeout_s, `Refused` when the broker, or the

@@ -13,7 +13,9 @@ import tests
 ROOT = Path(tests.__file__).parent.parent
 BOUND = re.compile(r"[A-Z][A-Z_]*_(MAX|MIN|LOW)(: Final)?$|COMMAND_FRAMES$|TOKEN_BYTES$|KEY_BYTES$")
 MODULES = (
+    "common/certificates.py",
     "common/limits.py",
+    "common/private_files.py",
     "client/limits.py",
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "broker").rglob("*.py")),
 )
@@ -60,6 +62,18 @@ WIRE = "tests/unit/test_wire.py"
 
 # Module, constant, and where what happens at the bound is shown: file and test.
 MET = {
+    "common/certificates.py": {
+        "FILE_BYTES_MAX": (
+            CERTIFICATES,
+            "test_a_certificate_as_long_as_allowed_is_read_and_no_longer_one",
+        ),
+    },
+    "common/private_files.py": {
+        "TRIES_MAX": (
+            "tests/unit/test_private_files.py",
+            "test_a_file_that_comes_and_goes_is_not_waited_for",
+        ),
+    },
     "common/limits.py": {
         "TOKEN_BYTES": (BAD_INPUT, "test_wrong_frames_are_answered"),
         "OWNER_BYTES_MIN": (WIRE, "test_fields_out_of_bounds_do_not_decode"),
@@ -307,10 +321,6 @@ MET = {
     "broker/allow_list.py": {
         "KEYS_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
         "FILE_BYTES_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
-    },
-    "broker/host/certificates.py": {
-        "FILE_BYTES_MAX": (CERTIFICATES, "test_a_damaged_pair_is_refused_and_not_quoted"),
-        "READ_RETRIES_MAX": (CERTIFICATES, "test_a_file_that_comes_and_goes_is_not_waited_for"),
     },
     "broker/host/zap.py": {
         "ID_BYTES_MAX": (
