@@ -142,7 +142,7 @@ def test_no_owner_secret_is_told_or_made_where_the_key_is_who_one_is(
     anna.run("send", "-r", "lobby", "hello")
     with anna.chat() as screen:
         screen.see("hello")
-    names = {path.name for path in anna.home.iterdir()}
+    names = {path.name for path in anna.home.rglob("*")}
     assert {"client.key", "client.key_secret", "known_brokers"} <= names
     assert "owner" not in names
     keys = new_keys(_key_of(broker, anna))
@@ -159,4 +159,4 @@ def test_no_owner_secret_is_told_or_made_where_the_key_is_who_one_is(
         assert len(asked) == 1, "it is the same secret each time"
         anna.environ["HUBBUB_BROKER"] = plain.address
         anna.run("send", "-r", "lobby", "hello")
-    assert (anna.home / "owner").exists()
+    assert (anna.home / "keys" / "owner").exists()
