@@ -208,6 +208,13 @@ class Memberships:
         if is_joining:  # The broker may have heard it after it sent us away.
             self._requests.send(Request(wire.Part(self._requests.next_id(), name)), now)
 
+    def fall_silent(self) -> None:
+        """Hear no room while there is no session; `resume` comes back to them."""
+        for room in self._rooms.values():
+            self._unsubscribe(room)
+            room.join_id = room.who_id = 0  # A JOINED that is under way is worth nothing.
+        self._tray.effects += self.questions.stop()
+
     def set_role(self, name: str, role: int) -> None:
         """Note one's role in a room."""
         room = self._rooms.get(name)

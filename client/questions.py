@@ -269,6 +269,15 @@ class Questions:
             calls.append(self._asked.call)
         return [call.ticket for call in calls if call.ticket is not None]
 
+    def stop(self) -> list[Effect]:
+        """Take no answer to what was asked; it is asked again when there is a session."""
+        asked, self._asked = self._asked, None
+        self._ahead = self._used_s = None
+        if asked is None:
+            return []
+        self._again(asked)
+        return [DropHistory()]
+
     def tick(self, now: float) -> list[Effect]:
         """Give up an overdue question (a fresh socket asks again), close an idle socket."""
         asked = self._asked

@@ -12,9 +12,9 @@ seconds) returns the list of effects to carry out, in their order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from client import notices
+from client import codes, notices
 from client.directory import Directory
 from client.effects import (
     Connect,
@@ -39,12 +39,6 @@ from common.errors import Code, Malformed, Refused, Unreachable
 from common.limits import PROTOCOL_VERSION
 
 __all__ = ["Phase", "Session"]
-
-NICK_CODES: Final = frozenset({Code.NICK_TAKEN, Code.NICK_INVALID})
-PACE_CODES: Final = frozenset({Code.GAP, Code.SLOW_DOWN})
-TRY_AGAIN_CODES: Final = frozenset(
-    {Code.FULL, Code.CLOSING, Code.DRAINING, Code.SLOW_DOWN, Code.LOG_FAILED}
-)
 
 
 class Session:
@@ -343,14 +337,14 @@ class Session:
             self._refuse(refused.detail)
             return
         wait_s = -(-error.value // 1_000) if error.code == Code.BANNED else 0
-        if error.code in TRY_AGAIN_CODES:
+        if error.code in codes.TRY_AGAIN:
             self._retry_s = now + max(RETRY_S, min(error.value, SLOW_DOWN_MS_MAX) / 1000)
             self._say("closing" if error.code == Code.CLOSING else "offline", refused.detail)
             return
         for request in self._requests.take_nicks():
             command = request.command
             assert type(command) is wire.SetNick
-            if error.code in NICK_CODES and command.nick != self.nick:
+            if error.code in codes.NICK and command.nick != self.nick:
                 self.nick = command.nick  # Asked for meanwhile: that one, then.
                 self._requests.send(request, now)
                 self._greet(now)
@@ -399,7 +393,7 @@ class Session:
             self.malformed_count += 1
 
     def _send_refused(self, error: wire.Error, now: float) -> None:
-        if error.code in PACE_CODES and (self.phase is not Phase.ONLINE or self._is_resend_due):
+        if error.code in codes.PACE and (self.phase is not Phase.ONLINE or self._is_resend_due):
             return  # Everything is sent again anyway.
         if error.code == Code.GAP and error.value < self._outbox.lowest:
             self._greet(now)  # The broker waits for what is settled already; HELLO tells it.
@@ -458,6 +452,7 @@ class Session:
 
     def _refuse(self, detail: str, now: float = 0.0, wait_s: int = 0) -> None:
         """Stay outside; with a wait only that long, so that a ban ends by itself."""
+        self._memberships.fall_silent()
         self._set_phase(Phase.REFUSED)
         self._retry_s = now + notices.pause_s(wait_s) if wait_s else None
         self._say("refused", detail, wait_s)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import islice
 
 from broker.chat.deeds import time_text
@@ -23,7 +24,7 @@ from common import order, wire
 from common.errors import Code, Refused
 from common.keys import CURVE_KEY_BYTES
 from common.limits import NICK_CHARS_MAX, REASON_CHARS_MAX
-from common.names import check_room, fold, is_closed
+from common.names import check_room, fold, is_closed, is_talk
 from common.order import Action, Role
 
 ROWS_MAX = 10_000  # Of one table; whoever wants more looks into the database.
@@ -201,7 +202,12 @@ class Admin:
         identity, nick = self._somebody(command.nick)
         reason = _reason(command)
         self._note(actor, "kick", nick or command.nick, "", reason)
-        return ["ended"], [[str(self._send_away(actor, identity, "kicked", reason))]]
+        heard = self._closed_of(identity)
+        ended = self._send_away(actor, identity, "kicked", reason)
+        # Their sessions end though the log may not take the other keys.
+        with suppress(Refused), self._orders.other_keys(heard):
+            pass
+        return ["ended"], [[str(ended)]]
 
     def _ban(self, actor: Actor, command: order.Admin) -> Rows:
         if command.room:
@@ -219,6 +225,12 @@ class Admin:
             ended = self._send_away(actor, identity, "banned", reason, seconds=command.value)
         floor.wishes.add(CUT)
         return ["ended"], [[str(ended)]]
+
+    def _closed_of(self, identity: bytes) -> list[Room]:
+        """Return the private rooms that somebody is in: who is sent away hears them no more."""
+        names = {name for each in self._floor.sessions.of(identity) for name in each.rooms}
+        private = (name for name in sorted(names) if is_closed(name) and not is_talk(name))
+        return [self._floor.room(name) for name in private]
 
     def _heard_by(self, identity: bytes) -> list[Room]:
         """Return the rooms whose topic keys are all that lets somebody hear them.

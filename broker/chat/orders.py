@@ -290,8 +290,10 @@ class Orders:
         name, here = given.room.name, self._floor.sessions.of(given.target.identity)
         if not any(name in each.rooms for each in here):
             return
-        self._floor.keep([], self._audit(given, "kick"))
-        self._send_out(given, "kicked", is_told=self._concerns(given))
+        # Without other keys they would hear a closed room on, unseen. An open one hears anybody.
+        with self.other_keys([given.room] if is_closed(name) else []):
+            self._floor.keep([], self._audit(given, "kick"))
+            self._send_out(given, "kicked", is_told=self._concerns(given))
         self._announce(given, f"kicked {given.target.nick}")
 
     def _ban(self, given: Given) -> None:

@@ -53,6 +53,26 @@ def test_what_a_removed_member_still_has(broker: BrokerProcess, action: Action) 
         assert not [frame for frame in member.heard() if AFTER.encode() in frame]
 
 
+def test_what_a_kicked_member_still_has(broker: BrokerProcess) -> None:
+    """Topic and ticket are worthless: who is not seen in the room does not hear it either."""
+    with closed_room(broker, "kicked") as (owner, member, joined):
+        member.make_fence()
+        room = joined.room
+        owner.give_order(room, Action.KICK, member.nick)
+        assert Code.BAD_TICKET == member.read(room, joined.ticket)
+        owner.await_notice("rejoin")
+        owner.sub.unsubscribe(joined.subscription)
+        fresh = owner.join(room)
+        assert fresh.users == 1
+        owner.say(room, AFTER)
+        owner.hear(AFTER)
+        assert not [frame for frame in member.heard() if AFTER.encode() in frame]
+        # They are invited as before: who comes back is seen, and hears what is said.
+        again = member.join(room)
+        assert again.users == 2
+        assert again.subscription == fresh.subscription
+
+
 def test_a_second_session_of_a_removed_member(broker: BrokerProcess) -> None:
     """All sessions of the key are out, not only the one that spoke last."""
     with ExitStack() as stack:

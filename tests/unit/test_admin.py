@@ -16,7 +16,7 @@ from broker.log.rights_records import EVERYWHERE, Put, Sanction
 from common import topics, wire
 from common.errors import Code
 from common.limits import ACTION_CHARS_MAX, NICK_CHARS_MAX, REASON_CHARS_MAX
-from common.order import Admin
+from common.order import Action, Admin
 from tests.unit.bench import RULES, Bench
 from tests.unit.operator_orders import (
     AFAR,
@@ -181,6 +181,33 @@ def test_a_kick_ends_all_sessions_of_a_person(bench: Bench) -> None:
     assert Code.NO_SESSION == one.refused(wire.Who(1, "r")).code
     one.ask(one.hello(), wire.Welcome)
     assert ("kick", "bob", "", "enough") == audited(bench)[0]
+
+
+@pytest.mark.parametrize("failing", ["", "raise_generation"])
+def test_a_kick_gives_other_keys_to_private_rooms(bench: Bench, failing: str) -> None:
+    """Whose session has ended is not seen there, and shall not hear. A talk is theirs as before.
+
+    The session ends also when the log does not take the keys.
+    """
+    bench.failing.add(failing)
+    ann, bob = bench.peer("ann", "plans"), bench.peer("bob", "plans", "open")
+    plans = ann.order("plans", Action.PRIVATE).room
+    ann.join(plans)
+    names = [plans, "open", ann.talk("bob").room]
+    bob.talk("ann")
+    rooms = [room for name in names if (room := bench.core.rooms.get(name)) is not None]
+    before = [room.subscription for room in rooms]
+    bench.published.clear()
+    assert [{"ended": "1"}] == table(bench, Admin(1, "kick", nick="bob"))
+    changed = [
+        room.name for room, key in zip(rooms, before, strict=True) if room.subscription != key
+    ]
+    assert changed == ([] if failing else [plans])
+    assert [wire.Notice("rejoin", each, "+plans", text=each) for each in changed] == notices(
+        bench, ann
+    )
+    bob.ask(bob.hello(), wire.Welcome)
+    assert bob.join(plans).subscription == rooms[0].subscription
 
 
 def test_a_ban_lasts_its_time_through_a_restart(bench: Bench) -> None:

@@ -1,0 +1,13 @@
+"""What the codes of refusals call for: another nick, another pace, another try after a while."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.errors import Code
+
+NICK: Final = frozenset({Code.NICK_TAKEN, Code.NICK_INVALID})
+PACE: Final = frozenset({Code.GAP, Code.SLOW_DOWN})
+TRY_AGAIN: Final = frozenset(
+    {Code.FULL, Code.CLOSING, Code.DRAINING, Code.SLOW_DOWN, Code.LOG_FAILED}
+)
