@@ -18,7 +18,7 @@ from broker.chat.floods import Move
 from broker.chat.floor import Actor, Floor
 from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE, PENDING
 from broker.chat.rooms import Room
-from broker.chat.sanctions import imposed, lifted
+from broker.chat.sanctions import check_may_change, imposed, lifted
 from broker.chat.sessions import Session, User
 from broker.log.rights_records import (
     AuditEntry,
@@ -330,6 +330,7 @@ class Orders:
     def _lift(self, given: Given, kind: str, action: str) -> bool:
         """End what holds against somebody; tell whether anything did."""
         found = lifted(self._floor, given.room.name, kind, *given.target)
+        check_may_change(self._floor, given.actor, found)
         if found:
             self._floor.keep([Delete(each) for each in found], self._audit(given, action))
         return bool(found)

@@ -11,6 +11,7 @@ from broker.chat.rights import SANCTIONS_PER_ROOM_MAX
 from broker.log.rights_records import Change, Delete, Put, Sanction
 from common.errors import Code, Refused
 from common.names import fold
+from common.order import Role
 
 SANCTION_S_MAX = 10 * 365 * 86_400
 
@@ -26,6 +27,7 @@ def imposed(floor: Floor, actor: Actor, wanted: Sanction, seconds: int) -> list[
     whose = (wanted.kind, wanted.identity)
     found = rights.sanctions(room, trusted_ms)
     earlier = [each for each in found if (each.kind, each.identity) == whose]
+    check_may_change(floor, actor, earlier)
     if len(found) - len(earlier) >= SANCTIONS_PER_ROOM_MAX:
         raise Refused(Code.TOO_MANY, f"there are at most {SANCTIONS_PER_ROOM_MAX} of them")
     made = wanted._replace(
@@ -35,6 +37,22 @@ def imposed(floor: Floor, actor: Actor, wanted: Sanction, seconds: int) -> list[
         since_ms=floor.now_ms,
     )
     return [*(Delete(each) for each in (*rights.over(room, trusted_ms), *earlier)), Put(made)]
+
+
+def check_may_change(floor: Floor, actor: Actor, held: list[Sanction]) -> None:
+    """Raise `Refused` for what holds against the actor, or was imposed by a higher role.
+
+    By the roles of now: what a moderator imposed who is none any more, any other may change.
+    """
+    rights = floor.rights
+    for each in held:
+        if each.identity == actor.owner or fold(each.nick) == fold(actor.nick):
+            raise Refused(Code.FORBIDDEN, f"nobody can lift a {each.kind} of their own")
+        # Who sits at the broker's host has no identity.
+        by = rights.role(each.room, each.by_identity) if each.by_identity else Role.OPERATOR
+        if by > actor.role:
+            detail = f"{each.by_nick}, who imposed the {each.kind}, has a higher role than you"
+            raise Refused(Code.FORBIDDEN, detail)
 
 
 def lifted(floor: Floor, room: str, kind: str, identity: bytes, nick: str) -> list[Sanction]:

@@ -90,6 +90,36 @@ def test_moderators_against_owners_and_one_another(broker: BrokerProcess) -> Non
         owner.hear("still here")
 
 
+def test_moderators_against_what_was_imposed_from_above(broker: BrokerProcess) -> None:
+    """A mute of their own stays, and so does what the owner did, also by imposing less instead."""
+    with (
+        Peer(broker, "duke") as owner,
+        Peer(broker, "mute-mod") as muted,
+        Peer(broker, "free-mod") as other,
+        Peer(broker, "pest") as pest,
+    ):
+        for peer in (owner, muted, other, pest):
+            peer.enter_room("court")
+        for moderator in (muted, other):
+            owner.give_order("court", Action.OP, moderator.nick)
+        for victim in (muted, pest):
+            owner.give_order("court", Action.MUTE, victim.nick)
+        assert Code.FORBIDDEN == refused_order(muted, "court", Action.UNMUTE, "mute-mod")
+        muted.ask(wire.SetNick(muted.next_id(), "loud-mod"), wire.Renamed)
+        for nick in ("loud-mod", "mute-mod"):
+            assert Code.FORBIDDEN == refused_order(muted, "court", Action.UNMUTE, nick)
+        for action in (Action.UNMUTE, Action.MUTE):
+            assert Code.FORBIDDEN == refused_order(other, "court", action, "pest")
+        owner.give_order("court", Action.BAN, "pest")
+        for action in (Action.UNBAN, Action.BAN):
+            assert Code.FORBIDDEN == refused_order(other, "court", action, "pest")
+        assert Code.BANNED == pest.refused(wire.Join(5, "court"))
+        drafts = [wire.Draft("court", wire.Kind.TEXT, ["let me speak"])]
+        assert Code.MUTED == muted.refused(wire.Send(muted.next_number(), drafts))
+        owner.give_order("court", Action.UNMUTE, "loud-mod")
+        assert [""] == [place.code for place in muted.say("court", "free").kept]
+
+
 def test_administration_by_strangers(broker: BrokerProcess) -> None:
     """By whoever has a session, or none, an owner's token, or a made-up one."""
     with Peer(broker, "ann-lord") as ann, Peer(broker, "eve-lord") as eve:
