@@ -215,6 +215,29 @@ class Memberships:
             room.join_id = room.who_id = 0  # A JOINED that is under way is worth nothing.
         self._tray.effects += self.questions.stop()
 
+    def turn_away(self, error: Exception) -> None:
+        """Refuse what the program waits for while there is no session, but for another nick.
+
+        What is to be left is left: nobody joins it again.
+        """
+        for room in list(self._rooms.values()):
+            if not room.is_joined:
+                self._drop(room, error)
+            self._tray.effects += [Reject(ticket, error) for ticket in room.tickets]
+            room.tickets = []
+        for request in self._requests.take_all():
+            command = request.command
+            if type(command) is wire.Part:
+                self.parted(request, command.room)
+                request.ticket = None  # The broker is told all the same, if it comes to that.
+            elif type(command) is not wire.SetNick:
+                if request.ticket is not None:
+                    self._tray.effects.append(Reject(request.ticket, error))
+                continue
+            self._requests.put_back(request)
+        tickets = self.questions.abandon_all()
+        self._tray.effects += [Reject(ticket, error) for ticket in tickets]
+
     def set_role(self, name: str, role: int) -> None:
         """Note one's role in a room."""
         room = self._rooms.get(name)

@@ -13,6 +13,7 @@ from client.limits import REFUSED_S_MAX
 from client.memberships import Memberships
 from client.times import span_text
 from common import wire
+from common.errors import Code, Refused
 
 SENT_AWAY: Final = frozenset({"kicked", "banned", "uninvited"})
 TOLD: Final = SENT_AWAY | {
@@ -25,11 +26,13 @@ def is_end(notice: wire.Notice) -> bool:
     return notice.code in SENT_AWAY and not notice.room
 
 
-def end_text(notice: wire.Notice) -> str:
-    """Return why, and for how long, in words."""
+def end(notice: wire.Notice) -> Refused:
+    """Return why, and for how long, as what calls of the program fail with."""
+    code = Code.BANNED if notice.code == Code.BANNED else Code.NOT_ALLOWED
     what = "banned you" if notice.code == "banned" else "ended your session"
     time = f" for {span_text(notice.value)}" if notice.value else ""
-    return f"an operator {what}{time}{f': {notice.text}' if notice.text else ''}"
+    reason = f": {notice.text}" if notice.text else ""
+    return Refused(code, f"an operator {what}{time}{reason}", 1_000 * notice.value)
 
 
 def pause_s(wait_s: int) -> int:

@@ -90,6 +90,11 @@ class Requests:
             self._waiting[request.command.id] = request
             self.pump(now)
 
+    def put_back(self, request: Request) -> None:
+        """Let a request that was taken wait for the next session."""
+        request.sent_s = None
+        self._by_id[request.command.id] = request
+
     def pump(self, now: float) -> None:
         """Send what waits, as far as there is room, in order."""
         while self._waiting and len(self._by_id) - len(self._waiting) < REQUESTS_IN_FLIGHT_MAX:

@@ -35,7 +35,7 @@ from client.phase import Phase
 from client.questions import Call
 from client.requests import REQUEST_ID_FIRST, Command, Request, Requests, to_exception
 from common import order, topics, wire
-from common.errors import Code, Malformed, Refused, Unreachable
+from common.errors import Code, HubbubError, Malformed, Refused, Unreachable
 from common.limits import PROTOCOL_VERSION
 
 __all__ = ["Phase", "Session"]
@@ -65,6 +65,7 @@ class Session:
         self._asked_id = 0  # Of the GREET or HELLO under way, and when it was sent.
         self._asked_s = 0.0
         self._heard_s = 0.0  # The last answer of any kind.
+        self._refusal: HubbubError | None = None  # Why the phase is REFUSED, or was last.
         self._retry_s: float | None = None  # A refusal that time may heal.
         self._is_retrying = False  # The state "refused" has been told with a wait.
         self._is_resend_due = False  # Texts in flight follow when every JOIN is on its way.
@@ -114,7 +115,7 @@ class Session:
         if self._ready is not None:
             self._tray.effects.append(Reject(self._ready, error))
             self._ready = None
-        self._refuse(str(error))
+        self._refuse(error)
         return self._flush(now)
 
     def reply(self, reply: wire.Payload, now: float) -> list[Effect]:
@@ -334,7 +335,7 @@ class Session:
         if self._ready is not None:
             self._tray.effects.append(Reject(self._ready, refused))
             self._ready = None
-            self._refuse(refused.detail)
+            self._refuse(refused)
             return
         wait_s = -(-error.value // 1_000) if error.code == Code.BANNED else 0
         if error.code in codes.TRY_AGAIN:
@@ -350,7 +351,7 @@ class Session:
                 self._greet(now)
                 return
             self._tray.effects.append(Reject(request.ticket, refused))
-        self._refuse(refused.detail, now, wait_s)
+        self._refuse(refused, now, wait_s)
 
     def _notice(self, item: wire.Publication, now: float) -> None:
         if type(item) is not wire.Notice:
@@ -366,9 +367,9 @@ class Session:
             self._tray.subscribe_anew(self._inbox)
             self._greet(now)
         elif item.code == Code.NOT_ALLOWED:  # While we were in, the key went off the list.
-            self._refuse(item.text or Refused(item.code).detail)
+            self._refuse(Refused(item.code, item.text))
         elif notices.is_end(item):
-            self._refuse(notices.end_text(item), now, item.value)
+            self._refuse(notices.end(item), now, item.value)
 
     def _on_error(self, error: wire.Error, now: float) -> None:
         is_resuming = self.phase in (Phase.GREETING, Phase.HELLO)
@@ -379,7 +380,7 @@ class Session:
             if self.phase is Phase.ONLINE:
                 self._greet(now)
         elif error.code == Code.SESSION_TAKEN:
-            self._refuse(Refused(error.code, error.detail).detail)
+            self._refuse(Refused(error.code, error.detail))
         elif error.id < REQUEST_ID_FIRST:
             self._send_refused(error, now)
         elif error.code != Code.CLOSING:  # What a closing broker refuses is sent again later.
@@ -450,12 +451,13 @@ class Session:
             return None
         return min(max(oldest_s, self._heard_s) + SILENCE_S_MAX, oldest_s + ANSWER_AGE_S_MAX)
 
-    def _refuse(self, detail: str, now: float = 0.0, wait_s: int = 0) -> None:
+    def _refuse(self, why: HubbubError, now: float = 0.0, wait_s: int = 0) -> None:
         """Stay outside; with a wait only that long, so that a ban ends by itself."""
+        self._refusal = why
         self._memberships.fall_silent()
         self._set_phase(Phase.REFUSED)
         self._retry_s = now + notices.pause_s(wait_s) if wait_s else None
-        self._say("refused", detail, wait_s)
+        self._say("refused", str(why), wait_s)
 
     def _say(self, state: str, detail: str, wait_s: int = 0) -> None:
         if (state, wait_s > 0) != (self.state, self._is_retrying):
@@ -485,6 +487,8 @@ class Session:
             effects += self._questions.next(
                 self._requests.next_id(), now, is_paused=self._is_paused
             )
+        elif self.phase is Phase.REFUSED and self._refusal is not None:
+            self._memberships.turn_away(self._refusal)
         if self._closing_s is not None:
             if self.phase is not Phase.ONLINE:
                 self._stop()

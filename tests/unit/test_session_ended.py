@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from client import effects
-from common import wire
-from tests.unit.session_driver import INBOX, in_room
+from client.questions import Call
+from common import order, wire
+from common.errors import Refused
+from tests.unit.session_driver import INBOX, Driver, in_room
 
 
 @pytest.mark.parametrize("code", ["kicked", "banned", "not_allowed"])
@@ -37,3 +41,57 @@ def test_whose_session_was_ended_hears_nothing_more(code: str) -> None:
     while driver.asked:
         driver.page()
     assert driver.seqs() == [1, 2, 3]
+
+
+CALLS: dict[str, Callable[[Driver], list[effects.Effect]]] = {
+    "who": lambda d: d.session.ask(lambda at: wire.Who(at, "lobby"), "who", d.now),
+    "rooms": lambda d: d.session.ask(wire.Rooms, "rooms", d.now),
+    "order": lambda d: d.session.ask(
+        lambda at: order.Order(at, "lobby", "kick", "bob"), "order", d.now
+    ),
+    "talk": lambda d: d.session.talk("bob", None, None, "talk", d.now),
+    "again": lambda d: d.session.join("lobby", None, None, "again", d.now),
+    "new": lambda d: d.session.join("new", None, None, "new", d.now),
+    "history": lambda d: d.session.history(Call("lobby", None, 9, 5, "history"), d.now),
+}
+
+
+@pytest.mark.parametrize("is_under_way", [True, False])
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_of_whose_session_was_ended_are_refused_at_once(
+    name: str,
+    is_under_way: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """With the reason. They would wait for a session that does not come by itself."""
+    driver = in_room()
+    notice = wire.Notice("kicked", nick="boss", text="spam")
+    if not is_under_way:
+        driver.publish(notice, INBOX)
+        driver.drain_others()
+    driver.take(CALLS[name](driver))
+    if is_under_way:
+        driver.publish(notice, INBOX)
+    (error,) = [
+        effect.error
+        for effect in driver.drain_others()
+        if isinstance(effect, effects.Reject) and effect.ticket == name
+    ]
+    assert isinstance(error, Refused)
+    assert (error.code, error.exit_status) == ("not_allowed", 77)
+    assert str(error) == "an operator ended your session: spam"
+    driver.sent.clear()
+    driver.take(driver.session.rename("hannah", "nick", driver.now))
+    driver.welcome()
+    # And no call is made again.
+    assert [wire.Join, wire.SetNick] == [type(command) for command in driver.sent]
+
+
+def test_a_room_is_left_though_the_session_was_ended() -> None:
+    driver = in_room()
+    driver.publish(wire.Notice("banned", nick="boss", value=60), INBOX)
+    driver.drain_others()
+    driver.take(driver.session.part("lobby", "part", driver.now))
+    assert effects.Resolve("part", None) in driver.drain_others()
+    driver.wait(60)
+    driver.welcome()
+    assert not [command for command in driver.sent if type(command) is wire.Join]
