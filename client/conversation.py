@@ -20,7 +20,7 @@ from client.ignored import Ignored
 from client.receipts import Posted, Receipts
 from client.talks import Talks
 from client.tidings import room_lines
-from common.errors import Closed, HubbubError
+from common.errors import Closed, HubbubError, Refused
 from common.names import fold, is_closed
 
 if TYPE_CHECKING:
@@ -387,6 +387,11 @@ class Conversation:
     def failed_count(self) -> int:
         """How many texts were refused."""
         return self.refused_count + self._receipts.failed_count
+
+    @property
+    def end(self) -> Refused | None:
+        """Why texts failed whose session an operator had ended; None where none did."""
+        return self._receipts.end
 
     def __enter__(self) -> Self:
         return self

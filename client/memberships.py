@@ -6,8 +6,9 @@ that the broker refused once stays refused until the client unsubscribes.
 
 from __future__ import annotations
 
+from client import codes
 from client.directory import Directory
-from client.effects import Reject, Resolve, Subscribe, Tray, Unsubscribe
+from client.effects import Failed, Reject, Resolve, Subscribe, Tray, Unsubscribe
 from client.events import Left, Moved
 from client.limits import PROOF_S, PROOF_S_MAX
 from client.outbox import Outbox
@@ -237,6 +238,16 @@ class Memberships:
             self._requests.put_back(request)
         tickets = self.questions.abandon_all()
         self._tray.effects += [Reject(ticket, error) for ticket in tickets]
+        if isinstance(error, Refused) and error.code in codes.ENDED:
+            self._turn_texts_away(error)
+
+    def _turn_texts_away(self, error: Refused) -> None:
+        flying, waiting = self._outbox.abandon_apart()
+        if flying:
+            words = f"{error.detail}; whether it was kept is not known"
+            self._tray.effects.append(Failed(flying, Refused(error.code, words, error.value)))
+        if waiting:
+            self._tray.effects.append(Failed(waiting, error))
 
     def set_role(self, name: str, role: int) -> None:
         """Note one's role in a room."""

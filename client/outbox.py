@@ -239,11 +239,16 @@ class Outbox:
 
     def abandon(self) -> list[object]:
         """Return the tickets of all texts that were not settled: the session is over."""
-        tickets = [each for flight in self._flights.values() for each in flight.all_tickets()]
-        tickets += [line.ticket for queue in self._waiting.values() for line in queue]
+        flying, waiting = self.abandon_apart()
+        return flying + waiting
+
+    def abandon_apart(self) -> tuple[list[object], list[object]]:
+        """Return likewise those that may have been kept, and apart those that were never sent."""
+        flying = [each for flight in self._flights.values() for each in flight.all_tickets()]
+        waiting = [line.ticket for queue in self._waiting.values() for line in queue]
         self._flights.clear()
         self._waiting.clear()
-        return tickets
+        return flying, waiting
 
 
 def refusal(code: str, detail: str, value: int) -> Refused:

@@ -40,6 +40,8 @@ def run(arguments: Arguments) -> int:
         raise printer.failure
     if unsent:
         return EXIT_UNREACHABLE
+    if conversation.end is not None:
+        return conversation.end.exit_status
     return EXIT_FAILED if bad_count or conversation.failed_count else 0
 
 

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from common.errors import Closed, HubbubError
+from client import codes
+from common.errors import Closed, HubbubError, Refused
 
 if TYPE_CHECKING:
     from client.api import Pending
@@ -40,6 +41,7 @@ class Receipts:
         on_failed: Callable[[Posted, Exception], None],
     ) -> None:
         self.failed_count = 0
+        self.end: Refused | None = None  # Why a text failed that an operator ended the session of.
         self._on_kept = on_kept
         self._on_failed = on_failed
         self._changed = threading.Condition()
@@ -86,6 +88,8 @@ class Receipts:
                 self._waiting.popleft()
                 self._is_telling = True
                 self.failed_count += error is not None
+                if isinstance(error, Refused) and error.code in codes.ENDED:
+                    self.end = error
             if error is None:
                 self._on_kept(posted, sent)
             else:

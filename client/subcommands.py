@@ -83,6 +83,8 @@ def send(arguments: Arguments) -> int:
         return EXIT_UNREACHABLE
     if printer.failure:
         raise printer.failure
+    if receipts.end is not None:
+        return receipts.end.exit_status  # With each text it was told why.
     return EXIT_FAILED if failed_count + receipts.failed_count else 0
 
 
@@ -114,6 +116,8 @@ def _post_all(client: Client, room: str, arguments: Arguments, receipts: Receipt
     failed_count = 0
     texts = read_lines(sys.stdin.buffer) if arguments.text is None else [arguments.text]
     for text in texts:
+        if receipts.end is not None:
+            break
         if isinstance(text, BadLine):
             failed_count += 1
             complain(f"line {text.number} was not sent: it is {text.reason}")

@@ -9,7 +9,7 @@ import pytest
 from client import effects
 from client.questions import Call
 from common import order, wire
-from common.errors import Refused
+from common.errors import Code, Refused
 from tests.unit.session_driver import INBOX, Driver, in_room
 
 
@@ -95,3 +95,42 @@ def test_a_room_is_left_though_the_session_was_ended() -> None:
     driver.wait(60)
     driver.welcome()
     assert not [command for command in driver.sent if type(command) is wire.Join]
+
+
+@pytest.mark.parametrize("code", ["kicked", "banned", "not_allowed"])
+def test_texts_of_whose_session_was_ended_fail_at_once(code: str) -> None:
+    """Those on their way may have been kept; what is said later is not sent."""
+    driver = in_room()
+    driver.say("flying")
+    driver.publish(wire.Notice(code, nick="boss", text="spam", value=60), INBOX)
+    driver.say("late")
+    failed = {
+        ticket: effect.error
+        for effect in driver.drain_others()
+        if isinstance(effect, effects.Failed)
+        for ticket in effect.tickets
+    }
+    assert failed.keys() == {"flying", "late"}
+    for ticket, error in failed.items():
+        assert isinstance(error, Refused)
+        assert (error.exit_status, "spam" in error.detail) == (77, True)
+        assert ("not known" in error.detail) is (ticket == "flying")
+    driver.sent.clear()
+    driver.wait(60)
+    if code == "banned":
+        driver.welcome()
+        driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    assert not [command for command in driver.sent if type(command) is wire.Send]
+
+
+def test_texts_wait_for_another_nick_where_a_resume_was_refused() -> None:
+    driver = in_room()
+    driver.say("mine")
+    driver.take(driver.session.disconnected(driver.now))
+    driver.take(driver.session.connected(driver.now))
+    driver.greet()
+    driver.refuse(driver.last(wire.Hello).id, Code.NICK_TAKEN)
+    assert not [each for each in driver.drain_others() if isinstance(each, effects.Failed)]
+    driver.take(driver.session.rename("hannah", "nick", driver.now))
+    driver.welcome()
+    assert ["mine"] == driver.last(wire.Send).posts[0].texts
