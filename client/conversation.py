@@ -19,7 +19,7 @@ from client.events import Event, Presence, Sent, Told
 from client.ignored import Ignored
 from client.receipts import Posted, Receipts
 from client.talks import Talks
-from client.tidings import room_lines
+from client.tidings import room_lines, unchanged_text
 from common.errors import Closed, HubbubError, Refused
 from common.names import fold, is_closed
 
@@ -324,7 +324,9 @@ class Conversation:
         if not room:
             return [self._not_joined("")]
         action, nick = meaning.action, meaning.nick
-        self._client.order(room, action, nick, meaning.value, meaning.reason)
+        done = self._client.order(room, action, nick, meaning.value, meaning.reason)
+        if not done.changed:
+            return [self.board.notice(unchanged_text(action, nick))]
         words = {  # Of all else the room itself tells.
             "invite": f"{nick} is invited",
             "uninvite": f"{nick} is not invited any more",

@@ -66,3 +66,19 @@ def room_lines(room: Joined) -> list[str]:
         f"{label} is {door}; you are {role_words(room.role)}",
         f"the topic is set by {topic_by}; {slow}",
     ]
+
+
+UNCHANGED = {
+    "invite": "{nick} has a place in this room already",
+    "uninvite": "{nick} has no place in this room",
+    "kick": "{nick} is not in this room",
+    "unban": "no ban holds against {nick} here",
+    "unmute": "no mute holds against {nick} here",
+    "op": "{nick} is a moderator already",
+    "deop": "{nick} is no moderator",
+}
+
+
+def unchanged_text(action: str, nick: str) -> str:
+    """Return what there is to say of an order that changed nothing."""
+    return f"nothing to do: {UNCHANGED.get(action, 'it is so already').format(nick=nick)}"

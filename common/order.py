@@ -105,6 +105,7 @@ class Done(Payload):
     id: int
     room: str  # Its name from here on: PRIVATE and PUBLIC change it.
     title: str = ""  # What people call it; empty where that is its name.
+    changed: bool = True  # False: it was so already, or the order's first answer was lost.
 
 
 class MyRoom(Payload):

@@ -41,6 +41,7 @@ TITLES_TOLD_MAX = 5  # Of rooms that people call alike.
 
 Rows = tuple[list[str], Iterable[list[str]]]  # Names of the columns, and the rows.
 DONE: Rows = (["done"], [])
+NOTHING_DONE: Rows = (["done"], [["nothing: it was so already"]])
 RELOAD = "reload"  # The verb that is answered later.
 
 
@@ -301,7 +302,7 @@ class Admin:
     def _in_room(self, actor: Actor, command: order.Admin) -> Rows:
         """Give an order in a room, as its owner could."""
         room = self._room(command.room)
-        self._orders.carry_out(
+        changed = self._orders.carry_out(
             actor,
             room,
             Action(command.verb),
@@ -309,7 +310,7 @@ class Admin:
             value=command.value,
             reason=_reason(command),
         )
-        return DONE
+        return DONE if changed else NOTHING_DONE
 
     def _room(self, name: str) -> Room:
         """Return a room by its name, or by what people call a closed one."""

@@ -1,4 +1,4 @@
-"""What orders are called where people read of them. Pure."""
+"""What orders are called where people read of them, and what they need. Pure."""
 
 from __future__ import annotations
 
@@ -22,6 +22,27 @@ DEEDS = {
     Action.REPORT: "report",
 }
 assert set(DEEDS) == set(Action)
+
+NEEDED = {
+    Action.PRIVATE: Role.OWNER,
+    Action.PUBLIC: Role.OWNER,
+    Action.INVITE: Role.MODERATOR,
+    Action.UNINVITE: Role.MODERATOR,
+    Action.KICK: Role.MODERATOR,
+    Action.BAN: Role.MODERATOR,
+    Action.UNBAN: Role.MODERATOR,
+    Action.MUTE: Role.MODERATOR,
+    Action.UNMUTE: Role.MODERATOR,
+    Action.OP: Role.OWNER,
+    Action.DEOP: Role.OWNER,
+    Action.SLOW: Role.MODERATOR,
+    Action.TOPIC_BY: Role.OWNER,
+    Action.REPORT: Role.GUEST,
+}
+ABOUT_SOMEBODY = frozenset(NEEDED) - {Action.PRIVATE, Action.PUBLIC, Action.SLOW, Action.TOPIC_BY}
+LIFTING = frozenset({Action.UNBAN, Action.UNMUTE, Action.UNINVITE, Action.DEOP, Action.REPORT})
+TIMED = frozenset({Action.BAN, Action.MUTE})
+WITH_VALUE = TIMED | {Action.SLOW, Action.TOPIC_BY}
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 

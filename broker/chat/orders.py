@@ -13,7 +13,15 @@ from itertools import count
 from typing import NamedTuple, TypeVar
 
 from broker import keys
-from broker.chat.deeds import span_text, time_text, words_against
+from broker.chat.deeds import (
+    ABOUT_SOMEBODY,
+    LIFTING,
+    NEEDED,
+    WITH_VALUE,
+    span_text,
+    time_text,
+    words_against,
+)
 from broker.chat.floods import Move
 from broker.chat.floor import Actor, Floor
 from broker.chat.rights import BAN, MEMBERS_PER_ROOM_MAX, MUTE, PENDING
@@ -37,28 +45,6 @@ from common.order import Action, Role
 
 SLOW_S_MAX = 3_600
 ORDER_COST = 20  # Texts: each waits for the disk, and everybody with it.
-
-NEEDED = {
-    Action.PRIVATE: Role.OWNER,
-    Action.PUBLIC: Role.OWNER,
-    Action.INVITE: Role.MODERATOR,
-    Action.UNINVITE: Role.MODERATOR,
-    Action.KICK: Role.MODERATOR,
-    Action.BAN: Role.MODERATOR,
-    Action.UNBAN: Role.MODERATOR,
-    Action.MUTE: Role.MODERATOR,
-    Action.UNMUTE: Role.MODERATOR,
-    Action.OP: Role.OWNER,
-    Action.DEOP: Role.OWNER,
-    Action.SLOW: Role.MODERATOR,
-    Action.TOPIC_BY: Role.OWNER,
-    Action.REPORT: Role.GUEST,
-}
-ABOUT_SOMEBODY = frozenset(NEEDED) - {Action.PRIVATE, Action.PUBLIC, Action.SLOW, Action.TOPIC_BY}
-LIFTING = frozenset({Action.UNBAN, Action.UNMUTE, Action.UNINVITE, Action.DEOP, Action.REPORT})
-TIMED = frozenset({Action.BAN, Action.MUTE})
-WITH_VALUE = TIMED | {Action.SLOW, Action.TOPIC_BY}
-
 
 T = TypeVar("T")
 
@@ -87,6 +73,7 @@ class Orders:
         """Make the names of private rooms with the log's secret."""
         self._floor = floor
         self._secret = secret
+        self._has_changed = False  # Whether the order under way did anything.
         self._do: dict[Action, Callable[[Given], None]] = {
             Action.PRIVATE: self._close,
             Action.PUBLIC: self._open,
@@ -130,14 +117,18 @@ class Orders:
         floor.move(session, Move.RIGHTS)
         floor.charge(session, ORDER_COST)
         nick, value, reason = command.nick, command.value, command.reason
-        self.carry_out(actor, room, action, nick=nick, value=value, reason=reason)
+        changed = self.carry_out(actor, room, action, nick=nick, value=value, reason=reason)
         title = floor.rights.title(room.name)
-        floor.reply(session.route, order.Done(command.id, room.name, title))
+        floor.reply(session.route, order.Done(command.id, room.name, title, changed))
 
     def carry_out(
         self, actor: Actor, room: Room, action: Action, *, nick: str, value: int, reason: str
-    ) -> None:
-        """Carry out an order in a room; raise `Refused` when its giver may not, or it cannot be."""
+    ) -> bool:
+        """Carry out an order in a room; tell whether it changed anything.
+
+        Raises `Refused` when its giver may not, or it cannot be.
+        """
+        self._has_changed = False
         target = Target(b"", "")
         if action in ABOUT_SOMEBODY and actor.role >= min(NEEDED[action], Role.MEMBER):
             target = self._target(room, nick)
@@ -153,6 +144,7 @@ class Orders:
         if action in ABOUT_SOMEBODY:
             self._check_rank(room, actor, target, action)
         self._do[action](Given(actor, room, target, value, reason))
+        return self._has_changed
 
     def _check_rank(self, room: Room, actor: Actor, target: Target, action: Action) -> None:
         """Raise `Refused` for an order against oneself, or against who is no lower."""
@@ -485,6 +477,7 @@ class Orders:
         )
 
     def _audit(self, given: Given, action: str, detail: str = "") -> AuditEntry:
+        self._has_changed = True  # Whatever changes anything is audited, and nothing else.
         room = self._floor.rights.title(given.room.name) or given.room.name
         detail = detail or " ".join(filter(None, (time_text(given.value), given.reason)))
         return self._floor.audit_entry(given.actor, action, given.target.nick, room, detail.strip())

@@ -13,9 +13,10 @@ from broker.log.retention_clock import DOUBT_S
 from broker.log.rights_records import Put, Sanction
 from common import order, wire
 from common.limits import NICK_CHARS_MAX, REASON_CHARS_MAX
-from common.order import ORDER_KIND, Action, Role
+from common.order import ORDER_KIND, Action, Admin, Role
 from common.wire import Batch, Kind
 from tests.unit.bench import RULES, Bench, Peer
+from tests.unit.operator_orders import table
 
 AGAINST = (Action.KICK, Action.BAN, Action.MUTE)
 
@@ -266,7 +267,9 @@ def test_an_order_whose_answer_was_lost_is_done_again_without_a_word() -> None:
             continue  # These begin to count anew.
         bench.published.clear()
         audits_count = len(bench.audits)
-        assert first == ann.order(name, action, nick), action
+        again = ann.order(name, action, nick)
+        assert (first.room, first.title) == (again.room, again.title), action
+        assert (first.changed, again.changed) == (True, False), action
         assert [] == lines(bench)
         assert audits_count == len(bench.audits), action
         name = first.room
@@ -404,6 +407,23 @@ def test_an_order_that_changes_nothing_is_not_audited() -> None:
     eve.join("r")
     eve.order("r", Action.SLOW, value=9)
     assert bench.audits[-1].is_operator
+
+
+@pytest.mark.parametrize(
+    "action", [Action.KICK, Action.UNBAN, Action.UNMUTE, Action.DEOP, Action.SLOW, Action.OP]
+)
+def test_whether_an_order_changed_anything_is_told(action: Action) -> None:
+    """To who gave it, also by ADMIN: whoever kicks somebody twice learns that they were not in."""
+    bench, ann, _, eve = three()
+    first = {Action.UNBAN: Action.BAN, Action.UNMUTE: Action.MUTE, Action.DEOP: Action.OP}
+    if action in first:
+        ann.order("r", first[action], "eve")
+    value = 5 if action is Action.SLOW else 0
+    assert ann.order("r", action, "eve", value).changed
+    assert not ann.order("r", action, "eve", value).changed
+    told = table(bench, Admin(1, action, "r", "eve", value))
+    assert [{"done": "nothing: it was so already"}] == told
+    del eve
 
 
 # --- reports ----------------------------------------------------------------
