@@ -257,6 +257,10 @@ class Orders:
         floor, room, target = self._floor, given.room, given.target
         if not is_closed(room.name):
             raise Refused(Code.FORBIDDEN, "the room is open to all")
+        if lifted(floor, room.name, BAN, *target):
+            raise Refused(
+                Code.FORBIDDEN, f"{target.nick} is banned from this room: unban them first"
+            )
         if floor.rights.member(room.name, target.identity) is None:
             if not floor.has_place(room.name, target.identity):
                 raise Refused(Code.TOO_MANY, "no further place is left")

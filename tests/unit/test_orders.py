@@ -180,6 +180,24 @@ def test_a_ban_of_a_name_is_lifted_though_another_has_the_name_now() -> None:
     namesake.join("r")
 
 
+def test_who_is_banned_is_not_invited() -> None:
+    """They could not follow; whoever invites them learns why, and nobody is told."""
+    bench, ann, _, eve = three()
+    room = ann.order("r", Action.PRIVATE).room
+    ann.order(room, Action.BAN, "eve")
+    eve.notices()
+    (error,) = [ann.ask(order.Order(5, room, Action.INVITE, "eve"), wire.Error)]
+    assert ("forbidden", "eve is banned from this room: unban them first") == (
+        error.code,
+        error.detail,
+    )
+    assert [] == eve.notices("invited")
+    ann.order(room, Action.UNBAN, "eve")
+    assert ann.order(room, Action.INVITE, "eve").changed
+    eve.join(room)
+    del bench
+
+
 @pytest.mark.parametrize("is_restarted", [False, True])
 def test_a_timed_ban_ends_by_itself(is_restarted: bool) -> None:  # noqa: FBT001 - a parameter
     """The time that is left is told, in milliseconds."""

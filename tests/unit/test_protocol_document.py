@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 import broker.chat.core
+import broker.chat.deeds
 import broker.chat.floor
-import broker.chat.orders
 import broker.chat.presence
 import broker.chat.rights
 import broker.chat.rooms
@@ -208,7 +208,7 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 def test_the_orders_and_roles_are_those_of_the_code() -> None:
     orders = table_with("action", "needs", "what it does")
-    needed = {action.value: role.name.lower() for action, role in broker.chat.orders.NEEDED.items()}
+    needed = {action.value: role.name.lower() for action, role in broker.chat.deeds.NEEDED.items()}
     assert needed == {row[0].strip("`"): row[1] for row in orders}
     roles = [(role.name.lower(), str(int(role))) for role in order.Role]
     assert roles == [tuple(row[:2]) for row in table_with("role", "number", "of whom")]
