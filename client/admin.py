@@ -28,6 +28,10 @@ from common.limits import RELOAD_S_MAX, TEXT_CHARS_MAX
 from common.order import Admin, Table
 
 RELOAD = "reload"  # The verb that is answered when it is done.
+# Columns of numbers. TABLE has texts, for it was made for people.
+COUNTS = frozenset(
+    {"ended", "head", "id", "keys let in", "members", "rooms", "sessions", "told", "users"}
+)
 UTF8_BYTES_MAX = 4  # Of a character.
 
 
@@ -39,12 +43,21 @@ def run(arguments: Arguments) -> int:
     command = Admin(1, asked.verb, asked.room, asked.nick, asked.value, text)
     table = _ask_there(arguments, command) if arguments.is_remote else _ask_here(arguments, command)
     if arguments.is_json:
-        write(render.json_line(dict(zip(table.columns, row, strict=False))) for row in table.rows)
+        write(render.json_line(_json_row(table.columns, row)) for row in table.rows)
     else:
         write(render.table_lines(table.columns, table.rows, look_of(arguments)))
     if table.more:
         complain(f"there are more than these {len(table.rows)}; the broker tells no more at once")
     return 0
+
+
+def _json_row(columns: list[str], row: list[str]) -> dict[str, str | int | None]:
+    """Return a row for programs: what is a count is a number, or null where there is none."""
+    fields: dict[str, str | int | None] = {}
+    for name, cell in zip(columns, row, strict=False):
+        is_count = name in COUNTS and cell.isascii() and (cell.isdigit() or not cell)
+        fields[name] = (int(cell) if cell else None) if is_count else cell
+    return fields
 
 
 def _text(asked: Order) -> str:

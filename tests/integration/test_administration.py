@@ -193,7 +193,8 @@ def test_tables_are_for_people_and_programs(
     assert ["nick", "key", "address", "rooms"] == head.split()
     assert head.index("key") == row.index(row.split()[1])
     (told,) = operator.table("sessions")
-    assert ("bob", "1") == (told["nick"], told["rooms"])
+    assert ("bob", 1) == (told["nick"], told["rooms"])
+    assert [{"told": 1}] == operator.table("announce", "soon")
     assert ["r"] == [each["room"] for each in operator.table("rooms")]
     operator.admin("announce", "\x1b[2J\u202ebad")
     assert "\\x1b[2J\\u202ebad" in operator.admin("audit")
