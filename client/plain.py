@@ -48,6 +48,7 @@ def run(arguments: Arguments) -> int:
 def _talk(conversation: Conversation, printer: Printer) -> int:
     """Act on each line; return how many could not be read."""
     bad_count = 0
+    printer.answer_here()
     for line in read_lines(sys.stdin.buffer):
         if isinstance(line, BadLine):
             bad_count += 1
@@ -67,13 +68,20 @@ class Printer:
     def __init__(self, *, is_json: bool) -> None:
         self.failure: OSError | None = None  # Of our output: nobody reads it any more.
         self._sorts = {Sort.ENTRY, Sort.REMOVAL} | (set() if is_json else {Sort.NOTICE})
+        self._is_json = is_json
+        self._talker = 0  # The thread that acts on what is typed.
         self._lock = threading.Lock()  # Two threads show lines; a burst stays in one piece.
+
+    def answer_here(self) -> None:
+        """Tell answers to this thread's commands among JSON as trouble is told: for people."""
+        self._talker = threading.get_ident()
 
     def show(self, lines: Sequence[Line]) -> None:
         """Print the lines at once."""
+        is_answer = self._is_json and threading.get_ident() == self._talker
         with self._lock:
             for line in lines:
-                if line.sort is Sort.TROUBLE:
+                if line.sort is Sort.TROUBLE or (is_answer and line.sort is Sort.NOTICE):
                     complain(line.text)
             if self.failure:
                 return

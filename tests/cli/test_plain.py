@@ -40,9 +40,13 @@ def test_ten_thousand_lines_are_acknowledged_before_the_end(anna: Person, room: 
 
 
 def test_json_prints_entries_and_nothing_else(anna: Person, room: str) -> None:
-    done = anna.run("-r", room, "--json", stdin="hello\n/who\n/nix\n")
+    """What answers a command is told on standard error, and who comes and goes nowhere."""
+    done = anna.run("-r", room, "--json", stdin="hello\n/room\n/who\n/nix\n")
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["hello"]
-    assert done.stderr.startswith("hubbub: there is no /nix")
+    about, *_, who, nix = done.stderr.splitlines()
+    assert "open to all" in about
+    assert "1 user now: anna" in who
+    assert nix.startswith("hubbub: there is no /nix")
 
 
 @pytest.mark.parametrize("word", ["exit", "{quit}", "/quit"])
