@@ -117,8 +117,8 @@ class Broker:
         if gone:
             judge.blame(f"durable before the start, and gone: {gone}")
         for record in self.log.rooms():
-            if record.head != judge.witness.head(record.name):
-                has = judge.witness.head(record.name)
+            has = judge.witness.head(judge.witness.room(record.name))
+            if record.head != has:
                 judge.blame(f"{record.name} starts with {record.head}, the disk has {has}")
         stored = {
             each.text for entries in judge.witness.rooms.values() for each in entries.values()

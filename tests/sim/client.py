@@ -262,7 +262,7 @@ class SimClient:
             kind = chance.choices([Kind.TEXT, Kind.ACTION, Kind.TOPIC], [16, 2, 1])[0]
             text = f"{self.name}.{self.said}" + ("." * 60 if chance.random() < 0.1 else "")
             room = chance.choice(rooms)
-            self._judge.said(text, room)
+            self._judge.said(text, self.stays[room])
             lines.append(Line(room, kind, text, len(text), text))
         self._trace.note(self.name, f"program says {[line.text.rstrip('.') for line in lines]}")
         self.do(self.session.say(lines, now_s))
