@@ -457,14 +457,15 @@ class Orders:
         floor, changed = self._floor, []
         try:
             for room in rooms:
-                self._change_keys(room)
+                self.change_keys(room)
                 changed.append(room)
             yield
         finally:
             for room in changed:
                 floor.ask_back(room)
 
-    def _change_keys(self, room: Room) -> None:
+    def change_keys(self, room: Room) -> None:
+        """Give a room keys that no room has had; raise `Refused` where the log cannot."""
         self._found(room.name)
         generation = self._log(lambda: self._floor.keeper.raise_generation(room.name))
         self._floor.rooms.raise_generation(room, generation)

@@ -29,6 +29,7 @@ from client.outbox import POSTS_BYTES_MAX, Line, Outbox
 from client.roster import Roster as MemberRoster
 from common import wire
 from common.limits import COMMAND_BYTES_MAX, ROOM_CHARS_MAX, SEND_POSTS_MAX, SENDS_IN_FLIGHT_MAX
+from common.order import Role
 from common.wire import Changes, Kind, Presence
 from tests.unit.bench import Bench
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
@@ -277,3 +278,32 @@ def test_a_send_in_flight_never_grows_too_large_by_a_new_name() -> None:
     (again,) = outbox.resume(1.0)
     assert len(wire.encode(again)) <= COMMAND_BYTES_MAX
     assert again.posts != first.posts
+
+
+def test_a_room_of_a_name_that_a_closed_one_had_has_other_keys() -> None:
+    """Who had not heard yet that the first one was closed heard the words of the second one in it.
+
+    So they took them for its entries, and missed those that it has by these numbers (seed 72).
+    """
+    bench = Bench()
+    anna, cy = bench.peer("anna"), bench.peer("cy")
+    before = anna.join("plans")
+    anna.order("plans", "private")
+    after = cy.join("plans")
+    assert Role.OWNER == after.role
+    assert ("plans", 0) == (after.room, after.head)
+    assert before.subscription != after.subscription
+    assert before.ticket != after.ticket
+    bench.start()  # And keeps them, though nothing was said there.
+    assert after.subscription == bench.peer("cy").join("plans").subscription
+
+
+def test_a_room_that_cannot_have_keys_of_its_own_is_not_there() -> None:
+    bench = Bench()
+    anna, cy = bench.peer("anna"), bench.peer("cy")
+    before = anna.join("plans")
+    anna.order("plans", "private")
+    bench.failing.add("raise_generation")
+    assert "log_failed" == cy.shut_out("plans").code
+    bench.failing.clear()
+    assert before.subscription != cy.join("plans").subscription
