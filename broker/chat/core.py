@@ -203,7 +203,13 @@ class Core:
             session.route = route
             if code != SEND:
                 self._floor.charge(session, 1)
-            handle(session, command)
+            try:
+                handle(session, command)
+            except Refused as refusal:
+                # Else what was paid is missing when the wait is over, and never is it enough.
+                if code != SEND and refusal.code == Code.SLOW_DOWN:
+                    session.bucket.give_back(1)
+                raise
         except Refused as refusal:
             self._floor.refuse(route, request_id, refusal)
 

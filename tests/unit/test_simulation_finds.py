@@ -16,6 +16,7 @@ from sqlite3 import Connection
 import pytest
 
 from broker.chat import core, roster
+from broker.chat.floods import Rate
 from broker.chat.presence import PRESENCE_TICK_S
 from broker.chat.sessions import User
 from broker.log import compaction as log_compaction
@@ -29,9 +30,9 @@ from client.outbox import POSTS_BYTES_MAX, Line, Outbox
 from client.roster import Roster as MemberRoster
 from common import wire
 from common.limits import COMMAND_BYTES_MAX, ROOM_CHARS_MAX, SEND_POSTS_MAX, SENDS_IN_FLIGHT_MAX
-from common.order import Role
+from common.order import Done, Order, Role
 from common.wire import Changes, Kind, Presence
-from tests.unit.bench import Bench
+from tests.unit.bench import RULES, Bench
 from tests.unit.logs import SqliteStore, kept_texts, proposal, said, sent
 from tests.unit.session_driver import in_room
 
@@ -307,3 +308,24 @@ def test_a_room_that_cannot_have_keys_of_its_own_is_not_there() -> None:
     assert "log_failed" == cy.shut_out("plans").code
     bench.failing.clear()
     assert before.subscription != cy.join("plans").subscription
+
+
+def test_orders_that_wait_for_their_turn_come_to_it() -> None:
+    """Each attempt took away what the other one waited for, for ever (seed 329)."""
+    bench = Bench(rules=RULES._replace(rate=Rate(per_s=40, burst=40)))
+    anna = bench.peer("anna", "plans")
+    waits_s = dict.fromkeys(range(10, 14), 0.0)
+    for _ in range(200):
+        due = min(waits_s, key=waits_s.__getitem__)
+        bench.drain(max(0.0, waits_s[due] - bench.now_s))
+        anna.heard()
+        anna.say(Order(due, "plans", "slow", value=due))
+        (answer,) = anna.heard()
+        if isinstance(answer, Done):
+            del waits_s[due]
+        else:
+            assert isinstance(answer, wire.Error)
+            waits_s[due] = bench.now_s + answer.value / 1_000
+        if not waits_s:
+            return
+    pytest.fail(f"never done: {waits_s}")
