@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.sim.doors import Doors, Known
 from tests.sim.log_file import (
     ORDER,
     Spoken,
@@ -19,6 +20,7 @@ from tests.sim.log_file import (
     read_log,
 )
 
+BATCH = 1
 ACK = 135
 PAGE = 138
 ERROR = 192
@@ -39,9 +41,23 @@ class Stay:
         self.names = {room}  # and all that it had meanwhile.
         self.history = history  # How many entries it asked for; None for all.
         self.since_ms = since_ms
+        # Did it come back by a name that several rooms had? None but its program knows which one it
+        # means, and the broker takes one in which the person has a place: what is said and heard
+        # then goes on there.
+        self.is_mixed = False
+        self._is_asked_for = False
         self.was_joined = False
         self.is_over = False
         self.views: list[list[tuple[int, Told] | int]] = [[]]  # Entries, and how many are missing.
+
+    def asks_again(self, witness: Witness, *, is_resume: bool) -> None:
+        """Note that a JOIN goes out, perhaps once more."""
+        called = witness.called(self.room)
+        if is_resume:
+            self.is_mixed |= len(called) > 1
+        elif self._is_asked_for:  # Of what was answered to the first one it knows nothing.
+            self.is_mixed |= any(room != witness.now.get(self.room) for room in called)
+        self._is_asked_for = True
 
     def hears_entry(self, seq: int, told: Told) -> None:
         """Take an entry."""
@@ -76,6 +92,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.witness = Witness()
+        self.doors = Doors(lambda: self.witness, self.blame)
         self.eras: list[Witness] = []  # Logs that were replaced by a backup, oldest first.
         self.stays: list[Stay] = []
         self.texts: dict[str, Stay] = {}  # All that was said, and where.
@@ -106,10 +123,11 @@ class Judge:
         if text in self.kept or text in self.failed:
             self.blame(f"{text} was settled before")
         place = self.witness.places.get(text)
-        if place is None or place[1] != seq or room not in self.witness.had[place[0]]:
+        stay = self.texts[text]
+        if place is None or place[1] != seq or stay.names.isdisjoint(self.witness.had[place[0]]):
             self.blame(f"{text} is acknowledged as {room} {seq}, but not durable there")
-        if room not in self.texts[text].names:
-            self.blame(f"{text} is acknowledged in {room}, where nobody said it")
+        elif room not in self.witness.had[place[0]] and not stay.is_mixed:
+            self.blame(f"{text} is acknowledged as {room} {seq}, which is another room")
         self.kept[text] = (room, seq)
 
     def refused(self, text: str, why: str) -> None:
@@ -132,7 +150,7 @@ class Judge:
     def published(self, publication: bytes) -> None:
         """Check that what is published is durable, and in the log's order."""
         body = body_of(publication)
-        if body[0] == 1:
+        if body[0] == BATCH:
             name, _, prev, first, posts = body[1:6]
             room = self.witness.room(name)
             texts = [text for post in posts for text in post[3]]
@@ -144,22 +162,44 @@ class Judge:
             head = self.witness.head(room)
             if prev > head:
                 self.blame(f"{room} is shown with the head {prev}, the log has {head}")
+            for text in [text for post in posts if post[2] != ORDER for text in post[3]]:
+                if text in self.texts and self.doors.is_mute(self.texts[text].who, room):
+                    self.blame(f"{text} is in {room}, where its sender is muted")
 
-    def answered(self, frames: list[bytes]) -> None:
-        """Check that every batch of a history page is durable, and the head that it names."""
+    def heard(self, who: str, publication: bytes) -> None:
+        """Check that somebody may hear what is published to them."""
+        body = body_of(publication)
+        if not publication.startswith(b"\0") and body[0] == BATCH:
+            self._may_hear(who, body[1], [text for post in body[5] for text in post[3]])
+
+    def _may_hear(self, who: str, name: str, texts: Iterable[str]) -> None:
+        why = self.doors.why_out(who, name)
+        if why:
+            self.blame(f"{who} is sent of {name}, though {why}: {list(texts)}")
+
+    def answered(self, who: str, frames: list[bytes]) -> None:
+        """Check that every batch of a history page is durable, and the head that it names.
+
+        And that whoever asked may read it, and nothing in it was removed.
+        """
         if frames[0][4] == PAGE:
             _, name, _, _, head = decode(frames[1])[:5]
             room = self.witness.room(name)
             if head > self.witness.head(room):
                 self.blame(f"history says that {room} has {head}: {self.witness.head(room)} is")
+            self._may_hear(who, name, ["a page"])
         for frame in frames[2:]:
             name, _, _, first, entries = read_batch(frame)
             if name not in self.witness.had.get(room, ()):
                 self.blame(f"history says that {room} has a batch of {name}")
             self._durable("read from history", room, first, [entry.text for entry in entries])
+            gone = self.doors.known.dropped.keys() & {entry.text for entry in entries}
+            if gone:
+                self.blame(f"history has what was removed from {room}: {sorted(gone)}")
 
     def replied(self, who: str, frames: list[bytes]) -> None:
         """Check an answer: an ACK speaks of what is durable; "not kept" of what was refused."""
+        self.doors.replied(who, frames)
         if frames[0][4] == ACK:
             for first, _, *code in decode(frames[1])[1]:
                 highest = max((self.witness.head(room) for room in self.witness.rooms), default=0)
@@ -190,11 +230,12 @@ class Judge:
             self.blame(f"{room} is to keep {keep} of {head}, and begins with {first}")
         self.witness.trimmed[room] = max(self.witness.trimmed.get(room, 0), first - 1)
 
-    def restored(self, backup: Witness) -> None:
+    def restored(self, backup: Witness, known: Known) -> None:
         """Note that an operator put a backup in the log's place."""
         self.eras.append(self.witness)
         self._shown.clear()
         self.witness = backup.copy()
+        self.doors.restored(known)
 
     def files(self, folder: Path) -> None:
         """Check the files of a log that was stopped: they hold what was durable, no less."""
@@ -239,14 +280,9 @@ class Judge:
                 before_ms = spoken.ts
                 if spoken.kind == ORDER:
                     continue
+                self._home(text, room, witness, homes)
                 if text in places:
                     self.blame(f"{text} is stored as {places[text]} and as {(room, seq)}")
-                stay = self.texts.get(text)
-                if stay is None or stay.names.isdisjoint(witness.had[room]):
-                    self.blame(f"{text} is in {room}, where nobody said it")
-                    continue
-                if homes.setdefault(stay, room) != room:
-                    self.blame(f"{text} of {stay} is in {room}, others are in {homes[stay]}")
                 # What a log had that was replaced since may be refused: the new one lacks it.
                 is_refused = self._failed_era.get(text, era + 1) <= era
                 if is_refused and text not in self.excused:
@@ -257,8 +293,20 @@ class Judge:
                 numbers[sender] = int(number)
                 places[text] = (room, seq)
 
+    def _home(self, text: str, room: str, witness: Witness, homes: dict[Stay, str]) -> None:
+        """Check that a text is in the room where somebody said it, with all others of theirs."""
+        stay = self.texts.get(text)
+        if stay is None or stay.names.isdisjoint(witness.had[room]):
+            self.blame(f"{text} is in {room}, where nobody said it")
+            return
+        # Who left may have joined another room of that name, which gets what is unsaid.
+        if not (stay.is_over or stay.is_mixed) and homes.setdefault(stay, room) != room:
+            self.blame(f"{text} of {stay} is in {room}, others are in {homes[stay]}")
+
     def _views(self, stay: Stay) -> None:
         """Check that each view is one log in order, without hole or duplicate."""
+        if stay.is_mixed:
+            return
         witnesses = [*self.eras, self.witness]
         for view in stay.views:
             entries = [item for item in view if isinstance(item, tuple)]
@@ -294,9 +342,7 @@ class Judge:
                 wrong = wrong or found
         return False, wrong
 
-    def _wrong_order(
-        self, stay: Stay, view: list[tuple[int, Told] | int], gone: int
-    ) -> str | None:
+    def _wrong_order(self, stay: Stay, view: list[tuple[int, Told] | int], gone: int) -> str | None:
         cursor = missing = 0
         for item in view:
             if isinstance(item, int):
@@ -317,6 +363,8 @@ class Judge:
 
         is_probed: something was said here lately, so everybody has heard something.
         """
+        if stay.is_mixed:
+            return
         room = self.witness.room(stay.room)
         entries, head = self.witness.rooms.get(room, {}), self.witness.head(room)
         reached = missing = 0
@@ -341,6 +389,17 @@ class Judge:
         if len(there) < wanted_count:
             self.blame(f"{stay} has heard {len(there)} of {wanted_count} entries")
 
+    def removals(self, stay: Stay) -> None:
+        """Check that somebody who is there at the end knows of what was removed meanwhile.
+
+        A broker that was started since knows of none, and cannot tell.
+        """
+        room = self.witness.room(stay.room)
+        shown = {item[1][3] for item in stay.views[-1] if isinstance(item, tuple)}
+        for text, (where, seq, start) in self.doors.known.dropped.items():
+            if text in shown and where == room and start == self.doors.start:
+                self.blame(f"{stay} still shows {text}, which was removed: {seq}")
+
     def presence(self, stay: Stay, nicks: set[str], users: int, known: set[str] | None) -> None:
         """Check who is there, as a member knows it, against who is there."""
         if users != len(nicks) or (known is not None and known != nicks):
@@ -349,7 +408,10 @@ class Judge:
     def topic(self, stay: Stay, told: str) -> None:
         """Check a room's topic, as a member is told it."""
         topic = self.witness.topic(self.witness.room(stay.room))
-        if told != topic:
+        if topic in self.doors.known.dropped:
+            topic = ""
+        is_open = not told and topic in self.witness.drops  # Was it removed? Nobody was told.
+        if told != topic and not is_open:
             self.blame(f"{stay} is told the topic {told!r}: {topic!r}")
 
     def bound(self, what: str, count: int, most: int) -> None:
@@ -375,8 +437,9 @@ def _is_told(witness: Witness, spoken: Spoken | None, told: Told) -> bool:
 
 def _first_wrong(heard: list[tuple[int, Told]], witness: Witness, room: str) -> object:
     entries = witness.rooms.get(room, {})
-    return next(
+    wrong = (
         (item, entries.get(item[0]))
         for item in heard
         if not _is_told(witness, entries.get(item[0]), item[1])
     )
+    return next(wrong, "entries of another room")

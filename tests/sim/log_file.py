@@ -3,8 +3,8 @@
 Nothing of the product is imported: a mistake in its readers must not hide here as well. What
 stands here of the format: a record is "HUBS", a CRC-32, sizes of contents and of bodies, where
 the record before it ended, the contents (MessagePack: rooms that get a name, topics, what senders
-sent, batches), the bodies of its batches one after the other. The CRC is that of the record's own position, the one before it, the sizes and the
-contents, which have a CRC-32 for each body.
+sent, batches), the bodies of its batches one after the other. The CRC is that of the record's own
+position, the one before it, the sizes and the contents, which have a CRC-32 for each body.
 """
 
 from __future__ import annotations
@@ -174,8 +174,8 @@ class Witness:
         return other
 
     def room(self, name: str) -> str:
-        """Return the room that has a name on the wire now; the name itself where none has."""
-        return self.now.get(name, name)
+        """Return the room that has a name on the wire now, or one that the log does not know."""
+        return self.now.get(name, f"{name} anew" if name in self.had else name)
 
     def called(self, name: str) -> list[str]:
         """Return all rooms that have or had a name on the wire."""
@@ -252,12 +252,16 @@ class Witness:
         """Tell whether a record is as it was, but for texts that are to be gone."""
         if record == found:
             return True
-        return record[:3] == found[:3] and len(record.batches) == len(found.batches) and all(
-            (room_id, batch[:4]) == (other_id, other[:4])
-            and len(batch[4]) == len(other[4])
-            and all(map(self.is_text, batch[4], other[4]))
-            for (room_id, batch), (other_id, other) in zip(
-                record.batches, found.batches, strict=True
+        return (
+            record[:3] == found[:3]
+            and len(record.batches) == len(found.batches)
+            and all(
+                (room_id, batch[:4]) == (other_id, other[:4])
+                and len(batch[4]) == len(other[4])
+                and all(map(self.is_text, batch[4], other[4]))
+                for (room_id, batch), (other_id, other) in zip(
+                    record.batches, found.batches, strict=True
+                )
             )
         )
 
@@ -277,7 +281,7 @@ class Witness:
         """Return the topic that the room's entries lead to."""
         for spoken in reversed(self.rooms.get(room, {}).values()):
             if spoken.kind == TOPIC:
-                return "" if spoken.text in self.drops else spoken.text
+                return spoken.text
         return ""
 
 
