@@ -118,7 +118,7 @@ class Room:
         """
         if seq in self.removed:
             return []
-        if seq <= self.replica.cursor:
+        if self.replica.has_read(seq):
             self.removed[seq] = None
             if len(self.removed) > REMOVED_MAX:
                 del self.removed[next(iter(self.removed))]

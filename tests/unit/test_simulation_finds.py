@@ -26,7 +26,9 @@ from broker.log import senders as log_senders
 from broker.log.interface import LogFailed, marks_of
 from broker.log.writer import DAY_MS, SqliteLog, prepare
 from client.effects import Resolve
+from client.events import Removed
 from client.outbox import POSTS_BYTES_MAX, Line, Outbox
+from client.room import Room
 from client.roster import Roster as MemberRoster
 from common import wire
 from common.limits import COMMAND_BYTES_MAX, ROOM_CHARS_MAX, SEND_POSTS_MAX, SENDS_IN_FLIGHT_MAX
@@ -329,3 +331,17 @@ def test_orders_that_wait_for_their_turn_come_to_it() -> None:
         if not waits_s:
             return
     pytest.fail(f"never done: {waits_s}")
+
+
+def test_a_removal_is_told_again_after_the_snapshot_that_has_the_text() -> None:
+    """Its page had been read before; the word came first, and was not heeded again (seed 1473)."""
+    room = Room("r", 100, None)
+    room.joined(wire.Joined(1, "r", b"", b"", 7, 1, 3, "", 1, 1, None))
+    ask = room.replica.wants()
+    assert ask is not None
+    assert [Removed("r", 2)] == room.remove(2)
+    posts = [wire.Post(1, "anna", Kind.TEXT, ["a", "b", "c"])]
+    page = wire.Page(1, "r", 7, 1, 3, more=False)
+    assert 3 == len(room.replica.page(ask, page, [wire.Batch("r", 7, 0, 1, posts)]))
+    assert [Removed("r", 2)] == room.remove(2)
+    assert [] == room.remove(2)
