@@ -53,15 +53,21 @@ class Bug(NamedTuple):
     name: str
     wrong: Callable[[Any], Any]  # Takes what is right, and returns what is wrong.
     seeds: int  # Of those whose weather has
-    needs: str = ""  # these faults,
+    needs: str = ""  # these faults ("-" before what must not be),
     is_narrow: bool = False  # and few entries kept in small segments.
 
     def weathers(self, steps: int) -> Iterator[tuple[int, Weather]]:
         """Yield the seeds that may show it, and what they have in store."""
-        needed = set(self.needs.split())
+        needed = {each for each in self.needs.split() if not each.startswith("-")}
+        barred = {each[1:] for each in self.needs.split() if each.startswith("-")}
         seeds = ((seed, self._weather(seed, steps)) for seed in itertools.count())
         return itertools.islice(
-            (each for each in seeds if needed <= each[1].weights.keys()), self.seeds
+            (
+                each
+                for each in seeds
+                if needed <= each[1].weights.keys() and barred.isdisjoint(each[1].weights)
+            ),
+            self.seeds,
         )
 
     def _weather(self, seed: int, steps: int) -> Weather:
@@ -294,7 +300,7 @@ BUGS: dict[str, Bug] = {
     "acknowledge a commit that failed": Bug(SqliteLog, "_commit", _acknowledge_failure, 20),
     "skip the sync": Bug(SegmentWriter, "__init__", _skip_sync, 5),
     "count a torn record": Bug(
-        SegmentReader, "whole_record", _count_torn, 150, "cut_power crash_in_drain"
+        SegmentReader, "whole_record", _count_torn, 400, "cut_power crash_in_drain -order"
     ),
     "raise the high-water mark before the commit": Bug(
         SqliteLog, "_commit", _raise_high_water, 100

@@ -126,8 +126,6 @@ class Judge:
         stay = self.texts[text]
         if place is None or place[1] != seq or stay.names.isdisjoint(self.witness.had[place[0]]):
             self.blame(f"{text} is acknowledged as {room} {seq}, but not durable there")
-        elif room not in self.witness.had[place[0]] and not stay.is_mixed:
-            self.blame(f"{text} is acknowledged as {room} {seq}, which is another room")
         self.kept[text] = (room, seq)
 
     def refused(self, text: str, why: str) -> None:
@@ -288,7 +286,8 @@ class Judge:
                 if is_refused and text not in self.excused:
                     self.blame(f"{text} was refused ({self.failed[text]}), but is stored")
                 sender, _, number = text.rstrip(".").partition(".")
-                if int(number) < numbers.get(sender, 0):
+                # Not where a room moved: what is refused by its old name is said again, later.
+                if int(number) < numbers.get(sender, 0) and len(witness.had[room]) == 1:
                     self.blame(f"{room}: {text} comes after a later text of {sender}")
                 numbers[sender] = int(number)
                 places[text] = (room, seq)
@@ -299,8 +298,10 @@ class Judge:
         if stay is None or stay.names.isdisjoint(witness.had[room]):
             self.blame(f"{text} is in {room}, where nobody said it")
             return
-        # Who left may have joined another room of that name, which gets what is unsaid.
-        if not (stay.is_over or stay.is_mixed) and homes.setdefault(stay, room) != room:
+        # Who left may have joined another room of that name, which gets what is unsaid. And whoever
+        # missed the word that a room moved, and a crash after that, may mean any room of a name.
+        is_sure = all(len(witness.called(name)) == 1 for name in stay.names)
+        if is_sure and not (stay.is_over or stay.is_mixed) and homes.setdefault(stay, room) != room:
             self.blame(f"{text} of {stay} is in {room}, others are in {homes[stay]}")
 
     def _views(self, stay: Stay) -> None:

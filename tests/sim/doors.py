@@ -181,13 +181,19 @@ class Doors:
             if place in (IN, MODERATOR) and self._fact("closed", self._witness().room(name)):
                 self._blame(f"{who} is not let into {name}, and has a place there")
         attempt = self._attempts.pop((who, number), None)
-        if attempt is not None and code in HARMLESS and attempt.sent_count == 1:
+        if attempt is None:
+            return
+        if code not in HARMLESS or attempt.sent_count > 1:
+            self._spoil(attempt)
+        else:
             for fact, value in attempt.before.items():
                 if not self._is_open(fact):
                     self.known.facts.setdefault(fact, value)
 
     def _done(self, who: str, number: int, name: str) -> None:
         attempt = self._attempts.pop((who, number), None)
+        if attempt is not None:
+            self._spoil(attempt)
         witness = self._witness()
         if attempt is None or name not in witness.now or len(witness.called(name)) > 1:
             return  # Of several rooms of a name it may be any: one may just have got another.
@@ -212,6 +218,13 @@ class Doors:
             if (not fact[2] and fact[0] not in ("closed", "slow")) or self._is_open(fact):
                 continue
             self.known.facts[fact] = value
+
+    def _spoil(self, attempt: _Attempt) -> None:
+        """Trust no more in what was certain before, for an order may have been carried out."""
+        for room in self._witness().called(attempt.room):
+            for other in self._attempts.values():
+                for fact in [each for each in other.before if self._concerns(attempt, room, each)]:
+                    del other.before[fact]
 
     def _is_open(self, fact: Fact) -> bool:
         """Tell whether an order is on its way that may change a fact."""
@@ -250,7 +263,7 @@ class Doors:
     def settle(self, busy: set[str]) -> None:
         """Forget what is on its way no more: of all who have no commands under way."""
         for who, number in [each for each in self._attempts if each[0] not in busy]:
-            del self._attempts[who, number]
+            self._spoil(self._attempts.pop((who, number)))
 
     def file(self, path: Path) -> None:
         """Check that all that was answered with DONE is written down."""

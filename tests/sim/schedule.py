@@ -440,11 +440,16 @@ class Schedule:
         self.broker.admin.append(wire.command_frames(wire.NO_TOKEN, command))
 
     def _do_spy(self) -> None:
-        """Let somebody try a topic or a ticket that they were told some time."""
-        client = self._someone()
-        if client is None or not client.secrets or self.broker.core is None:
+        """Let somebody try a topic or a ticket that they were told, of where they are out now."""
+        spies = [
+            (client, told)
+            for client in self.clients
+            for told in client.secrets
+            if self.judge.doors.why_out(client.name, told.room)
+        ]
+        if not spies or self.broker.core is None:
             return
-        told = self.chance.choice(client.secrets)
+        client, told = self.chance.choice(spies)
         if self.chance.random() < 0.5:
             self.network.listen(client.name, [told.subscription]).is_deaf = True
         else:

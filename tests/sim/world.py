@@ -112,19 +112,27 @@ class World(Schedule):
                 judge.blame(f"{client.name} is {client.session.phase.name} though all is well")
             for room in client.stays:
                 there.setdefault(room, set()).add(client.nick)
+        # Who is sent away while a room moves may not learn of it, and believes that they are there.
+        moved = {
+            room
+            for each in self.clients
+            for room, stay in each.stays.items()
+            if len(stay.names) > 1
+        }
         for client in self.clients:
             for room, stay in client.stays.items():
                 judge.complete(stay, is_probed=room in probed)
                 judge.removals(stay)
-                roster = client.session._memberships._rooms[room].roster
-                judge.presence(stay, there[room], roster.users, roster.nicks)
+                if room not in moved:
+                    roster = client.session._memberships._rooms[room].roster
+                    judge.presence(stay, there[room], roster.users, roster.nicks)
                 self._bound(client)
-        self._judge_answers(there)
+        self._judge_answers(there, moved)
         self.broker.stop()
         judge.files(self._folder)
         judge.doors.remains(self._folder)
 
-    def _judge_answers(self, there: dict[str, set[str]]) -> None:
+    def _judge_answers(self, there: dict[str, set[str]], moved: set[str]) -> None:
         """Let everybody ask about their rooms once more, and compare."""
         judge = self.judge
         for client in self.clients:
@@ -138,7 +146,8 @@ class World(Schedule):
                 summary = client.summaries[room]
                 nicks = None if summary.nicks is None else set(summary.nicks)
                 judge.topic(stay, summary.topic)
-                judge.presence(stay, there[room], summary.users, nicks)
+                if room not in moved:
+                    judge.presence(stay, there[room], summary.users, nicks)
 
     def _bound(self, client: SimClient) -> None:
         """Check a client's queues."""
