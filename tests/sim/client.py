@@ -55,7 +55,11 @@ class SimClient:
         network.keys[name] = self.key
         judge.doors.came(name, self.person, self.key)
         self.session = Session(
-            nick=self.nick, owner=self.owner, token=self.token, instance=1, ready=("ready", None)
+            nick=self.nick,
+            owner=lambda: self.owner,
+            token=self.token,
+            instance=1,
+            ready=("ready", None),
         )
         self.link: Link | None = None
         self.pipe: Pipe | None = None
