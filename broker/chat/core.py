@@ -323,23 +323,14 @@ class Core:
         self._floor.check_door(name, session.user)
         room = self.rooms.open(name)
         if not room.roster and not room.head and room.proposal is None:
-            self._renew(room)
-            if not self._floor.owner(room):
-                self._orders.own(room, session.user)
-        return room
-
-    def _renew(self, room: Room) -> None:
-        """Give a room that comes to be other keys than the one had that was closed by its name.
-
-        Who was in that one may still listen there, and would take the words of one for those of
-        the other. Raises `Refused` where the log cannot be written: then there is no such room.
-        """
-        if not room.generation and self._floor.rights.called(f"+{room.name}"):
             try:
-                self._orders.change_keys(room)
+                self._orders.renew(room)
             except Refused:
                 self._floor.drop_if_unused(room)
                 raise
+            if not self._floor.owner(room):
+                self._orders.own(room, session.user)
+        return room
 
     def _join_room(
         self, session: Session, room: Room, request_id: int, *, is_resume: bool = False

@@ -116,6 +116,11 @@ class Orders:
             kept = (facts.retain_messages, facts.retain_days)
             rights.apply([Put(mine._replace(retain_messages=kept[0], retain_days=kept[1]))])
 
+    def renew(self, room: Room) -> None:
+        """Give a new room keys that none of its name had: others may still listen with those."""
+        if not room.generation and self._floor.rights.called(f"+{room.name}"):
+            self._change_keys(room)
+
     # --- commands -----------------------------------------------------------
     def order(self, session: Session, command: order.Order) -> None:
         """Carry out an order, if whoever gives it may."""
@@ -457,15 +462,14 @@ class Orders:
         floor, changed = self._floor, []
         try:
             for room in rooms:
-                self.change_keys(room)
+                self._change_keys(room)
                 changed.append(room)
             yield
         finally:
             for room in changed:
                 floor.ask_back(room)
 
-    def change_keys(self, room: Room) -> None:
-        """Give a room keys that no room has had; raise `Refused` where the log cannot."""
+    def _change_keys(self, room: Room) -> None:
         self._found(room.name)
         generation = self._log(lambda: self._floor.keeper.raise_generation(room.name))
         self._floor.rooms.raise_generation(room, generation)

@@ -352,11 +352,11 @@ BUGS: dict[str, Bug] = {
     "lose a topic": Bug(SqliteLog, "_commit", _lose_topic, 40),
     "ignore a hole in presence": Bug(Roster, "apply", _ignore_version, 80),
     "let somebody who was taken out keep the keys": Bug(
-        Orders, "change_keys", _keep_keys, 150, "order"
+        Orders, "_change_keys", _keep_keys, 150, "order"
     ),
     "let everybody into closed rooms": Bug(Floor, "check_door", _open_door, 150, "order"),
     "take any ticket": Bug(broker.keys, "is_ticket", lambda _: lambda *_, **__: True, 60, "order"),
-    "give a room the keys that one of its name had": Bug(Core, "_renew", _open_door, 150),
+    "give a room the keys that one of its name had": Bug(Orders, "renew", _open_door, 150),
     "pass over what is said when a room moves": Bug(Memberships, "_move", _cut_off_page, 40),
     "write down an order when there is time": Bug(Floor, "keep", _write_later, 60),
     "keep nicks in memory": Bug(Register, "take_promised", _nothing, 60),
