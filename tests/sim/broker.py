@@ -242,11 +242,11 @@ class Broker:
         self._disk.owner = "live"
         try:
             keep(changes)
-            self._judge.doors.are_nicks_written = True
         except LogFailed as error:
             self._trace.note("live", f"cannot write down {len(changes)} changes: {error}")
             core.put_back(changes)
             self._keep_at_s = now_s + KEEP_AGAIN_S
+            # What is put back is written when there is time: until the next start nobody knows.
             self._judge.doors.are_nicks_written = False
 
     def _undelivered(self, done: Effects) -> None:
