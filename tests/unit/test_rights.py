@@ -122,6 +122,17 @@ def test_a_room_that_is_opened_again_has_its_name_again() -> None:
     assert [] == bench.peer("ann").mine()
 
 
+def test_an_invitation_is_pending_until_one_comes() -> None:
+    """So that a program can tell it from the rooms that somebody has been in."""
+    bench = Bench()
+    ann, bob = bench.peer("ann", "plans"), bench.peer("bob")
+    name = ann.order("plans", Action.PRIVATE).room
+    ann.order(name, Action.INVITE, "bob")
+    assert [[False], [True]] == [[each.pending for each in who.mine()] for who in (ann, bob)]
+    bob.join(name)
+    assert [False] == [each.pending for each in bob.mine()]
+
+
 def test_a_room_to_and_fro_is_found_under_all_its_names() -> None:
     """Also by who never heard of any: but so many are remembered, and not one more."""
     bench = Bench()
