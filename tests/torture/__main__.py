@@ -41,10 +41,12 @@ def torture(
     members: int = MEMBERS,
     prefix: Sequence[str] = (),
     is_told: bool = False,
+    is_secure: bool = False,
 ) -> Report:
     """Run once in a folder, and return how it went; `prefix` is what starts the broker."""
+    flags = (*FLAGS, "--secure") if is_secure else FLAGS
     with contextlib.ExitStack() as stack:
-        broker = BrokerProcess(folder / "data", *FLAGS, prefix=prefix)
+        broker = BrokerProcess(folder / "data", *flags, prefix=prefix)
         stack.enter_context(broker)
         stage = stack.enter_context(Stage(broker, folder, members=members))
         for _ in range(crowds):
@@ -116,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="SECONDS",
         help="instead, cut a host of clients off for so long",
     )
+    parser.add_argument("--secure", action="store_true", help="everything is encrypted")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(argv)
     seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
@@ -126,7 +129,13 @@ def main(argv: list[str] | None = None) -> int:
             report = endure_cut(Path(folder), cut_s=arguments.cut)
         else:
             sys.stderr.write(f"seed {seed}\n")
-            report = torture(Path(folder), seed=seed, kills=arguments.kills, is_told=True)
+            report = torture(
+                Path(folder),
+                seed=seed,
+                kills=arguments.kills,
+                is_told=True,
+                is_secure=arguments.secure,
+            )
     print(msgspec.json.encode(report).decode() if arguments.json else text_of(report))
     return 0 if report.is_clean else 1
 

@@ -26,6 +26,7 @@ from common.errors import Unreachable
 from tests.broker_process import BrokerProcess
 from tests.crowd import Crowd
 from tests.gathering import read_posts
+from tests.persons import keys_of
 from tests.torture.books import Line, Log, Verdict, judge
 from tests.torture.plan import FREEZE, Trouble
 from tests.torture.talkers import Finished, Goal, Goals, Orders
@@ -71,6 +72,7 @@ class Group:
         *,
         prefix: Sequence[str] = (),
         is_talking: bool = True,
+        server_key: str = "",
     ) -> None:
         self.ledger = folder / f"ledger{number}"
         self.views = folder / f"views{number}"
@@ -80,7 +82,12 @@ class Group:
             for index in range(members)
         }
         orders = Orders(
-            broker, str(self.ledger), str(self.views), self.members, is_talking=is_talking
+            broker,
+            str(self.ledger),
+            str(self.views),
+            self.members,
+            is_talking=is_talking,
+            server_key=server_key,
         )
         self.is_talking = is_talking
         self.crowd = Crowd(orders, "tests.torture.talkers", prefix)
@@ -142,6 +149,7 @@ class Stage:
             self._members,
             prefix=prefix,
             is_talking=is_talking,
+            server_key=self.broker.server_key,
         )
         self.groups.append(group)
         return group
@@ -227,7 +235,7 @@ class Stage:
         report = Report(seed, dict(sorted(self._strokes.items())), Verdict())
         report.clients = self._count * self._members
         report.clients_last = len(self.groups) * self._members
-        wire_log = read_over_the_wire(self.broker.address)
+        wire_log = read_over_the_wire(self.broker.address, self.broker.server_key)
         users = Counter(
             room for group in self.groups for rooms in group.members.values() for room in rooms
         )
@@ -299,10 +307,11 @@ def read_files(data: Path) -> Log:
     }
 
 
-def read_over_the_wire(address: str) -> Log:
+def read_over_the_wire(address: str, server_key: str = "") -> Log:
     """Return the log as history tells it to a newcomer in every room; it leaves again."""
     log: dict[str, list[Line]] = {}
-    with connect(address, nick=AUDITOR, timeout_s=DEADLINE_S) as auditor:
+    curve = keys_of(AUDITOR, server_key)
+    with connect(address, nick=AUDITOR, timeout_s=DEADLINE_S, curve=curve) as auditor:
         rooms = [info.room for info in auditor.rooms()]
         for room in rooms:
             _join_whole(auditor, room)

@@ -87,7 +87,9 @@ def test_the_defaults_are_those_of_the_table() -> None:
     assert (None,) * 5 == plan.outputs
 
 
-@pytest.mark.parametrize("name", ["connect", "fanout", "rooms", "latency", "ingest", "rejoin"])
+@pytest.mark.parametrize(
+    "name", ["connect", "fanout", "rooms", "latency", "ingest", "rejoin", "soak"]
+)
 def test_secure_names_the_server_that_encrypts(name: str) -> None:
     for line in (f"{name} --secure", f"{name} --server hubbub-curve"):
         assert {"hubbub-curve"} == {run.server for run in parse(line).runs}
