@@ -64,6 +64,43 @@ def test_a_room_that_became_private_is_found_after_a_restart(
     assert room is None or room.head == len("abcdef")
 
 
+def test_a_room_that_was_opened_is_found_after_a_restart() -> None:
+    """Nobody heard of it before the broker ended, and nobody is put out of a room that is open."""
+    anna, bob = in_plans("anna", "bob")
+    party = anna.party
+    anna.say("plans", "before")
+    name = private(anna)
+    party.settle()
+    for guest in (anna, bob):
+        guest.events.clear()
+    anna.give(name, "public")
+    anna.carry()
+    party.drain()
+    party.bench.start()
+    bob.say(name, "for everybody")
+    come_again(bob, anna)
+    for guest in (anna, bob):
+        assert guest.heard(Moved) == [Moved(name, "plans", "")]
+        assert not guest.heard(Left)
+        assert [text for _, text in guest.texts()][-1] == "for everybody"
+    done = anna.answers["public"]
+    assert isinstance(done, Done)
+    assert done.room == "plans", "the order that was given again is done"
+
+
+def test_the_former_name_of_an_opened_room_is_for_who_was_in_it() -> None:
+    """Only who resumes is taken there; whoever just asks learns nothing."""
+    anna, bob = in_plans("anna", "bob")
+    name = private(anna)
+    anna.order(name, "public")
+    eve = anna.party.bench.peer("eve")
+    assert eve.ask(wire.Join(1, name), wire.Error).code == "not_invited"
+    bob.party.settle()
+    again = private(anna)
+    assert eve.ask(wire.Join(2, name, resume=True), wire.Error).code == "not_invited"
+    assert eve.ask(wire.Join(3, again, resume=True), wire.Error).code == "not_invited"
+
+
 def test_who_was_away_when_a_room_was_closed_says_nothing_in_a_new_one() -> None:
     anna, bob = in_plans("anna", "bob")
     party = anna.party
