@@ -88,6 +88,29 @@ def test_a_room_that_was_opened_is_found_after_a_restart() -> None:
     assert done.room == "plans", "the order that was given again is done"
 
 
+@pytest.mark.parametrize("action", ["private", "public"])
+def test_an_order_whose_answer_was_lost_is_given_again_by_the_name_of_now(action: str) -> None:
+    """The word that the room has another name had come, and the broker ended before DONE had."""
+    (anna,) = in_plans("anna")
+    party = anna.party
+    anna.say("plans", "before")
+    party.settle()
+    name = private(anna) if action == "public" else "plans"
+    party.settle()
+    anna.events.clear()
+    anna.give(name, action)
+    anna.carry()
+    party.drain()
+    while anna.frames:
+        anna.hear()
+    (moved,) = anna.heard(Moved)
+    party.bench.start()
+    come_again(anna)
+    done = anna.answers[action]
+    assert isinstance(done, Done), done
+    assert done.room == moved.to
+
+
 def test_the_former_name_of_an_opened_room_is_for_who_was_in_it() -> None:
     """Only who resumes is taken there; whoever just asks learns nothing."""
     anna, bob = in_plans("anna", "bob")
