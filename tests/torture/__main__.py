@@ -28,6 +28,7 @@ KILLS = 300
 STROKES_PER_LINE = 50
 STOPPED = 2  # The exit status when somebody ended it early.
 CROWDS = 3
+YARDS = 2
 MEMBERS = 6
 
 
@@ -42,6 +43,7 @@ def torture(
     prefix: Sequence[str] = (),
     is_told: bool = False,
     is_secure: bool = False,
+    yards: int = 0,
 ) -> Report:
     """Run once in a folder, and return how it went; `prefix` is what starts the broker."""
     flags = (*FLAGS, "--secure") if is_secure else FLAGS
@@ -51,6 +53,8 @@ def torture(
         stage = stack.enter_context(Stage(broker, folder, members=members))
         for _ in range(crowds):
             stage.add()
+        for _ in range(yards):
+            stage.add_yard(seed)
         stage.await_joined()
         stage.await_progress()
         troubles = draw(seed, kills, victims=victims)
@@ -95,11 +99,14 @@ def text_of(report: Report) -> str:
         ("views that differ", verdict.views_wrong),
         ("rooms whose history differs", len(report.wire_differs)),
         ("whole at the end", f"{report.clients_last - len(report.unfinished)} clients"),
+        ("orders that held", sum(report.orders.values())),
+        *((f"  {name}", count) for name, count in report.orders.items()),
+        ("orders that did not", len(report.disorder)),
         ("seconds", f"{report.seconds:.0f}"),
         ("seed", report.seed),
     ]
     lines = [f"{name + ' ':.<30} {value}" for name, value in rows]
-    lines += verdict.examples
+    lines += verdict.examples + report.disorder
     lines += [f"not whole: {nick}: {words}" for nick, words in report.unfinished.items()]
     lines.append("every promise was kept" if report.is_clean else "A PROMISE WAS BROKEN")
     return "\n".join(lines)
@@ -135,6 +142,7 @@ def main(argv: list[str] | None = None) -> int:
                 kills=arguments.kills,
                 is_told=True,
                 is_secure=arguments.secure,
+                yards=YARDS,
             )
     print(msgspec.json.encode(report).decode() if arguments.json else text_of(report))
     return 0 if report.is_clean else 1
