@@ -21,12 +21,14 @@ import zmq
 
 from client.api import Client, connect
 from client.events import KIND_REMOVED, Entry
+from client.room import Room
 from common import order, wire
 from common.endpoints import admin_url
 from common.errors import Code, Refused
 from common.order import Action, Role
 from tests.broker_process import BrokerProcess
 from tests.persons import keys_of
+from tests.torture.thief import Thief
 from tests.waiting import DEADLINE_S, eventually
 
 T = TypeVar("T")
@@ -72,6 +74,7 @@ class Yard(threading.Thread):
         self._inmate_nick = f"inmate{number}"
         self.warden = self._come(f"warden{number}")
         self.inmate = self._come(self._inmate_nick)
+        self._thief = Thief(broker.port, keys_of(self._inmate_nick, self._key))
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.room = self.name
@@ -119,21 +122,49 @@ class Yard(threading.Thread):
 
     def _put_out(self, action: Action, undo: list[Action]) -> None:
         """Put the inmate out, talk behind their back, and let them in again."""
+        self._steal()
         self._order(action, self._inmate_nick)
         self._wait()
+        self._overheard()  # From here on the thief listens to all there is.
         secrets = self._say(self.warden)
+        overheard = self._overheard()
         self._must_refuse(
             action,
             {Code.NOT_INVITED, Code.BANNED},
             lambda: self.inmate.join(self.room, timeout_s=ANSWER_S_MAX),
         )
         self._await_fence()
-        for text in secrets & self._heard:
-            self._note(f"who was put out ({action.value}) has heard {text}")
+        read = self._thief.read()
+        for text in secrets:
+            for where, is_there in (
+                ("heard", text in self._heard),
+                ("overheard by an old topic", text.encode() in overheard),
+                ("read by an old ticket", text in read),
+            ):
+                if is_there:
+                    self._note(f"who was put out ({action.value}) has {where} {text}")
         for each in undo:
             self._order(each, self._inmate_nick)
         self._patiently(lambda: self.inmate.join(self.room, timeout_s=ANSWER_S_MAX))
         eventually(lambda: secrets <= self._heard, "the inmate to hear what was said meanwhile")
+
+    def _steal(self) -> None:
+        """Let the thief have what opens the yard to the inmate now."""
+        room = self._inside(self.room)
+        topic = eventually(lambda: room.subscription, "the inmate to listen to the yard")
+        assert topic is not None
+        self._thief.steal(self.room, topic, room.key)
+
+    def _inside(self, name: str) -> Room:
+        """Return a room as the inmate's session knows it."""
+        rooms = self.inmate._session._memberships._rooms
+        return eventually(lambda: rooms.get(name), f"the inmate to be in {name}")  # type: ignore[return-value]
+
+    def _overheard(self) -> bytes:
+        """Return all that the thief has heard by now."""
+        gate = eventually(lambda: self._inside(self.gate).subscription, "the gate's topic")
+        assert gate is not None
+        return self._thief.heard_until(gate, self._say_fence)
 
     def _mute(self) -> None:
         self._order(Action.MUTE, self._inmate_nick)
@@ -265,9 +296,13 @@ class Yard(threading.Thread):
 
     def _await_fence(self) -> None:
         """Wait until the inmate has heard all that the broker had for them by now."""
+        text = self._say_fence()
+        eventually(lambda: text in self._heard, "the inmate's fence")
+
+    def _say_fence(self) -> str:
         text = self._text(self.inmate)
         self._patiently(lambda: self.inmate.post(self.gate, text).result(ANSWER_S_MAX))
-        eventually(lambda: text in self._heard, "the inmate's fence")
+        return text
 
     def _wait(self) -> None:
         _never.wait(self._chance.uniform(0.0, HOLDS_S))
@@ -292,6 +327,9 @@ class Yard(threading.Thread):
         self._over.set()
         for client in (self.warden, self.inmate):
             client.close()
+        self.join(ANSWER_S_MAX)
+        if not self.is_alive():
+            self._thief.close()
 
     def judge(self, log: dict[str, list[tuple[int, str]]]) -> None:
         """Compare the books with the files; the broker has ended."""
