@@ -45,10 +45,13 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 class Reload(msgspec.Struct, frozen=True, tag_field="order", tag="reload"):
-    """What a child is told when the operator has changed settings."""
+    """What a child is told when the settings were read again, or could not be."""
 
-    settings: Settings
+    settings: Settings  # Those that hold from here on.
     allowed: tuple[str, ...] | None = None
+    asked: int = 0  # How often this live process had asked for it when the reading began.
+    names: tuple[str, ...] = ()  # Of the settings that were read.
+    failure: str = ""  # Why everything stays as it was.
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -172,7 +172,7 @@ class Endpoints:
     """The sockets that history serves, and who may come in."""
 
     def __init__(self, orders: Orders) -> None:
-        """Only remember; raise OSError or `KeysUnusable` where the keys cannot be read."""
+        """Only remember; raise OSError or `FileUnusable` where the keys cannot be read."""
         self._orders = orders
         self.guests = Guests(orders.allowed)
         self.pair = certificates.load(Path(orders.settings.data)) if orders.is_secure else None

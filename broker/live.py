@@ -22,7 +22,7 @@ import zmq
 
 from broker.chat.core import Core, Facts, Rules
 from broker.chat.floods import Rate
-from broker.chat.floor import CUT, RELOAD
+from broker.chat.floor import CUT
 from broker.chat.peer import Peer
 from broker.child import (
     ORDERS_FILE,
@@ -237,10 +237,9 @@ class Worker:
             core.committed(committed)
             tally.committed(committed)
             self._carry_out()
-            wishes = core.take_wishes()
-            self._is_cut_due |= CUT in wishes and self._orders.is_secure
+            self._is_cut_due |= CUT in core.take_wishes() and self._orders.is_secure
             self._cut_off()
-            self._reload(wishes)
+            self._ask_to_reload()
             house.keep(ready, time.monotonic())
         house.close()
         self._close()
@@ -260,6 +259,12 @@ class Worker:
         self._core.reload(
             _rules(reload.settings, self._tally.sessions_max),
             admits=self._guests.admits,
+        )
+        self._core.reloads.answered(
+            reload.asked,
+            reload.names,
+            "all" if reload.allowed is None else str(len(reload.allowed)),
+            reload.failure,
         )
         self._is_cut_due = self._orders.is_secure
 
@@ -378,9 +383,9 @@ class Worker:
         for sender in effects.forgotten:
             self._log.forget(sender)
 
-    def _reload(self, wishes: set[str]) -> None:
+    def _ask_to_reload(self) -> None:
         """Have the supervisor read its configuration again; if it is gone, we are about to go."""
-        if RELOAD in wishes and os.getppid() == self._supervisor:
+        if os.getppid() == self._supervisor and self._core.reloads.take_question():
             with contextlib.suppress(ProcessLookupError):
                 # Not SIGHUP: of a broker at a terminal that one is the end.
                 os.kill(self._supervisor, signal.SIGUSR1)

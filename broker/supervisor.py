@@ -34,6 +34,7 @@ from broker.log.writer import fold, prepare
 from broker.lookout import Lookout, snapshot_of
 from broker.metrics.figures import Figures
 from broker.metrics.health import READY_SILENCE_S, SERVING, STARTING
+from common.certificates import KeyPair
 from common.endpoints import Address
 from common.errors import HubbubError
 
@@ -79,13 +80,14 @@ class Supervisor:
         self._settings = settings
         self._announce = announce
         self._load = load or (lambda: settings)
-        self._pair: certificates.KeyPair | None = None  # None: nothing is encrypted.
+        self._pair: KeyPair | None = None  # None: nothing is encrypted.
         self._allowed: tuple[str, ...] | None = None
         self._children = {name: Child(name) for name in CHILDREN}
         self._selector = selectors.DefaultSelector()
         self._stop_signals = 0
         self._is_stopping = False
         self._is_reload_asked = False
+        self._reloads_asked = 0  # By the live process that runs.
         # Who closes the terminal wants the broker to end; whoever has none means the settings.
         self._is_at_terminal = sys.stdin is not None and _is_terminal(sys.stdin)
         self._memory_at_s = 0.0
@@ -285,19 +287,25 @@ class Supervisor:
         except BlockingIOError:
             return
         reloads_count = numbers.count(signal.SIGUSR1)  # From live: `hubbub admin reload`.
+        self._reloads_asked += reloads_count
         reloads_count += 0 if self._is_at_terminal else numbers.count(signal.SIGHUP)
         self._is_reload_asked |= reloads_count > 0
         self._stop_signals += len(numbers) - reloads_count
         self._is_stopping = self._stop_signals > 0
 
     def _reload(self) -> None:
-        """Read the settings again, and the list of keys; where one is wrong, all stays as it is."""
+        """Read the settings again, and the list of keys; where one is wrong, all stays as it is.
+
+        The children hear of either, for live has perhaps somebody to answer.
+        """
         self._is_reload_asked = False
         try:
             fresh = self._load()
             allowed = _allowed(fresh) if self._pair is not None else None
         except HubbubError as error:
-            logger.error("%s; everything stays as it was", error)  # noqa: TRY400 - it says all
+            failure = f"{error}; everything stays as it was"
+            logger.error("%s", failure)  # noqa: TRY400 - it says all
+            self._tell_settings(failure)
             return
         changed = {name: getattr(fresh, name) for name in RELOADED}
         self._settings = msgspec.structs.replace(self._settings, **changed)
@@ -305,14 +313,19 @@ class Supervisor:
         self._orders = msgspec.structs.replace(
             self._orders, settings=self._settings, allowed=allowed
         )
-        line = msgspec.json.encode(Reload(self._settings, allowed))
-        for child in self._children.values():
-            child.tell(line)
+        self._tell_settings()
         logger.info(
             "settings were read again: %s; keys let in: %s",
             ", ".join(RELOADED),
             "all" if allowed is None else len(allowed),
         )
+
+    def _tell_settings(self, failure: str = "") -> None:
+        """Tell the children what holds from here on, and why it is what held before."""
+        told = Reload(self._settings, self._allowed, self._reloads_asked, RELOADED, failure)
+        line = msgspec.json.encode(told)
+        for child in self._children.values():
+            child.tell(line)
 
     def _take_console_line(self) -> None:
         try:
@@ -385,6 +398,8 @@ class Supervisor:
             )
             return
         self._listen_to(child)
+        if child.name == "live":
+            self._reloads_asked = 0  # By this one.
 
     def _watch_silence(self, now_s: float) -> None:
         """Restart a child that hangs: one that has not started, or gives no sign of life.

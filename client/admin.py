@@ -24,9 +24,10 @@ from client.trust import dial
 from common import wire
 from common.endpoints import ADMIN_SOCKET, Address, admin_url
 from common.errors import Code, Malformed, Refused, Unreachable
-from common.limits import TEXT_CHARS_MAX
+from common.limits import RELOAD_S_MAX, TEXT_CHARS_MAX
 from common.order import Admin, Table
 
+RELOAD = "reload"  # The verb that is answered when it is done.
 UTF8_BYTES_MAX = 4  # Of a character.
 
 
@@ -79,7 +80,7 @@ def _ask_here(arguments: Arguments, command: Admin) -> Table:
         _check(folder)
         with zmq.Context() as context, open_socket(context, zmq.DEALER, "") as dealer:
             dealer.connect(admin_url(str(folder.absolute()), descriptor))
-            reply = _answer(dealer, command, arguments.timeout_s)
+            reply = _answer(dealer, command, _patience_s(arguments, command))
     finally:
         os.close(descriptor)
     return _table(reply, f"the broker of {folder} does not answer")
@@ -108,15 +109,23 @@ def _ask_there(arguments: Arguments, command: Admin) -> Table:
     def attempt(address: Address, keys: CurveKeys | None, left_s: float) -> wire.Payload:
         return greeting.exchange(address, keys, left_s, command)
 
-    reply = dial(invitation(arguments), attempt, arguments.timeout_s)
+    reply = dial(invitation(arguments), attempt, _patience_s(arguments, command))
     return _table(reply, f"no broker answers at {str_of(arguments)}")
 
 
 # --- both -------------------------------------------------------------------
+def _patience_s(arguments: Arguments, command: Admin) -> float:
+    """Return how long to wait: to read its files again takes the broker a while of its own."""
+    return arguments.timeout_s + (RELOAD_S_MAX if command.verb == RELOAD else 0)
+
+
 def _answer(dealer: zmq.Socket[bytes], command: Admin, timeout_s: float) -> wire.Payload | None:
     """Return the answer; None when none comes in time, or one that nobody understands."""
     dealer.setsockopt(zmq.MAXMSGSIZE, REPLY_BYTES_MAX)
-    dealer.send_multipart(wire.command_frames(wire.NO_TOKEN, command))
+    try:
+        dealer.send_multipart(wire.command_frames(wire.NO_TOKEN, command), zmq.NOBLOCK)
+    except zmq.Again:  # Whoever is there has hung up on the handshake.
+        return None
     if not dealer.poll(int(timeout_s * 1_000)):
         return None
     try:

@@ -54,7 +54,8 @@ VERBS = {
     "announce": Verb("tell everybody something: TEXT, or standard input", (TEXT,)),
     "drain": Verb("let nobody new in, before the broker is stopped, and say so",
                   (SWITCH, TEXT)),
-    "reload": Verb("have the broker read its files again, without dropping anybody"),
+    "reload": Verb("have the broker read its files again, dropping nobody, and say what was read "
+                   "or what is wrong"),
 }  # fmt: skip
 
 

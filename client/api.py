@@ -13,9 +13,10 @@ connection raises nothing: it is told by `State` events, and the client resumes 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -94,7 +95,7 @@ def connect(
     broker: str | Invitation = "127.0.0.1:5555",
     *,
     nick: str,
-    owner: bytes | None = None,
+    owner: bytes | Callable[[], bytes] | None = None,
     timeout_s: float = 2.0,
     curve: CurveKeys | None = None,
     tell: Tell = tell_on_stderr,
@@ -103,11 +104,11 @@ def connect(
 
     broker: "HOST", "HOST:PORT", "[IPv6]:PORT", or a join line, whose key the broker must have.
     owner: 16 to 64 secret bytes that prove who one is to a broker that does not encrypt: sessions
-    with the same may share a nick. None draws one for this client alone.
+    with the same may share a nick. None draws one for this client alone. Where it has to be looked
+    up, a function that does: it is called once, from another thread, and only for such a broker.
     curve: the broker's key and one's own (see `client.keys`); no file is touched then. None uses
-    what the command line uses: the files `known_brokers`, `client.key` and `client.key_secret` in
-    the user's data folder, and trust on first use. A broker that is not known and does not
-    encrypt is talked with in the clear.
+    what the command line uses: `known_brokers` and `keys/` in the user's data folder, and trust on
+    first use. A broker that is not known and does not encrypt is talked with in the clear.
     tell: called with a line for people at the first contact.
 
     Raises `Unreachable` when nobody answers within timeout_s, `Refused` when the broker, or the
@@ -116,14 +117,10 @@ def connect(
     cannot be used.
     """
     to = _invitation(broker)
-    if owner is None:
-        owner = os.urandom(OWNER_BYTES_MIN)
-    if not OWNER_BYTES_MIN <= len(owner) <= OWNER_BYTES_MAX:
-        raise ValueError(f"an owner has {OWNER_BYTES_MIN} to {OWNER_BYTES_MAX} bytes")
-    name, secret = names.check_nick(nick), owner
+    name, secret = names.check_nick(nick), _secret(owner)
 
     def attempt(address: Address, keys: CurveKeys | None, left_s: float) -> Client:
-        client = Client(address, name, secret, keys)
+        client = Client(address, name, secret if keys is None else _no_owner, keys)
         try:
             client.wait_until_online(left_s)
         except BaseException:
@@ -132,6 +129,21 @@ def connect(
         return client
 
     return dial(to, attempt, timeout_s, curve=curve, tell=tell)
+
+
+def _secret(owner: bytes | Callable[[], bytes] | None) -> Callable[[], bytes]:
+    """Return what tells the owner, the same each time; raise `ValueError`."""
+    if callable(owner):
+        return functools.cache(owner)
+    found = os.urandom(OWNER_BYTES_MIN) if owner is None else owner
+    if not OWNER_BYTES_MIN <= len(found) <= OWNER_BYTES_MAX:
+        raise ValueError(f"an owner has {OWNER_BYTES_MIN} to {OWNER_BYTES_MAX} bytes")
+    return lambda: found
+
+
+def _no_owner() -> bytes:
+    """Return what a broker is told that knows us by our key: zeros, which are no secret."""
+    return bytes(OWNER_BYTES_MIN)
 
 
 def ask_status(
@@ -165,7 +177,11 @@ class Client(Doors):
     """
 
     def __init__(
-        self, address: Address, nick: str, owner: bytes, curve: CurveKeys | None = None
+        self,
+        address: Address,
+        nick: str,
+        owner: Callable[[], bytes],
+        curve: CurveKeys | None = None,
     ) -> None:
         self._address = address
         self._curve = curve

@@ -1,25 +1,27 @@
 """Who somebody is on this machine: the owner secret in a file, and a nick to begin with.
 
 The secret lets a person's sessions share a nick: whoever can read the file can pass for its
-owner, so it is readable by its owner alone.
+owner, so it is in a folder with the client's keys (`client.keys`), for its owner alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from common import private_files
 from common.errors import Refused
 from common.limits import NICK_CHARS_MAX
 from common.names import check_nick
+from common.private_files import FileUnusable
 
 OWNER_BYTES = 32
 OWNER_FILE = "owner"
+KEY_FILE = "client.key"
+SECRETS_FOLDER = "keys"  # In the data folder.
 GUEST_DIGITS = 4
-READ_RETRIES_MAX = 3  # The file can vanish between two looks; not for ever.
 
 
 def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -31,49 +33,32 @@ def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return user_data_path("hubbub", appauthor=False)
 
 
-def load_owner(directory: Path) -> bytes:
-    """Return the owner secret, made on the first call; raise OSError or ValueError.
+def secrets_folder(directory: Path) -> Path:
+    """Return the folder for keys and secret, made where it is missing; OSError, `FileUnusable`.
 
-    Two processes that start at once get the same secret: it is written aside and linked to its
-    name, which only one of them can do, and the other reads what the first one linked.
+    It is a folder of its own, as the broker's: people choose the data folder, and others may look
+    into that one, but not change it (ADR 0035).
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory / OWNER_FILE
-    for _ in range(READ_RETRIES_MAX):
-        with contextlib.suppress(FileNotFoundError):
-            return _read(path)
-        with contextlib.suppress(FileExistsError):
-            _create(path, os.urandom(OWNER_BYTES))
-    message = f"{path} comes and goes"
-    raise OSError(message)
+    directory.mkdir(mode=private_files.FOLDER_MODE, parents=True, exist_ok=True)
+    private_files.check_folder(directory.resolve(), may_be_read=True)
+    folder = directory / SECRETS_FOLDER
+    private_files.make_folder(folder)
+    for name in (f"{KEY_FILE}_secret", KEY_FILE, OWNER_FILE):
+        # Where earlier versions had them. Of two processes that start at once one moves it.
+        if not os.path.lexists(folder / name):
+            with contextlib.suppress(FileNotFoundError):
+                (directory / name).rename(folder / name)
+    return folder
 
 
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        facts = os.fstat(file.fileno())
-        if facts.st_uid != os.geteuid():
-            message = f"{path} belongs to somebody else"
-            raise ValueError(message)
-        if stat.S_IMODE(facts.st_mode) & 0o077:
-            os.fchmod(file.fileno(), 0o600)
-        secret = file.read(OWNER_BYTES + 1)
+def load_owner(directory: Path) -> bytes:
+    """Return the owner secret, made on the first call; raise OSError or `FileUnusable`."""
+    path = secrets_folder(directory) / OWNER_FILE
+    # One byte more than it has: what is too long is damaged, as what is too short.
+    secret = private_files.read_or_make(path, OWNER_BYTES + 1, lambda: os.urandom(OWNER_BYTES))
     if len(secret) != OWNER_BYTES:
-        message = f"{path} is damaged; remove it to get a new one"
-        raise ValueError(message)
+        raise FileUnusable(f"{path} is damaged: remove it to get a new one")
     return secret
-
-
-def _create(path: Path, secret: bytes) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}.{secret[:4].hex()}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secret)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(aside, path)
-    finally:
-        aside.unlink()
 
 
 # --- the nick to begin with -------------------------------------------------

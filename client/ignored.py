@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from client.limits import IGNORED_MAX
+from common import private_files
 from common.errors import Code, Refused
 from common.limits import NICK_CHARS_MAX
 from common.names import fold
@@ -49,7 +49,5 @@ class Ignored:
         if self._path is None:
             return
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        aside = self._path.with_name(f"{FILE}.{os.getpid()}")
-        aside.write_text("".join(f"{nick}\n" for nick in sorted(self.nicks)), encoding="utf-8")
-        aside.chmod(0o600)
-        aside.replace(self._path)
+        content = "".join(f"{nick}\n" for nick in sorted(self.nicks))
+        private_files.replace(self._path, content.encode())

@@ -53,7 +53,10 @@ def mechanism_at(address: Address, timeout_s: float) -> str | None:
                 return None  # It has hung up.
             else:
                 is_up = True  # libzmq says so with an empty message.
-                stream.send_multipart([peer, OPENING])
+                try:
+                    stream.send_multipart([peer, OPENING], zmq.NOBLOCK)
+                except zmq.ZMQError:
+                    return None  # It has hung up already.
     return read_mechanism(greeting)
 
 
@@ -81,7 +84,10 @@ def ask_key(address: Address, timeout_s: float) -> bytes:
     with zmq.Context() as context, open_socket(context, zmq.REQ, address.host) as req:
         req.setsockopt(zmq.MAXMSGSIZE, ANSWER_BYTES_MAX)
         req.connect(address.url(port))
-        req.send_multipart(wire.command_frames(wire.NO_TOKEN, wire.Greet(1)))
+        try:
+            req.send_multipart(wire.command_frames(wire.NO_TOKEN, wire.Greet(1)), zmq.NOBLOCK)
+        except zmq.Again as error:  # Whoever is there has hung up on the handshake.
+            raise nobody from error
         if not req.poll(max(int(timeout_s * 1000), 0)):
             raise nobody
         try:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from common import private_files
 from common.endpoints import Address
+from common.private_files import FileUnusable
 
 FILE = "known_brokers"
 FILE_BYTES_MAX = 1024 * 1024  # Some ten thousand brokers; a larger one is a mistake.
@@ -29,20 +30,20 @@ class KnownBrokers:
     def get(self, address: Address) -> bytes | None:
         """Return a broker's key (32 bytes), None when it is not known.
 
-        Raises OSError and ValueError for a file that can't be used: it may hold a key.
+        Raises OSError and `FileUnusable` for a file that can't be used: it may hold a key.
         """
         # The last one counts; `set` leaves one.
         found = [line for line in self._lines() if _name_of(line) == name_of(address)]
         return self._key_of(found[-1]) if found else None
 
     def set(self, address: Address, key: bytes) -> None:
-        """Remember a broker's key instead of any other; raise OSError or ValueError."""
+        """Remember a broker's key instead of any other; raise OSError or `FileUnusable`."""
         from common.keys import key_text
 
         self._replace(address, [f"{name_of(address)} {key_text(key)}"])
 
     def remove(self, address: Address) -> bool:
-        """Forget a broker; tell whether it was known. Raises OSError or ValueError."""
+        """Forget a broker; tell whether it was known. Raises OSError or `FileUnusable`."""
         return self._replace(address, [])
 
     def _key_of(self, line: str) -> bytes:
@@ -53,23 +54,19 @@ class KnownBrokers:
         except (IndexError, ValueError) as error:
             name = _name_of(line)
             message = f"{self.path} has no key in its line for {name}; run: hubbub trust {name}"
-            raise ValueError(message) from error
+            raise FileUnusable(message) from error
 
     def _lines(self) -> list[str]:
         try:
-            with self.path.open("rb") as file:
-                facts = os.fstat(file.fileno())
-                content = file.read(FILE_BYTES_MAX + 1)
+            content = private_files.read(self.path, FILE_BYTES_MAX, may_be_read=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o022:
-            message = f"others can change {self.path}; check it, and run: chmod go-w '{self.path}'"
-            raise ValueError(message)
         lines = content.decode("utf-8", "surrogateescape").split("\n")
-        if len(content) > FILE_BYTES_MAX or len(lines) > LINES_MAX + 1:
-            message = f"{self.path} has more than {LINES_MAX} lines or {FILE_BYTES_MAX} bytes"
-            raise ValueError(f"{message}; remove what you don't need")
-        return lines[:-1] if not lines[-1] else lines
+        lines = lines[:-1] if not lines[-1] else lines
+        if len(lines) > LINES_MAX:
+            message = f"{self.path} has more than {LINES_MAX} lines: remove what is not needed"
+            raise FileUnusable(message)
+        return lines
 
     def _replace(self, address: Address, instead: list[str]) -> bool:
         with self._turn():
@@ -81,18 +78,8 @@ class KnownBrokers:
     def _write(self, lines: list[str]) -> None:
         content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
         if len(lines) > LINES_MAX or len(content) > FILE_BYTES_MAX:
-            message = f"{self.path} is full; remove what you don't need"
-            raise ValueError(message)
-        aside = self.path.with_name(f"{FILE}.{os.getpid()}.{os.urandom(4).hex()}")
-        try:
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self.path)
-        finally:
-            aside.unlink(missing_ok=True)
+            raise FileUnusable(f"{self.path} is full: remove what is not needed")
+        private_files.replace(self.path, content)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:

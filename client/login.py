@@ -79,13 +79,13 @@ def open_for_reading(arguments: Arguments) -> Client:
 
 
 def connect(arguments: Arguments, nick: str) -> Client:
-    """Connect under this nick, with the owner secret of this machine's user."""
+    """Connect under this nick, and where nothing is encrypted with this user's owner secret."""
     from client import api
 
     return api.connect(
         invitation(arguments),
         nick=nick,
-        owner=owner(),
+        owner=owner,
         timeout_s=arguments.timeout_s,
         tell=complain,
     )

@@ -92,13 +92,16 @@ class Room:
         if self.suspect_epoch not in (None, joined.epoch):
             self.stale_epoch = self.suspect_epoch
         self.suspect_epoch = None
-        if self.replica.is_strange(joined.epoch) or joined.head < self.cursor_then:
+        is_anew = self.replica.is_strange(joined.epoch) or joined.head < self.cursor_then
+        if is_anew:
             self.is_announced = False
             self.removed.clear()
         events = self.replica.joined(joined, self.cursor_then)
-        removals = [each for seq in joined.removed or () for each in self.remove(seq)]
-        if self.is_joined:  # A newcomer reads it from history.
-            events += removals
+        for seq in joined.removed or ():
+            if is_anew:  # All that is shown of this log will be read from now on, without it.
+                self._note_removed(seq)
+            else:
+                events += self.remove(seq)
         if not self.is_joined:
             self.roster.begin(joined.version, joined.users, joined.nicks)
         else:
@@ -119,10 +122,14 @@ class Room:
         if seq in self.removed:
             return []
         if seq <= self.replica.cursor:
-            self.removed[seq] = None
-            if len(self.removed) > REMOVED_MAX:
-                del self.removed[next(iter(self.removed))]
+            self._note_removed(seq)
         return [Removed(self.name, seq)]
+
+    def _note_removed(self, seq: int) -> None:
+        """Remember that this is known; the oldest of too many is forgotten."""
+        self.removed[seq] = None
+        if len(self.removed) > REMOVED_MAX:
+            del self.removed[next(iter(self.removed))]
 
     def announce(self) -> Joined | None:
         """Return the event Joined, once, when the room's history was delivered."""

@@ -51,11 +51,12 @@ class Session:
     """The whole client. Owned by one thread.
 
     token: 16 random bytes; whoever knows them is this session. instance: a random number.
+    owner: asked when HELLO is said, and not before.
     ready: a ticket that is resolved with the first WELCOME, or rejected when it is refused.
     """
 
     def __init__(
-        self, *, nick: str, owner: bytes, token: bytes, instance: int, ready: object
+        self, *, nick: str, owner: Callable[[], bytes], token: bytes, instance: int, ready: object
     ) -> None:
         self.nick = nick
         self.motd = ""
@@ -307,7 +308,7 @@ class Session:
         self._asked_s = now
         self._asked_id = self._requests.next_id()
         hello = wire.Hello(
-            self._asked_id, self.nick, self._owner, self._instance, self._outbox.lowest
+            self._asked_id, self.nick, self._owner(), self._instance, self._outbox.lowest
         )
         self._tray.effects.append(Transmit(hello))
 

@@ -108,7 +108,8 @@ class _Dialler:
 
     def _with_own(self, key: bytes) -> CurveKeys:
         from client.connection import CurveKeys
-        from client.keys import load_pair, new_pair
+        from client.keys import load_pair
+        from common.certificates import new_pair
 
         try:
             pair = load_pair(identity.data_dir())

@@ -50,6 +50,7 @@ class Code(enum.StrEnum):
     TOPIC_CLOSED = "topic_closed"
     TOO_MANY = "too_many"
     DRAINING = "draining"
+    RELOAD_FAILED = "reload_failed"
 
 
 class Meaning(NamedTuple):
@@ -91,6 +92,7 @@ MEANINGS: dict[str, Meaning] = {
     Code.TOPIC_CLOSED: Meaning("only others may set this room's topic", True, 77),
     Code.TOO_MANY: Meaning("there are as many of them as can be", True, 75),
     Code.DRAINING: Meaning("the broker is about to be stopped and takes nobody new", False, 75),
+    Code.RELOAD_FAILED: Meaning("the settings could not be read again", True, 1),
 }
 assert set(MEANINGS) == set(Code)
 UNKNOWN = Meaning("the broker refused, for a reason that this version does not know", True, 1)

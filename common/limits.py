@@ -33,6 +33,7 @@ SEND_POSTS_MAX = 256  # of which each has one text at least.
 SENDS_IN_FLIGHT_MAX = 16
 ROOMS_PER_SESSION_MAX = 1_024
 ACTION_CHARS_MAX = 32  # The name of an order or of an administrator's verb.
+RELOAD_S_MAX = 5  # Until an administrator hears how the settings were read again.
 REASON_CHARS_MAX = 300  # Why somebody was kicked, banned, muted or reported: a line.
 
 # --- rooms ------------------------------------------------------------------

@@ -14,8 +14,8 @@ import msgspec
 import zmq
 
 from broker.host.ports import free_base_port
-from client.keys import KeyPair
 from common import topics, wire
+from common.certificates import KeyPair
 from common.order import Introduction
 from common.wire import Payload
 from tests.waiting import DEADLINE_S

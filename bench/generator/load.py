@@ -216,6 +216,7 @@ class Load:
         if self._patients:
             for voice, links in self._patients:
                 say_all(voice.due(now_s), links)
+        if self._dialect.acknowledges:
             self._catch_up()
         return ready_count
 

@@ -6,6 +6,7 @@ ask - is decided here by the same code; only the sockets and the thread are othe
 
 from __future__ import annotations
 
+import functools
 import secrets
 import time
 from collections.abc import Callable
@@ -85,7 +86,7 @@ class Member:
         }
         self._session = Session(
             nick=f"{place.nicks}{index:05d}",
-            owner=secrets.token_bytes(16),
+            owner=functools.partial(bytes, secrets.token_bytes(16)),
             token=self._token,
             instance=int.from_bytes(secrets.token_bytes(7), "big") & NUMBER_MAX,
             ready=None,

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from broker.chat.deeds import time_text
-from broker.chat.floor import CUT, RELOAD, Actor, Floor, is_begun
+from broker.chat.floor import CUT, Actor, Floor, is_begun
 from broker.chat.orders import Orders
 from broker.chat.peer import Peer
+from broker.chat.reloads import Reloads
 from broker.chat.rights import BAN
 from broker.chat.rooms import Room
 from broker.chat.sanctions import imposed, lifted
@@ -39,14 +40,16 @@ TITLES_TOLD_MAX = 5  # Of rooms that people call alike.
 
 Rows = tuple[list[str], Iterable[list[str]]]  # Names of the columns, and the rows.
 DONE: Rows = (["done"], [])
+RELOAD = "reload"  # The verb that is answered later.
 
 
 class Admin:
     """Of one broker."""
 
-    def __init__(self, floor: Floor, orders: Orders, epoch: int) -> None:
+    def __init__(self, floor: Floor, orders: Orders, reloads: Reloads, epoch: int) -> None:
         self._floor = floor
         self._orders = orders
+        self._reloads = reloads
         self._epoch = epoch
         self._verbs: dict[str, Callable[[Actor, order.Admin], Rows]] = {
             "sessions": self._sessions,
@@ -58,7 +61,6 @@ class Admin:
             "free": self._free,
             "retention": self._retention,
             "drop": self._drop,
-            "reload": self._reload,
             "drain": self._drain,
             "kick": self._kick,
             "ban": self._ban,
@@ -70,13 +72,22 @@ class Admin:
         """Do what an operator asks for; raise `Refused` when it is none."""
         if not (peer.is_admin or (peer.key and peer.key in self._floor.rights.operators)):
             raise Refused(Code.FORBIDDEN, "only operators may do that")
+        if command.verb == RELOAD:
+            self._note(self._actor(peer), RELOAD, "", "")
+            self._reloads.wait(route, command.id)
+            return
         verb = self._verbs.get(command.verb)
         if verb is None:
-            known = ", ".join(sorted(self._verbs))
+            known = ", ".join(self.verbs)
             raise Refused(Code.BAD_PAYLOAD, f"there is no verb {command.verb!r}: {known}")
         columns, rows = verb(self._actor(peer), command)
         kept, is_cut = bounded(rows)
         self._floor.reply(route, order.Table(command.id, columns, kept, is_cut))
+
+    @property
+    def verbs(self) -> list[str]:
+        """All verbs, in alphabetical order."""
+        return sorted((*self._verbs, RELOAD))
 
     def _actor(self, peer: Peer) -> Actor:
         user = next((each.user for each in self._floor.sessions.of(peer.key)), None)
@@ -164,11 +175,6 @@ class Admin:
         for session in self._floor.sessions:
             self._floor.notify(session, notice)
         return ["told"], [[str(len(self._floor.sessions))]]
-
-    def _reload(self, actor: Actor, _command: order.Admin) -> Rows:
-        self._note(actor, "reload", "", "")
-        self._floor.wishes.add(RELOAD)
-        return DONE
 
     def _drain(self, actor: Actor, command: order.Admin) -> Rows:
         """Take nobody new (`value` 1), or anybody again (0)."""

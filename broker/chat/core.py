@@ -23,6 +23,7 @@ from broker.chat.listings import Listings
 from broker.chat.nicks import Register
 from broker.chat.orders import Orders
 from broker.chat.peer import PLAIN, Peer
+from broker.chat.reloads import Reloads
 from broker.chat.rights import Rights
 from broker.chat.rooms import Room, Rooms
 from broker.chat.sessions import Session, Sessions
@@ -123,7 +124,8 @@ class Core:
         self._listings = Listings(self._floor)
         self._orders = Orders(self._floor, secret)
         self._talks = Talks(self._floor, secret, self._join_room)
-        self._admin = Admin(self._floor, self._orders, epoch)
+        self.reloads = Reloads(self._floor)
+        self._admin = Admin(self._floor, self._orders, self.reloads, epoch)
         self.entries_count = 0
         self._open_entries_count = 0  # What everybody may know of it.
         self.log_failures_count = 0
@@ -442,6 +444,7 @@ class Core:
             self._tell_presence(room)
         floor.effects.publications.extend(self.rooms.beacons(floor.now_s))
         floor.remind()
+        self.reloads.tick()
 
     def next_deadline_s(self) -> float:
         """Return when `tick` has something to do, on the steady clock."""
@@ -450,6 +453,7 @@ class Core:
             self.sessions.next_deadline_s(),
             self.rooms.next_deadline_s(),
             self._floor.remind_at_s,
+            self.reloads.deadline_s,
         )
 
     def reload(self, rules: Rules, *, admits: Callable[[bytes], bool]) -> None:

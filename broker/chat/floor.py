@@ -33,7 +33,6 @@ from common.errors import Code, Refused
 from common.names import check_nick, is_closed, is_talk
 from common.order import Role
 
-RELOAD = "reload"
 CUT = "cut"  # The connections of keys that are banned.
 NICKS_EVERY_S = 60.0
 # So many changes wait for a log that fails, of a record each; then the oldest are lost.
@@ -112,7 +111,7 @@ class Floor:
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
         self.refusals: Counter[str] = Counter()
-        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: RELOAD, CUT.
+        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: CUT.
         self.is_draining = False  # Nobody new is taken.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}

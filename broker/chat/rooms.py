@@ -13,7 +13,7 @@ from zlib import crc32
 from broker import keys
 from broker.chat.roster import Roster
 from broker.chat.timers import Timers
-from broker.log.interface import Proposal, RoomRecord, Spot
+from broker.log.interface import REMOVED_MAX, Proposal, RoomRecord, Spot
 from common.errors import Code, Refused
 from common.limits import BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, KEY_BYTES, ROOM_CHARS_MAX
 from common.names import check_room, is_closed
@@ -34,9 +34,9 @@ BEACON_QUIETS_S = (0.25, 1.0, 4.0, 15.0, 60.0)
 # be shown together for ever, and of more heads at once than a reader's queue holds, the same ones
 # would be dropped each time.
 BEACON_SPREAD = 0.25
-# A word of a removed text may be missed as any other: it is said beside the heads, for so long,
+# A word of a removed text may be missed as any other: it is said beside the heads, for so long;
+# and whoever joins is told the last REMOVED_MAX, also those of before a restart.
 REMOVED_TOLD_S = 60.0
-REMOVED_MAX = 64  # and to whoever joins, of so many; a broker that starts knows of none.
 # A batch without posts, at most: its room's name takes 4 bytes a character, a number 9.
 BATCH_HEAD_BYTES = 4 * ROOM_CHARS_MAX + 64
 TOPIC = Kind.TOPIC
@@ -93,7 +93,8 @@ class Room:
         self.slow_s = 0  # Between two texts of one person; 0: it is not slow.
         self.spoke_s: dict[bytes, float] = {}  # In a slow room: who spoke when, oldest first.
         self.is_kept = False  # In the log, though perhaps nothing was ever said.
-        self.removed: dict[int, float] = {}  # Seqs, oldest removal first: told until when.
+        # Seqs, oldest removal first: told until when. Of an earlier run everybody joins anew.
+        self.removed = dict.fromkeys(record.removed, 0.0)
         self.topic_by = 0  # The lowest `common.order.Role` that may set the topic.
 
     def note_removed(self, seq: int, now_s: float) -> None:

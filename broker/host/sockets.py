@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zmq
 
-from broker.host.certificates import KeyPair
 from broker.host.zap import DOMAIN
+from common.certificates import KeyPair
 
 BACKLOG = 4_096  # Connections waiting to be accepted; a restart brings everybody at once.
 LINGER_MS = 1_500  # For the last words to reach the clients.

@@ -12,8 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from broker.log.index import WASTE, finish_redactions, set_meta
-from broker.log.interface import LogFailed, LogUnusable, NameTaken, NotInLog, Redacted
+from broker.log.index import WASTE, finish_redactions, set_meta, write_removed
+from broker.log.interface import (
+    REMOVED_MAX,
+    LogFailed,
+    LogUnusable,
+    NameTaken,
+    NotInLog,
+    Redacted,
+)
 from broker.log.redaction import decide, plan
 from broker.log.retention import Retention
 from broker.log.rights_records import AuditEntry, Change, Put, Rights, RoomFacts
@@ -172,10 +179,15 @@ class Administration(ABC):
                 self._roll_back()
                 raise LogFailed(f"nothing was removed: {error}") from error
             is_topic = bool(made.topic) and found.topic == made.topic
-            if made.is_needed:
+            told = (*(each for each in found.removed if each != seq), seq)[-REMOVED_MAX:]
+            if made.is_needed or told != found.removed:
                 with self._durably() as db:
-                    decide(db, made, found.id)
-                    set_meta(db, "redactions", self._redactions + 1)
+                    write_removed(db, found.id, told)
+                    if made.is_needed:
+                        decide(db, made, found.id)
+                        set_meta(db, "redactions", self._redactions + 1)
+                found.removed = told
+            if made.is_needed:
                 self._redactions += 1
                 self._has_waste = True
                 if is_topic:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
+
 from broker.log.interface import LogUnusable, Marks
 from broker.log.records import UNCHECKED
 from broker.log.rights_store import rename_room
@@ -33,7 +35,7 @@ from broker.log.segments import (
     write_again,
 )
 from broker.log.senders import add_marks
-from common.wire import encode
+from common.wire import DECODE_ERRORS, encode
 
 SEQ_BITS = 40  # 10^12 entries a room, 8 million rooms.
 SEQ_MASK = (1 << SEQ_BITS) - 1
@@ -44,6 +46,10 @@ WAITING_MAX = 4_096
 
 # The row of `redactions` that says that SQLite's own files may still hold a removed text.
 WASTE = 0
+
+# What the rows of `meta` are called that say which texts were removed last; the room's id follows.
+REMOVED_OF = "removed of "
+_decode_seqs = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 
 BatchRow = tuple[int, int, int, bytes, int, int, int | None]  # As in `batches`.
 
@@ -90,6 +96,27 @@ def read_tail(connection: sqlite3.Connection, room_id: int, trimmed: int) -> tup
         (room_id << SEQ_BITS, room_id << SEQ_BITS | SEQ_MASK),
     ).fetchone()
     return (row[0] & SEQ_MASK, row[1]) if row else (trimmed, 0)
+
+
+def read_removed(connection: sqlite3.Connection) -> dict[int, tuple[int, ...]]:
+    """Return which texts were removed last, by the room's id; raise `sqlite3.Error`, `LogUnusable`.
+
+    Seqs, in the order of their removal, REMOVED_MAX of a room at most.
+    """
+    rows = connection.execute("SELECT key, value FROM meta WHERE key GLOB ?", (f"{REMOVED_OF}*",))
+    try:
+        return {int(key.removeprefix(REMOVED_OF)): _decode_seqs(packed) for key, packed in rows}
+    except (*DECODE_ERRORS, TypeError) as error:
+        message = (
+            f"what the log knows of removed texts cannot be read: {error}; restore a backup, or "
+            "keep what is whole with `hubbub-broker salvage`"
+        )
+        raise LogUnusable(message) from error
+
+
+def write_removed(connection: sqlite3.Connection, room_id: int, seqs: tuple[int, ...]) -> None:
+    """Keep which texts of a room were removed last; raise `sqlite3.Error`."""
+    set_meta(connection, f"{REMOVED_OF}{room_id}", encode(seqs))
 
 
 class Waiting:

@@ -37,6 +37,9 @@ class NameTaken(HubbubError):
     """The log has a room of this name; nothing was changed."""
 
 
+# The newest removals of a room that are remembered, and told to who comes back.
+REMOVED_MAX = 64
+
 # What the log remembers of a sender: the payload of each ACK, by the SEND's number. When the SEND
 # comes again, that is the answer, byte for byte.
 Marks = dict[int, bytes]
@@ -99,6 +102,7 @@ class RoomRecord(NamedTuple):
     head: int
     topic: str
     ts: int = 0  # Of the newest post kept: no later one may seem older.
+    removed: tuple[int, ...] = ()  # To the writer: seqs of texts removed last, newest at the end.
 
 
 class Redacted(NamedTuple):
@@ -223,7 +227,9 @@ class Log(Protocol):
         """Remove a text for good, durably, and for every reader; its place and the rest stay.
 
         In its place stands `common.spans.removed`; the room's topic is "" if it was this text.
-        Once more does no harm. Raises `NotInLog`, and `LogFailed`, which says what is left of it.
+        The last REMOVED_MAX of a room are told by `rooms`, from the next opening of the log on.
+        Once more does no harm: then this one is the newest. Raises `NotInLog`, and `LogFailed`,
+        which says what is left of it.
         """
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 class Room:
     """What the next commit to a room, and its retention, go by."""
 
-    __slots__ = ("first", "generation", "head", "id", "topic", "ts")
+    __slots__ = ("first", "generation", "head", "id", "removed", "topic", "ts")
 
     def __init__(
         self, room_id: int, generation: int, first: int, topic: str, tail: tuple[int, int]
@@ -16,3 +16,4 @@ class Room:
         self.first = first
         self.topic = topic
         self.head, self.ts = tail
+        self.removed: tuple[int, ...] = ()  # Seqs of the texts removed last, newest at the end.

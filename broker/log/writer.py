@@ -25,6 +25,7 @@ from broker.log.index import (
     connect,
     read_identity,
     read_indexed,
+    read_removed,
     read_tail,
     recover,
     set_meta,
@@ -174,6 +175,9 @@ class SqliteLog(Administration):
                 "SELECT id, name, generation, first, trimmed, topic FROM rooms"
             )
         }
+        removed = read_removed(self._db)
+        for room in self._rooms.values():
+            room.removed = removed.get(room.id, ())
         self._room_id_last = max((room.id for room in self._rooms.values()), default=0)
         try:
             self._senders = Senders(self._db)
@@ -202,7 +206,9 @@ class SqliteLog(Administration):
     def rooms(self) -> list[RoomRecord]:
         """Return every room that has entries, or had."""
         return [
-            RoomRecord(name, room.generation, room.first, room.head, room.topic, room.ts)
+            RoomRecord(
+                name, room.generation, room.first, room.head, room.topic, room.ts, room.removed
+            )
             for name, room in self._rooms.items()
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from client.api import Entry, Left, Moved, Told, connect
+from common import private_files
 from common.errors import Refused
 from tests.broker_process import BrokerProcess
 from tests.cli.person import Person
@@ -131,8 +132,8 @@ def test_scripts_speak_and_read_behind_doors(
     anna: Person, bob: Person, broker: BrokerProcess
 ) -> None:
     with connect(broker.address, nick="anna", owner=b"a" * 16) as client:
-        anna.home.mkdir()
-        (anna.home / "owner").write_bytes(b"a" * 16 + bytes(16))
+        private_files.make_folder(anna.home)
+        private_files.make(anna.home / "owner", b"a" * 16 + bytes(16))
         client.join("plans")
         name = client.order("plans", "private").room
         with pytest.raises(Refused) as caught:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from client.keys import SECRET_FILE, load_pair, new_pair
+from client.keys import load_pair
 from client.known_brokers import FILE
+from common.certificates import new_pair
 from common.keys import fingerprint
 from tests.cli.person import Person
 from tests.stand_in import StandIn
@@ -136,7 +137,7 @@ def test_ones_own_key_is_printed(anna: Person) -> None:
     assert fingerprint(public) in one_line(done.stderr)
     (told,) = anna.objects("key")
     assert {"key": public.hex(), "fingerprint": fingerprint(public)} == told
-    (anna.home / SECRET_FILE).chmod(0o644)
+    (anna.home / "keys" / "client.key_secret").chmod(0o644)
     assert "run: chmod 600" in one_line(anna.run("key", status=1).stderr)
 
 
@@ -171,7 +172,8 @@ def test_others_cannot_read_what_is_made(anna: Person) -> None:
         anna.run("key")
     finally:
         os.umask(former)
-    modes = {path.name: path.stat().st_mode & 0o777 for path in anna.home.iterdir()}
-    assert {FILE: 0o600, "client.key": 0o600, SECRET_FILE: 0o600} == modes
+    modes = {path.name: path.stat().st_mode & 0o777 for path in anna.home.rglob("*")}
+    keys = {"keys": 0o700, "client.key": 0o600, "client.key_secret": 0o600}
+    assert {FILE: 0o600, **keys} == modes
     assert 0o700 == anna.home.stat().st_mode & 0o777
     assert json.loads(anna.run("key", "--json").stdout)

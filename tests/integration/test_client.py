@@ -80,7 +80,7 @@ def test_two_people_talk(broker: BrokerProcess) -> None:
         assert anna.rename("annie") == anna.nick == "annie"
         anna.topic("lobby", "greetings")
         anna.part("lobby")
-        assert Left("lobby") in list(anna.events(0.5))
+        assert Left("lobby") in anna.events(DEADLINE_S)
         with pytest.raises(Refused) as caught:
             anna.send("lobby", "still there?")
         assert caught.value.code == "not_member"

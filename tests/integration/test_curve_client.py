@@ -127,3 +127,36 @@ def test_only_listed_keys_are_let_in_and_a_removed_one_is_out(tmp_path: Path) ->
         with pytest.raises(Refused) as caught:
             connect(broker.address, nick="ann", timeout_s=DEADLINE_S, curve=keys)
         assert Code.NOT_ALLOWED == caught.value.code
+
+
+def test_no_owner_secret_is_told_or_made_where_the_key_is_who_one_is(
+    broker: BrokerProcess, anna: Person, tmp_path: Path
+) -> None:
+    """Not at a first contact either, which begins in the clear; a plain broker makes one of it."""
+    asked: list[bytes] = []
+
+    def owner() -> bytes:
+        asked.append(b"o" * 16)
+        return asked[-1]
+
+    anna.run("send", "-r", "lobby", "hello")
+    with anna.chat() as screen:
+        screen.see("hello")
+    names = {path.name for path in anna.home.rglob("*")}
+    assert {"client.key", "client.key_secret", "known_brokers"} <= names
+    assert "owner" not in names
+    keys = new_keys(_key_of(broker, anna))
+    with connect(broker.address, nick="bob", owner=owner, timeout_s=DEADLINE_S, curve=keys) as bob:
+        assert bob._session._owner() == bytes(16)
+    assert asked == []
+    with BrokerProcess(tmp_path / "plain") as plain:
+        with connect(plain.address, nick="bob", owner=owner) as bob:
+            states(bob, "online")
+            plain.kill_child("live")
+            states(bob, "online")
+            with connect(plain.address, nick="bob", owner=b"o" * 16):
+                pass
+        assert len(asked) == 1, "it is the same secret each time"
+        anna.environ["HUBBUB_BROKER"] = plain.address
+        anna.run("send", "-r", "lobby", "hello")
+    assert (anna.home / "keys" / "owner").exists()

@@ -38,7 +38,11 @@ class SimClient:
         self.owner: bytes = kin.owner if kin else chance.randbytes(16)
         self.token = chance.randbytes(16)
         self.session = Session(
-            nick=self.nick, owner=self.owner, token=self.token, instance=1, ready=("ready", None)
+            nick=self.nick,
+            owner=lambda: self.owner,
+            token=self.token,
+            instance=1,
+            ready=("ready", None),
         )
         self.link: Link | None = None
         self.pipe: Pipe | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import tempfile
@@ -58,7 +59,7 @@ def _tell(text: str) -> None:
 
 def _runs(seeds: range, steps: int, jobs: int) -> Generator[Run, None, None]:
     """Yield what came of each seed, in no order. Leaves nothing behind when it is closed."""
-    with tempfile.TemporaryDirectory(prefix="hubbub-sims-", dir=home()) as place:
+    with tempfile.TemporaryDirectory(prefix=f"hubbub-sims-{os.getpid()}-", dir=home()) as place:
         tasks = [(seed, steps, Path(place)) for seed in seeds]
         if jobs == 1:
             yield from map(_one, tasks)

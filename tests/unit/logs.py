@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from broker.log.interface import (
+    REMOVED_MAX,
     Committed,
     Log,
     LogFailed,
@@ -181,6 +182,7 @@ class _Room:
         self.topic = ""
         self.generation = 0
         self.rows: list[_Row] = []
+        self.removed: list[int] = []
 
 
 class MemoryStore:
@@ -362,6 +364,8 @@ class MemoryLog:
                     found.topic = ""
                 post.texts[at] = removed(post.texts[at])
                 found.rows[index] = row._replace(body=encode(batch))
+                others = [each for each in found.removed if each != seq]
+                found.removed = [*others, seq][-REMOVED_MAX:]
                 return Redacted(post.nick, post.ts, is_topic)
         raise NotInLog(room)
 
@@ -431,7 +435,9 @@ def _taken(rows: list[_Row], limit: int, count_of: _Counts) -> int:
 
 def _record(name: str, room: _Room) -> RoomRecord:
     ts = room.rows[-1].ts if room.rows else 0
-    return RoomRecord(name, room.generation, room.first, room.head, room.topic, ts)
+    return RoomRecord(
+        name, room.generation, room.first, room.head, room.topic, ts, tuple(room.removed)
+    )
 
 
 def kept_texts(reader: Reader, room: str) -> list[str]:

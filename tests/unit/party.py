@@ -71,7 +71,11 @@ class Guest:
         self.route = b"route of " + nick.encode()
         self.token = nick.encode().ljust(16, b".")
         self.session = Session(
-            nick=nick, owner=nick.encode().ljust(16, b"o"), token=self.token, instance=5, ready="?"
+            nick=nick,
+            owner=lambda: nick.encode().ljust(16, b"o"),
+            token=self.token,
+            instance=5,
+            ready="?",
         )
         self.topics: set[bytes] = set()
         self.commands: deque[wire.Payload] = deque()

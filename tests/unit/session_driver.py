@@ -28,7 +28,9 @@ class Driver:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.session = Session(nick="anna", owner=OWNER, token=TOKEN, instance=5, ready=READY)
+        self.session = Session(
+            nick="anna", owner=lambda: OWNER, token=TOKEN, instance=5, ready=READY
+        )
         self.log = LogModel()
         self.sent: list[wire.Payload] = []
         self.asked: list[wire.History] = []

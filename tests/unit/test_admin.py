@@ -6,7 +6,7 @@ import pytest
 
 from broker import keys
 from broker.chat.admin import identity_of
-from broker.chat.floor import CUT, RELOAD
+from broker.chat.floor import CUT
 from broker.chat.peer import PLAIN
 from broker.chat.peer import Peer as Transport
 from broker.chat.rights import SANCTIONS_PER_ROOM_MAX
@@ -77,6 +77,7 @@ def test_nobody_else_may(bench: Bench, peer: Transport, verb: str) -> None:
     assert wire.Error(1, Code.FORBIDDEN, answer.detail, True) == answer  # type: ignore[attr-defined]
     assert [] == bench.published
     assert set() == bench.core.take_wishes()
+    assert not bench.core.reloads.take_question()
     assert not bench.core.is_draining
     assert [] == audited(bench)
     bob.send("r", "still here")
@@ -142,13 +143,6 @@ def test_an_announcement_reaches_all_in_any_room(bench: Bench) -> None:
 @pytest.mark.parametrize("text", ["", " \n "])
 def test_an_announcement_has_words(bench: Bench, text: str) -> None:
     assert Code.TEXT_INVALID == code(bench, Admin(1, "announce", text=text))
-
-
-def test_a_reload_is_wished_for_once(bench: Bench) -> None:
-    assert [] == table(bench, Admin(1, "reload"))
-    assert {RELOAD} == bench.core.take_wishes()
-    assert set() == bench.core.take_wishes()
-    assert ("reload", "", "", "") == audited(bench)[0]
 
 
 def test_a_drained_broker_takes_nobody_new(bench: Bench) -> None:

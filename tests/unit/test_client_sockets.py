@@ -12,8 +12,9 @@ from zmq.utils.monitor import parse_monitor_message
 
 from client import limits
 from client.connection import barrier_of, open_socket
-from client.keys import new_keys, new_pair
+from client.keys import new_keys
 from client.limits import CONNECT_MS_MAX, RECONNECT_MS, RECONNECT_MS_MAX, UNACKED_MS_MAX
+from common.certificates import new_pair
 from common.errors import Barrier
 from tests.waiting import DEADLINE_S
 

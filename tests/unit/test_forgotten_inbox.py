@@ -27,7 +27,9 @@ class Honest:
         self.is_deaf = False  # What is published to it is lost, as when its queue is full.
         self.strays_count = 0  # So many subscribe before its next HELLO.
         self.heard_count = 0
-        self.session = Session(nick="anna", owner=b"O" * 16, token=TOKEN, instance=5, ready=1)
+        self.session = Session(
+            nick="anna", owner=lambda: b"O" * 16, token=TOKEN, instance=5, ready=1
+        )
         self.do(self.session.connected(bench.now_s))
 
     def do(self, wanted: list[effects.Effect]) -> None:

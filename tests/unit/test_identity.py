@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import identity
+from common import private_files
 from common.names import check_nick
+from common.private_files import FileUnusable
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
@@ -19,40 +20,33 @@ def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
     first = identity.load_owner(home)
     assert len(first) == 32
     assert identity.load_owner(home) == first
-    assert stat.S_IMODE((home / "owner").stat().st_mode) == 0o600
-    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    path = home / "keys" / "owner"
+    modes = [stat.S_IMODE(each.stat().st_mode) for each in (home, path.parent, path)]
+    assert modes == [0o700, 0o700, 0o600]
 
 
-def test_a_secret_that_others_can_read_is_made_private(tmp_path: Path) -> None:
+def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+    """It may be known by now, so it is not quietly made private."""
     secret = identity.load_owner(tmp_path)
-    (tmp_path / "owner").chmod(0o644)
-    assert identity.load_owner(tmp_path) == secret
-    assert stat.S_IMODE((tmp_path / "owner").stat().st_mode) == 0o600
-
-
-@pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
-def test_a_damaged_secret_is_not_used(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "owner").write_bytes(content)
-    with pytest.raises(ValueError, match="damaged"):
+    path = tmp_path / "keys" / "owner"
+    path.chmod(0o644)
+    with pytest.raises(FileUnusable, match=f"run: chmod 600 {path}; .*remove it instead"):
         identity.load_owner(tmp_path)
+    path.chmod(0o600)
+    assert identity.load_owner(tmp_path) == secret
 
 
-def test_processes_that_start_at_once_agree(tmp_path: Path) -> None:
-    barrier = threading.Barrier(8)
-    secrets: list[bytes] = []
+def test_a_secret_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+    private_files.make(tmp_path / "owner", b"x" * 32)
+    assert identity.load_owner(tmp_path) == b"x" * 32
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
 
-    def load() -> None:
-        barrier.wait()
-        secrets.append(identity.load_owner(tmp_path))
 
-    threads = [threading.Thread(target=load) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(secrets) == 8
-    assert len(set(secrets)) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["owner"]
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 31, b"x" * 33])
+def test_a_damaged_secret_is_not_used(tmp_path: Path, content: bytes) -> None:
+    private_files.make(tmp_path / "owner", content)
+    with pytest.raises(FileUnusable, match="damaged: remove it to get a new one"):
+        identity.load_owner(tmp_path)
 
 
 def test_hubbub_home_outranks_the_systems_folder(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client import introduction
+from client import greeting, introduction
 from client.introduction import GREETING_BYTES, OPENING, ask_key, mechanism_at, read_mechanism
-from client.keys import new_pair
 from common import wire
+from common.certificates import new_pair
 from common.endpoints import PORT_MAX, Address
-from common.errors import Unreachable
+from common.errors import Barred, Unreachable
 from common.order import Introduction
 from tests.stand_in import StandIn
 from tests.waiting import DEADLINE_S
@@ -189,6 +189,33 @@ HEAD, BODY = wire.reply_frames(Introduction(1, 1, b"k" * 32, "x"))
 def test_an_answer_that_is_no_key_is_no_answer(frames: list[bytes] | None) -> None:
     with answering(frames) as address, pytest.raises(Unreachable, match="use the join line"):
         ask_key(address, SOON_S)
+
+
+@pytest.fixture
+def slow_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a handshake fail before the question that waits for it is sent."""
+    frames = wire.command_frames
+    slow = threading.Event()
+
+    def slow_frames(token: bytes, command: wire.Payload) -> list[bytes]:
+        slow.wait(SOON_S)
+        return frames(token, command)
+
+    monkeypatch.setattr(wire, "command_frames", slow_frames)
+
+
+def other_mechanism(peer: sockets.socket) -> None:
+    """Make libzmq drop the connection for good: by itself it would wait for ever to send then."""
+    peer.sendall(CURVE)
+    until_hung_up(peer)
+
+
+@pytest.mark.usefixtures("slow_questions")
+def test_whose_handshake_failed_before_the_question_is_not_waited_for() -> None:
+    with listener(other_mechanism) as address, pytest.raises(Barred, match="only one"):
+        greeting.ask(address, None, DEADLINE_S)
+    with listener(other_mechanism) as address, pytest.raises(Unreachable, match="the join line"):
+        ask_key(Address(address.host, address.port - introduction.PORT_OFFSET), DEADLINE_S)
 
 
 def test_a_good_answer_is_a_key_whatever_follows_it() -> None:

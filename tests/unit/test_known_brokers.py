@@ -81,7 +81,7 @@ def test_a_file_of_somebody_else_is_not_believed(
     brokers.set(HERE, KEY)
     other = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: other)
-    with pytest.raises(ValueError, match="others can change"):
+    with pytest.raises(ValueError, match="belongs to somebody else"):
         brokers.get(HERE)
 
 
@@ -106,7 +106,7 @@ def test_so_many_lines_and_bytes_and_not_one_more(
     with pytest.raises(ValueError, match="is full"):
         brokers.set(Address("third"), KEY)
     monkeypatch.setattr(known_brokers, "FILE_BYTES_MAX", len(before) - 1)
-    with pytest.raises(ValueError, match="bytes; remove what"):
+    with pytest.raises(ValueError, match="bytes: remove what"):
         brokers.get(HERE)
     assert [FILE] == [path.name for path in tmp_path.iterdir()]
 

@@ -13,11 +13,14 @@ import tests
 ROOT = Path(tests.__file__).parent.parent
 BOUND = re.compile(r"[A-Z][A-Z_]*_(MAX|MIN|LOW)(: Final)?$|COMMAND_FRAMES$|TOKEN_BYTES$|KEY_BYTES$")
 MODULES = (
+    "common/certificates.py",
     "common/limits.py",
+    "common/private_files.py",
     "client/limits.py",
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "broker").rglob("*.py")),
 )
 
+RELOADS = "tests/unit/test_reloads.py"
 REMOVALS = "tests/unit/test_removals.py"
 ADMIN_ROOMS = "tests/unit/test_admin_rooms.py"
 ADMIN_SOCKET = "tests/unit/test_admin_socket.py"
@@ -59,6 +62,18 @@ WIRE = "tests/unit/test_wire.py"
 
 # Module, constant, and where what happens at the bound is shown: file and test.
 MET = {
+    "common/certificates.py": {
+        "FILE_BYTES_MAX": (
+            CERTIFICATES,
+            "test_a_certificate_as_long_as_allowed_is_read_and_no_longer_one",
+        ),
+    },
+    "common/private_files.py": {
+        "TRIES_MAX": (
+            "tests/unit/test_private_files.py",
+            "test_a_file_that_comes_and_goes_is_not_waited_for",
+        ),
+    },
     "common/limits.py": {
         "TOKEN_BYTES": (BAD_INPUT, "test_wrong_frames_are_answered"),
         "OWNER_BYTES_MIN": (WIRE, "test_fields_out_of_bounds_do_not_decode"),
@@ -70,6 +85,7 @@ MET = {
         "NAME_MARKS_MAX": (NAMES, "test_as_many_accents_as_allowed_are_taken"),
         "COMMAND_FRAMES": (BAD_INPUT, "test_wrong_frames_are_answered"),
         "COMMAND_BYTES_MAX": (ENDPOINTS, "test_a_frame_as_large_as_allowed_and_one_that_is_larger"),
+        "RELOAD_S_MAX": (RELOADS, "test_a_supervisor_that_is_silent_is_told_of_in_time"),
         "TEXT_CHARS_MAX": (BAD_INPUT, "test_payloads_that_are_not_a_send_are_refused"),
         "TOPIC_CHARS_MAX": (
             "tests/unit/test_core_posts.py",
@@ -274,8 +290,13 @@ MET = {
             "test_a_step_that_is_larger_than_the_bound_is_a_jump",
         ),
     },
-    "broker/chat/rooms.py": {
+    "broker/log/interface.py": {
         "REMOVED_MAX": (REMOVALS, "test_so_many_removals_are_remembered"),
+    },
+    "broker/chat/reloads.py": {
+        "WAITING_MAX": (RELOADS, "test_so_many_may_wait"),
+    },
+    "broker/chat/rooms.py": {
         "TOLD_S_MAX": (OF_BROKER, "test_the_larger_a_room_the_rarer_it_is_told_up_to_a_bound"),
     },
     "broker/log/segments.py": {
@@ -300,10 +321,6 @@ MET = {
     "broker/allow_list.py": {
         "KEYS_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
         "FILE_BYTES_MAX": ("tests/unit/test_allow_list.py", "test_a_list_is_bounded"),
-    },
-    "broker/host/certificates.py": {
-        "FILE_BYTES_MAX": (CERTIFICATES, "test_a_damaged_pair_is_refused_and_not_quoted"),
-        "READ_RETRIES_MAX": (CERTIFICATES, "test_a_file_that_comes_and_goes_is_not_waited_for"),
     },
     "broker/host/zap.py": {
         "ID_BYTES_MAX": (

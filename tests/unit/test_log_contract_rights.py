@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.log.interface import LogFailed, NameTaken, NotInLog, Redacted, RoomRecord
+from broker.log.interface import (
+    REMOVED_MAX,
+    LogFailed,
+    NameTaken,
+    NotInLog,
+    Redacted,
+    RoomRecord,
+)
 from broker.log.rights_records import (
     AuditEntry,
     Delete,
@@ -237,6 +244,23 @@ class TestRemoving:
             assert ("", "") == (log.rooms()[0].topic, reader.read("r", Mode.AFTER, 0, 9).record[4])
             log, reader = store.open(), store.reader()
 
+    def test_the_last_removals_are_known_from_the_next_opening_on(self, store: Store) -> None:
+        """In their order, so many, each once, and whatever the room is called then."""
+        log = store.open()
+        count = REMOVED_MAX + 2
+        log.append([proposal("r", said(*"x" * count)), proposal("s", said("y"))])
+        for seq in (2, 1, *range(3, count + 1), 5):
+            log.redact("r", seq)
+        log.redact("s", 1)
+        log.rename_room("s", "t")
+        expected = [*range(3, 5), *range(6, count + 1), 5][-REMOVED_MAX:]
+        log = store.open()
+        found = {room.name: list(room.removed) for room in log.rooms()}
+        assert {"r": expected, "t": [1]} == found
+        log.redact("r", 1)
+        found = {room.name: list(room.removed) for room in store.open().rooms()}
+        assert {"r": [*expected[1:], 1], "t": [1]} == found
+
     def test_what_is_not_there_is_not_removed(self, store: Store) -> None:
         """No such room, no such entry, or dropped by retention."""
         log = store.open(retain_messages=1)
@@ -257,5 +281,6 @@ class TestRemoving:
             log.redact("r", 1)
         store.free()
         assert ["a"] == whole(store.reader())
+        assert [()] == [room.removed for room in log.rooms()]
         log.redact("r", 1)
         assert ["\0"] == whole(store.reader())

@@ -56,8 +56,10 @@ def test_a_restart_that_fails_is_told_and_tried_again(
             )
     assert (DOWN, None, -1) == (live.phase, live.process, live.restarts_count)
     monkeypatch.setattr(subprocess, "Popen", real)
+    supervisor._reloads_asked = 3  # By the one before it.
     try:
         supervisor._restart(live)
+        assert supervisor._reloads_asked == 0
         assert (STARTING, None, 0) == (live.phase, live.restart_at_s, live.restarts_count)
     finally:
         live.kill()

@@ -39,3 +39,22 @@ def test_every_test_says_what_it_shows_about_an_attacker() -> None:
         text = path.read_text(encoding="utf-8")
         assert text.startswith('"""'), path.name
         assert TESTS.findall(text), path.name
+
+
+def test_who_found_a_weakness_is_told_how_to_say_so_in_private() -> None:
+    """The page's last words; they are linked, and every link within the page leads somewhere."""
+    _, _, section = PAGE.partition("\n## You found a weakness\n")
+    assert not re.search("^## ", section, re.MULTILINE)
+    for part in ("Report a\n   vulnerability", "**What to write**", "**What we promise**"):
+        assert part in section
+    assert "@" not in section, "the project has no address"
+    anchors = {_anchor(heading) for heading in re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)}
+    linked = re.findall(r"\]\(#([^)]+)\)", PAGE)
+    linked += re.findall(r"SECURITY\.md#([^)]+)\)", markdown.read("CONTRIBUTING.md"))
+    assert "you-found-a-weakness" in linked
+    assert set(linked) <= anchors
+
+
+def _anchor(heading: str) -> str:
+    """Return what the hosts of repositories make of a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

@@ -10,9 +10,9 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from broker.host.certificates import KeyPair
 from broker.host.sockets import HANDSHAKE_BYTES_MAX, bound_socket
 from broker.host.zap import ID_BYTES_MAX, Guests, Handler, answer
+from common.certificates import KeyPair
 from tests.waiting import DEADLINE_S
 
 KEY, OTHER = bytes(range(32)), bytes(32)
