@@ -46,8 +46,9 @@ class Thief:
 
     def steal(self, room: str, topic: bytes, ticket: bytes) -> None:
         """Keep what opens a room now, and listen by it from here on."""
-        if (room, topic, ticket) in self._stolen:
-            return
+        if topic in [each for _, each, _ in self._stolen]:
+            self._sub.unsubscribe(topic)  # It may have been refused after a kill.
+            self._stolen = deque((e for e in self._stolen if e[1] != topic), STOLEN_MAX)
         if len(self._stolen) == STOLEN_MAX:
             self._sub.unsubscribe(self._stolen[0][1])
         self._stolen.append((room, topic, ticket))
@@ -62,10 +63,10 @@ class Thief:
         fences: list[bytes] = []
 
         def is_fenced() -> bool:
-            # What a broker refused once stays refused, and it refuses who is not back yet.
-            for topic in (gate, *(topic for _, topic, _ in self._stolen)):
-                self._sub.unsubscribe(topic)
-                self._sub.subscribe(topic)
+            # What a broker refused once stays refused, and it refuses who is not back yet. What
+            # was stolen is never let go: libzmq asks for it again after each kill.
+            self._sub.unsubscribe(gate)
+            self._sub.subscribe(gate)
             fences.append(say_fence().encode())
             while self._sub.poll(PATIENCE_MS):
                 heard.extend(self._sub.recv())

@@ -67,6 +67,8 @@ class Yard(threading.Thread):
         self.told: list[tuple[int, str]] = []  # The room as history tells it at the end.
         self._broker, self._key = broker, broker.server_key
         self._address, self._data = broker.address, broker.data
+        # Without keys nobody knows who somebody is that is not back yet.
+        self._passing = PASSING if self._key else PASSING | {Code.NO_SUCH_NICK}
         self._chance = random.Random(seed * 31 + number)
         self._number = 0
         self._heard: set[str] = set()  # By the inmate.
@@ -98,7 +100,7 @@ class Yard(threading.Thread):
     def run(self) -> None:
         """Give orders until it is over."""
         deeds = (
-            *(self._uninvite, self._ban, self._mute, self._promote),
+            *(self._uninvite, self._ban, self._kick, self._mute, self._promote),
             *(self._open_and_close, self._drop, self._rename),
         )
         deed: Callable[[], None] = self._wait
@@ -147,6 +149,13 @@ class Yard(threading.Thread):
             self._order(each, self._inmate_nick)
         self._patiently(lambda: self.inmate.join(self.room, timeout_s=ANSWER_S_MAX))
         eventually(lambda: secrets <= self._heard, "the inmate to hear what was said meanwhile")
+
+    def _kick(self) -> None:
+        """Send the inmate out, who has a place and may come again."""
+        self._order(Action.KICK, self._inmate_nick)
+        self._wait()
+        self._patiently(lambda: self.inmate.join(self.room, timeout_s=ANSWER_S_MAX))
+        self._say(self.inmate)
 
     def _steal(self) -> None:
         """Let the thief have what opens the yard to the inmate now."""
@@ -222,7 +231,8 @@ class Yard(threading.Thread):
         self._patiently(lambda: self.inmate.rename(nick, timeout_s=ANSWER_S_MAX))
         self._inmate_nick = nick
         self._wait()
-        self._must_refuse("nick", {Code.NICK_TAKEN}, lambda: self._pose(nick))
+        if self._key:  # Without keys a nick is held by who is there.
+            self._must_refuse("nick", {Code.NICK_TAKEN}, lambda: self._pose(nick))
 
     def _pose(self, nick: str) -> None:
         """Try to come in under somebody's nick with other keys."""
@@ -265,7 +275,7 @@ class Yard(threading.Thread):
             try:
                 return call()
             except Refused as refusal:
-                if refusal.code not in PASSING or time.monotonic() > end_s:
+                if refusal.code not in self._passing or time.monotonic() > end_s:
                     raise
                 _never.wait(max(refusal.value / 1_000, 0.1))
 
