@@ -188,8 +188,11 @@ class Memberships:
         """Give a room the name that it has from here on."""
         other = self._rooms.get(to)
         if other is not None:
-            self._drop(other, Refused(Code.NOT_MEMBER))  # Of a room that is no more.
-            self._tray.events.append(Left(to))
+            room.tickets += other.tickets  # Whoever joins by this name means this room.
+            other.tickets = []
+            self._drop(other, Refused(Code.NOT_MEMBER))
+            if other.is_joined:  # A room that is no more.
+                self._tray.events.append(Left(to))
         was = room.name
         is_unproven = self._unproven.pop(was, None) is not None
         del self._rooms[was]

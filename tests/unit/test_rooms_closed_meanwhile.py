@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.events import Left, Moved, Reset
+from client.events import Joined, Left, Moved, Reset
 from common import topics, wire
 from common.order import Done
 from tests.unit.bench import Bench
@@ -109,6 +109,30 @@ def test_an_order_whose_answer_was_lost_is_given_again_by_the_name_of_now(action
     done = anna.answers[action]
     assert isinstance(done, Done), done
     assert done.room == moved.to
+
+
+def test_who_joins_by_a_name_before_hearing_that_the_room_has_it_is_in() -> None:
+    """A program may know it sooner than its session: from the owner, say."""
+    anna, bob = in_plans("anna", "bob")
+    party = anna.party
+    anna.say("plans", "before")
+    party.settle()
+    bob.events.clear()
+    anna.give("plans", "private")
+    anna.carry()
+    party.drain()
+    anna.answer()
+    done = anna.answers["private"]
+    assert isinstance(done, Done)
+    bob.do(bob.session.join(done.room, 100, None, "join", party.now))
+    while bob.frames:  # The word that it has another name is there before JOINED.
+        bob.hear()
+    party.settle()
+    joined = bob.answers["join"]
+    assert isinstance(joined, Joined), joined
+    assert joined.room == done.room
+    assert not bob.heard(Left)
+    assert bob.heard(Moved) == [Moved("plans", done.room, "+plans")]
 
 
 def test_the_former_name_of_an_opened_room_is_for_who_was_in_it() -> None:
