@@ -116,6 +116,11 @@ class Orders:
             kept = (facts.retain_messages, facts.retain_days)
             rights.apply([Put(mine._replace(retain_messages=kept[0], retain_days=kept[1]))])
 
+    def renew(self, room: Room) -> None:
+        """Give a new room keys that none of its name had: others may still listen with those."""
+        if not room.generation and self._floor.rights.called(f"+{room.name}"):
+            self._change_keys(room)
+
     # --- commands -----------------------------------------------------------
     def order(self, session: Session, command: order.Order) -> None:
         """Carry out an order, if whoever gives it may."""
