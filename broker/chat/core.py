@@ -346,7 +346,8 @@ class Core:
                 )
             floor.enter(session, room, is_resume=is_resume)
         session.nudged.discard(room.name)
-        floor.arrived(session, room)
+        if not is_talk(room.name):  # Clients join talks by themselves.
+            floor.arrived(session, room)
         floor.has_rejoined(session, room)
         roster, user = room.roster, session.user
         nicks = None

@@ -318,6 +318,11 @@ class Floor:
         if room.roster.remove(session.user):
             self.presence.left(room, session.user, self.now_s)
 
+    def send_away(self, session: Session, room: Room, why: str) -> None:
+        """End a session's being in a talk, and tell it why."""
+        self.leave(session, room)
+        self.notify(session, wire.Notice("uninvited", room.name, text=why))
+
     def drop_if_unused(self, room: Room) -> None:
         """Forget a room that nobody is in and nobody ever said anything in."""
         if not self.rooms.drop_if_unused(room):
@@ -425,7 +430,6 @@ class Floor:
         except (Refused, LogFailed):
             return False
         room.is_kept = True
-        self.hear_out_all(room)
         return True
 
     def has_place(self, room: str, identity: bytes) -> bool:
@@ -441,7 +445,7 @@ class Floor:
         return rights.check_place(room, identity)
 
     def arrived(self, session: Session, room: Room) -> None:
-        """Note that somebody came who was invited."""
+        """Note that somebody came who was invited; or, in a talk, that they speak in it."""
         place = self.rights.member(room.name, session.user.owner)
         if place is not None and place.since_ms == PENDING:
             self.keep_soon([Put(place._replace(since_ms=self.now_ms))])
@@ -454,7 +458,7 @@ class Floor:
         user, rights = session.user, self.rights
         is_muted = rights.sanction(room.name, MUTE, user.owner, user.key, self.now_ms) is not None
         is_free = not room.slow_s or rights.role(room.name, user.owner) >= Role.MODERATOR
-        if is_free and not is_muted and not is_begun(room):
+        if is_free and not is_muted and not is_talk(room.name):  # There each text is an answer.
             session.speaks.add(room.name)
         else:
             session.speaks.discard(room.name)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from broker.chat.floods import (
     ADDRESS_MOVES,
+    ADDRESS_TALKS,
     ADDRESS_TIMES,
     ADDRESSES_MAX,
     KEY_MOVES,
@@ -159,6 +160,16 @@ def test_a_few_nicks_at_once_and_then_one_in_two_seconds(floods: Floods) -> None
     assert 2_001 == floods.moves_wait_ms(Move.NICK, LATER, key=KEY, address=HERE)
     assert 0 == floods.moves_wait_ms(Move.JOIN, LATER, key=KEY, address=HERE)
     assert 0 == floods.moves_wait_ms(Move.NICK, LATER + 2.001, key=KEY, address=HERE)
+
+
+def test_an_address_begins_so_many_talks(floods: Floods) -> None:
+    """Whichever keys it makes; it goes on with all else."""
+    count = 0
+    while not floods.moves_wait_ms(Move.TALK, LATER, key=count.to_bytes(32, "big"), address=HERE):
+        count += 1
+    assert ADDRESS_TALKS.burst == count
+    assert 2_001 == floods.moves_wait_ms(Move.TALK, LATER, key=KEY, address=HERE)
+    assert 0 == floods.moves_wait_ms(Move.JOIN, LATER, key=KEY, address=HERE)
 
 
 def test_when_everybody_comes_back_nothing_is_counted() -> None:
