@@ -393,7 +393,7 @@ class Core:
         return proposals
 
     def take_wishes(self) -> set[str]:
-        """Return what operators want of whoever runs the core: `broker.chat.floor` says."""
+        """Return what is wanted of whoever runs the core: `broker.chat.floor` says."""
         wishes, self._floor.wishes = self._floor.wishes, set()
         return wishes
 

@@ -44,6 +44,10 @@ KEY_NICKS = Rate(0.5, 5.0)
 # of strangers takes minutes to push out what nobody has answered yet (`broker.chat.talks`).
 KEY_TALKS = Rate(0.2, 32.0)
 ADDRESS_TALKS = Rate(0.5, 64.0)
+# Names that nobody had, also right after the start: who comes back has theirs. A class may be all
+# new; and one host takes 8 hours to fill the register (`broker.chat.nicks`).
+KEY_NAMES = Rate(0.1, 16.0)
+ADDRESS_NAMES = Rate(0.5, 1_024.0)
 # Taken ahead for a session from what many share, so that few SENDs have to look there.
 LEASE_PART = 40  # Of a session's burst.
 # Whoever has a bucket when these are full loses it, the longest unused first. It was full again by
@@ -94,9 +98,13 @@ class Move(enum.Enum):
     NICK = enum.auto()
     RIGHTS = enum.auto()  # A kick, a ban, an invitation, a topic: whatever a room is told of.
     TALK = enum.auto()  # One that there was not.
+    NAME = enum.auto()  # A nick that was nobody's.
 
 
 RETURNING = frozenset({Move.HELLO, Move.JOIN})  # After a restart everybody does so at once.
+# What is counted apart, beside all other moves.
+KEY_RARE = {Move.NICK: KEY_NICKS, Move.TALK: KEY_TALKS, Move.NAME: KEY_NAMES}
+ADDRESS_RARE = {Move.TALK: ADDRESS_TALKS, Move.NAME: ADDRESS_NAMES}
 
 
 class _Account:
@@ -162,12 +170,10 @@ class Floods:
         self._returned_s = returned_s
         self._rate = rate
         self._keys: _Accounts[bytes] = _Accounts(
-            _Rates(rate.times(KEY_TIMES), KEY_MOVES, {Move.NICK: KEY_NICKS, Move.TALK: KEY_TALKS}),
-            KEYS_MAX,
+            _Rates(rate.times(KEY_TIMES), KEY_MOVES, KEY_RARE), KEYS_MAX
         )
         self._addresses: _Accounts[str] = _Accounts(
-            _Rates(rate.times(ADDRESS_TIMES), ADDRESS_MOVES, {Move.TALK: ADDRESS_TALKS}),
-            ADDRESSES_MAX,
+            _Rates(rate.times(ADDRESS_TIMES), ADDRESS_MOVES, ADDRESS_RARE), ADDRESSES_MAX
         )
 
     @property

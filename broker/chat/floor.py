@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from broker.chat.floods import Move, Rate
-from broker.chat.nicks import NICK_DAYS, NickChange, Register
+from broker.chat.nicks import NICK_DAYS, NICKS_MANY, NickChange, Register
 from broker.chat.presence import Presence
 from broker.chat.rights import BAN, MUTE, PENDING, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
@@ -34,6 +34,7 @@ from common.names import check_nick, is_closed, is_talk
 from common.order import Role
 
 CUT = "cut"  # The connections of keys that are banned.
+NICKS = "nicks"  # The register is nearly full: the log should tell.
 NICKS_EVERY_S = 60.0
 # So many changes wait for a log that fails, of a record each; then the oldest are lost.
 LATER_MAX = 65_536
@@ -111,7 +112,7 @@ class Floor:
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
         self.refusals: Counter[str] = Counter()
-        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: CUT.
+        self.wishes: set[str] = set()  # For whoever runs the core: CUT, NICKS.
         self.is_draining = False  # Nobody new is taken.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}
@@ -122,6 +123,8 @@ class Floor:
         self._remind_at_s = math.inf
         self._remind_s = REMIND_S
         self._clock = RetentionClock(now_s)
+        self.register.is_here = lambda nick: sessions.user(nick) is not None
+        self._are_nicks_many = False
         self._nicks_at_s = now_s  # When to look for nicks that nobody uses.
 
     # --- what shall happen --------------------------------------------------
@@ -241,6 +244,9 @@ class Floor:
                 is_operator = user.owner in self.rights.operators
                 self.register.hold(user.nick, user.owner, self.now_ms, is_operator=is_operator)
             self.register.expire(self.trusted_ms())
+            were_many, self._are_nicks_many = self._are_nicks_many, len(self.register) >= NICKS_MANY
+            if self._are_nicks_many and not were_many:
+                self.wishes.add(NICKS)
 
     def trusted_ms(self) -> int:
         """Return the time that things are dropped by for good: no clock that has just jumped."""

@@ -55,6 +55,9 @@ class Speech:
             reason = reason_of(spots[0])
             assert reason is not None
             raise Refused(reason[0], value=reason[1])
+        if not session.has_spoken:
+            session.has_spoken = True
+            floor.register.spoke(session.user.nick, session.user.owner)
         last.sends.append(Sent(session.sender, command.number, spots, session))
 
     def _send_out_of_turn(self, session: Session, number: int) -> None:
