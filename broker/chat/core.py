@@ -295,7 +295,7 @@ class Core:
         name = command.room if is_closed(command.room) else check_room(command.room)
         moved = session.moved.get(name)
         if moved is None:
-            moved = self._floor.closed_meanwhile(session, name) if command.resume else None
+            moved = self._floor.moved_meanwhile(session, name) if command.resume else None
             if moved is None:
                 return name
             session.note_move(name, moved)

@@ -246,7 +246,7 @@ class Orders:
         stale: list[Change] = [
             Delete(each) for each in rights.members(name) if each.role <= Role.MEMBER
         ]
-        self._floor.keep_soon([Put(rights.facts(name)._replace(title="")), *stale])
+        self._floor.keep_soon(stale)
 
     def _move(self, given: Given, name: str, deed: str) -> None:
         """Give a room another name, with all that is written down of it."""

@@ -55,6 +55,7 @@ class Bug(NamedTuple):
     seeds: int  # Of those whose weather has
     needs: str = ""  # these faults ("-" before what must not be),
     is_narrow: bool = False  # and few entries kept in small segments.
+    times: int = 1  # How much more often than usual the faults are that it needs.
 
     def weathers(self, steps: int) -> Iterator[tuple[int, Weather]]:
         """Yield the seeds that may show it, and what they have in store."""
@@ -75,7 +76,12 @@ class Bug(NamedTuple):
         if self.is_narrow:
             limits = chosen.limits | {"SEGMENT_BYTES_MAX": 1_024}
             chosen = chosen._replace(retain_messages=5, retain_days=0, limits=limits)
-        return chosen
+        needed = self.needs.split()
+        weights = {
+            name: weight * (self.times if name in needed else 1)
+            for name, weight in chosen.weights.items()
+        }
+        return chosen._replace(weights=weights)
 
     def plant(self, stack: ExitStack) -> None:
         """Make the mistake until the stack is unwound."""
@@ -300,7 +306,7 @@ BUGS: dict[str, Bug] = {
     "acknowledge a commit that failed": Bug(SqliteLog, "_commit", _acknowledge_failure, 20),
     "skip the sync": Bug(SegmentWriter, "__init__", _skip_sync, 5),
     "count a torn record": Bug(
-        SegmentReader, "whole_record", _count_torn, 400, "cut_power crash_in_drain -order"
+        SegmentReader, "whole_record", _count_torn, 40, "cut_power crash_in_drain -order", times=10
     ),
     "raise the high-water mark before the commit": Bug(
         SqliteLog, "_commit", _raise_high_water, 100
