@@ -128,7 +128,8 @@ class Talks:
             if room is not None:
                 title = self.title(place.room, identity)
                 role = floor.rights.role(place.room, identity)
-                is_pending = place.since_ms == PENDING
+                # A talk that was not answered yet is no invitation: it is there to be read.
+                is_pending = place.since_ms == PENDING and not is_talk(place.room)
                 rooms.append(
                     order.MyRoom(place.room, title, role, room.head, place.read_seq, is_pending)
                 )
