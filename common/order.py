@@ -116,6 +116,7 @@ class MyRoom(Payload):
     role: int
     head: int
     read: int  # The seq up to which it was read.
+    pending: bool = False  # One was invited, and has not come yet.
 
 
 class MyRooms(Payload):

@@ -205,7 +205,13 @@ class Core:
             session.route = route
             if code != SEND:
                 self._floor.charge(session, 1)
-            handle(session, command)
+            try:
+                handle(session, command)
+            except Refused as refusal:
+                # Else what was paid is missing when the wait is over, and never is it enough.
+                if code != SEND and refusal.code == Code.SLOW_DOWN:
+                    session.bucket.give_back(1)
+                raise
         except Refused as refusal:
             self._floor.refuse(route, request_id, refusal)
 
@@ -289,7 +295,7 @@ class Core:
         name = command.room if is_closed(command.room) else check_room(command.room)
         moved = session.moved.get(name)
         if moved is None:
-            moved = self._floor.closed_meanwhile(session, name) if command.resume else None
+            moved = self._floor.moved_meanwhile(session, name) if command.resume else None
             if moved is None:
                 return name
             session.note_move(name, moved)
@@ -316,8 +322,14 @@ class Core:
         """Return an open room, made where there is none; who makes it owns it."""
         self._floor.check_door(name, session.user)
         room = self.rooms.open(name)
-        if not room.roster and not room.head and not room.is_kept and room.proposal is None:
-            self._orders.own(room, session.user)
+        if not room.roster and not room.head and room.proposal is None:
+            try:
+                self._orders.renew(room)
+            except Refused:
+                self._floor.drop_if_unused(room)
+                raise
+            if not self._floor.owner(room):
+                self._orders.own(room, session.user)
         return room
 
     def _join_room(
@@ -334,7 +346,8 @@ class Core:
                 )
             floor.enter(session, room, is_resume=is_resume)
         session.nudged.discard(room.name)
-        floor.arrived(session, room)
+        if not is_talk(room.name):  # Clients join talks by themselves.
+            floor.arrived(session, room)
         floor.has_rejoined(session, room)
         roster, user = room.roster, session.user
         nicks = None
@@ -380,7 +393,7 @@ class Core:
         return proposals
 
     def take_wishes(self) -> set[str]:
-        """Return what operators want of whoever runs the core: `broker.chat.floor` says."""
+        """Return what is wanted of whoever runs the core: `broker.chat.floor` says."""
         wishes, self._floor.wishes = self._floor.wishes, set()
         return wishes
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from broker.chat.floods import Move, Rate
-from broker.chat.nicks import NICK_DAYS, NickChange, Register
+from broker.chat.nicks import NICK_DAYS, NICKS_MANY, NickChange, Register
 from broker.chat.presence import Presence
 from broker.chat.rights import BAN, MUTE, PENDING, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
@@ -34,6 +34,7 @@ from common.names import check_nick, is_closed, is_talk
 from common.order import Role
 
 CUT = "cut"  # The connections of keys that are banned.
+NICKS = "nicks"  # The register is nearly full: the log should tell.
 NICKS_EVERY_S = 60.0
 # So many changes wait for a log that fails, of a record each; then the oldest are lost.
 LATER_MAX = 65_536
@@ -111,7 +112,7 @@ class Floor:
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
         self.refusals: Counter[str] = Counter()
-        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: CUT.
+        self.wishes: set[str] = set()  # For whoever runs the core: CUT, NICKS.
         self.is_draining = False  # Nobody new is taken.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}
@@ -122,6 +123,8 @@ class Floor:
         self._remind_at_s = math.inf
         self._remind_s = REMIND_S
         self._clock = RetentionClock(now_s)
+        self.register.is_here = lambda nick: sessions.user(nick) is not None
+        self._are_nicks_many = False
         self._nicks_at_s = now_s  # When to look for nicks that nobody uses.
 
     # --- what shall happen --------------------------------------------------
@@ -241,6 +244,9 @@ class Floor:
                 is_operator = user.owner in self.rights.operators
                 self.register.hold(user.nick, user.owner, self.now_ms, is_operator=is_operator)
             self.register.expire(self.trusted_ms())
+            were_many, self._are_nicks_many = self._are_nicks_many, len(self.register) >= NICKS_MANY
+            if self._are_nicks_many and not were_many:
+                self.wishes.add(NICKS)
 
     def trusted_ms(self) -> int:
         """Return the time that things are dropped by for good: no clock that has just jumped."""
@@ -273,7 +279,11 @@ class Floor:
                 raise Refused(Code.NOT_MEMBER)
         return self.room(name)
 
-    def closed_meanwhile(self, session: Session, name: str) -> str | None:
+    def moved_meanwhile(self, session: Session, name: str) -> str | None:
+        """Return what a room is called now that a session may know by another name, if any."""
+        return self._closed_meanwhile(session, name) or self._opened_meanwhile(session, name)
+
+    def _closed_meanwhile(self, session: Session, name: str) -> str | None:
         """Return the private room that was open as `name` when a session was last in it, if any.
 
         Who is in a room when it is closed has a place there, and may have been away, or the broker
@@ -289,6 +299,18 @@ class Floor:
             and self.rooms.get(place.room) is not None
         ]
         return found[0] if len(found) == 1 else None
+
+    def _opened_meanwhile(self, session: Session, name: str) -> str | None:
+        """Return the open room that was closed as `name` when a session was last in it, if any.
+
+        Nobody needs a place in it any more; but who was away, or whose broker was restarted before
+        they heard of it, knows no other name.
+        """
+        if not is_closed(name) or self.rooms.get(name) is not None:
+            return None
+        found = [room for room in self.rights.called(name) if not is_closed(room)]
+        is_there = len(found) == 1 and self.rooms.get(found[0]) is not None
+        return found[0] if is_there and found[0] not in session.rooms else None
 
     def check_door(self, room: str, user: User) -> None:
         """Raise `Refused` when somebody may not enter a room that is there, or would be."""
@@ -317,6 +339,11 @@ class Floor:
         self.has_rejoined(session, room)
         if room.roster.remove(session.user):
             self.presence.left(room, session.user, self.now_s)
+
+    def send_away(self, session: Session, room: Room, why: str) -> None:
+        """End a session's being in a talk, and tell it why."""
+        self.leave(session, room)
+        self.notify(session, wire.Notice("uninvited", room.name, text=why))
 
     def drop_if_unused(self, room: Room) -> None:
         """Forget a room that nobody is in and nobody ever said anything in."""
@@ -425,7 +452,6 @@ class Floor:
         except (Refused, LogFailed):
             return False
         room.is_kept = True
-        self.hear_out_all(room)
         return True
 
     def has_place(self, room: str, identity: bytes) -> bool:
@@ -441,7 +467,7 @@ class Floor:
         return rights.check_place(room, identity)
 
     def arrived(self, session: Session, room: Room) -> None:
-        """Note that somebody came who was invited."""
+        """Note that somebody came who was invited; or, in a talk, that they speak in it."""
         place = self.rights.member(room.name, session.user.owner)
         if place is not None and place.since_ms == PENDING:
             self.keep_soon([Put(place._replace(since_ms=self.now_ms))])
@@ -454,7 +480,7 @@ class Floor:
         user, rights = session.user, self.rights
         is_muted = rights.sanction(room.name, MUTE, user.owner, user.key, self.now_ms) is not None
         is_free = not room.slow_s or rights.role(room.name, user.owner) >= Role.MODERATOR
-        if is_free and not is_muted and not is_begun(room):
+        if is_free and not is_muted and not is_talk(room.name):  # There each text is an answer.
             session.speaks.add(room.name)
         else:
             session.speaks.discard(room.name)
