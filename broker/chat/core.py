@@ -289,7 +289,8 @@ class Core:
         name = command.room if is_closed(command.room) else check_room(command.room)
         moved = session.moved.get(name)
         if moved is None:
-            moved = self._floor.closed_meanwhile(session, name) if command.resume else None
+            if command.resume:
+                moved = self._floor.closed_meanwhile(session, name, command.birth)
             if moved is None:
                 return name
             session.note_move(name, moved)
@@ -303,14 +304,19 @@ class Core:
         return name
 
     def _check_resumed(self, name: str, command: wire.Join) -> None:
-        """Raise `Refused` for the resumption of an open room that had entries, and is no more.
+        """Raise `Refused` for the resumption of an open room that is not called so any more.
 
-        It was closed meanwhile: what was meant for who was in it is not for whoever comes now.
+        It was closed meanwhile: what was meant for who was in it is not for whoever comes now. One
+        without entries may be forgotten by a restart, and made again by anybody.
         """
-        if command.resume and command.head and command.epoch == self._epoch:
-            room = self.rooms.get(name)
-            if room is None or not room.head:
-                raise Refused(Code.NOT_INVITED, "there is no such room any more")
+        if not command.resume or command.epoch != self._epoch:
+            return
+        room, rights = self.rooms.get(name), self._floor.rights
+        birth = rights.facts(name).birth
+        is_other = command.birth and birth and birth != command.birth
+        is_gone = command.head and (room is None or not room.head or is_other)
+        if is_gone or rights.born(command.birth) not in (None, name):
+            raise Refused(Code.NOT_INVITED, "there is no such room any more")
 
     def _open(self, session: Session, name: str) -> Room:
         """Return an open room, made where there is none; who makes it owns it."""
@@ -361,6 +367,7 @@ class Core:
                 slow_s=room.slow_s,
                 topic_by=room.topic_by,
                 removed=list(room.removed) or None,
+                birth=floor.rights.facts(room.name).birth,
             ),
         )
 

@@ -85,6 +85,11 @@ def is_begun(room: Room) -> bool:
     return is_talk(room.name) and not room.is_kept
 
 
+def as_made(facts: RoomFacts) -> RoomFacts:
+    """Return what is known of a room from the start: whose it is, and which one."""
+    return RoomFacts(facts.room, owner=facts.owner, birth=facts.birth)
+
+
 class Floor:
     """Of one broker."""
 
@@ -273,22 +278,20 @@ class Floor:
                 raise Refused(Code.NOT_MEMBER)
         return self.room(name)
 
-    def closed_meanwhile(self, session: Session, name: str) -> str | None:
+    def closed_meanwhile(self, session: Session, name: str, birth: int) -> str | None:
         """Return the private room that was open as `name` when a session was last in it, if any.
 
         Who is in a room when it is closed has a place there, and may have been away, or the broker
-        was restarted, so that no session knows.
+        was restarted, so that no session knows. Others may close rooms of any title, and invite
+        anybody: so its birth decides, and an invitation that nobody followed is no place.
         """
         if is_closed(name) or name in session.rooms:
             return None
-        found = [
-            place.room
-            for place in self.rights.closed_rooms(session.user.owner)
-            if self.rights.title(place.room) == f"+{name}"
-            and place.room not in session.rooms
-            and self.rooms.get(place.room) is not None
-        ]
-        return found[0] if len(found) == 1 else None
+        room = self.rights.born(birth)
+        if room is None or not is_closed(room) or self.rooms.get(room) is None:
+            return None
+        place = self.rights.member(room, session.user.owner)
+        return room if place is not None and place.since_ms != PENDING else None
 
     def check_door(self, room: str, user: User) -> None:
         """Raise `Refused` when somebody may not enter a room that is there, or would be."""
@@ -323,17 +326,14 @@ class Floor:
         if not self.rooms.drop_if_unused(room):
             return
         drops = [Delete(each) for each in tuple(self.rights.records_of(room.name))]
+        facts = self.rights.facts(room.name)
         if room.name in self._unsaid:
             self._unsaid.discard(room.name)
             self.keep_soon(drops)
-        elif [each.record for each in drops] == [RoomFacts(room.name, owner=self.owner(room))]:
+        elif [each.record for each in drops] == [as_made(facts)]:
             self.rights.apply(drops)  # Nothing of it was written down.
         else:
             self.keep_soon(drops)
-
-    def owner(self, room: Room) -> bytes:
-        """Return whose a room is; empty where it is nobody's."""
-        return self.rights.facts(room.name).owner
 
     def note_nick(self, room: Room, user: User) -> None:
         """Note how somebody with a place in a room is called now."""
@@ -390,7 +390,9 @@ class Floor:
     def _remind(self, session: Session, room: Room) -> None:
         title = self.rights.title(room.name)
         known_as = self._late[session][room]
-        self.notify(session, wire.Notice("rejoin", known_as, title, text=room.name))
+        birth = self.rights.facts(room.name).birth
+        notice = wire.Notice("rejoin", known_as, title, text=room.name, value=birth)
+        self.notify(session, notice)
 
     def is_late(self, session: Session, room: Room) -> bool:
         """Tell whether somebody has not joined a room again since they were asked to."""

@@ -112,9 +112,14 @@ class Orders:
         rights = self._floor.rights
         if rights.may_be_owned(room.name):
             facts = rights.facts(room.name)  # Of a room of this name that there was, perhaps.
-            mine = RoomFacts(room.name, owner=user.owner)
+            mine = RoomFacts(room.name, owner=user.owner, birth=self._birth(room.name))
             kept = (facts.retain_messages, facts.retain_days)
             rights.apply([Put(mine._replace(retain_messages=kept[0], retain_days=kept[1]))])
+
+    def _birth(self, room: str) -> int:
+        """Return a number that no room has."""
+        births = (keys.birth(self._secret, room, at_ms) for at_ms in count(self._floor.now_ms))
+        return next(each for each in births if self._floor.rights.born(each) is None)
 
     # --- commands -----------------------------------------------------------
     def order(self, session: Session, command: order.Order) -> None:

@@ -26,7 +26,7 @@ class RoomFacts(NamedTuple):
     room: str
     title: str = ""  # What people see in place of the name of a closed room.
     owner: bytes = b""  # Identity.
-    is_private: bool = False
+    birth: int = 0  # Which room it is, whatever it is called; 0 where that is not known.
     topic_by: int = 0  # Who may set the topic, as the core's roles.
     slow_s: int = 0
     retain_messages: int | None = None  # None: as everywhere; 0: all. The log goes by these two.
