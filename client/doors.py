@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.calls import Calls, spell_room
-from client.directory import the_only
+from client.directory import titled
 from client.events import Joined
 from client.limits import CALL_TIMEOUT_S
 from client.pending import Pending
@@ -88,9 +88,7 @@ class Doors(Calls):
 
     def _titled(self, title: str, nobody: Refused, timeout_s: float | None) -> str:
         """Return the one of one's closed rooms that is called so; raise `nobody` without one."""
-        mine = self.mine(timeout_s=timeout_s)
-        found = [each.room for each in mine if names.fold(each.title) == names.fold(title)]
-        return the_only(found, title, nobody)
+        return titled(self.mine(timeout_s=timeout_s), title, nobody)
 
     def mine(self, *, timeout_s: float | None = CALL_TIMEOUT_S) -> list[MyRoom]:
         """Return the closed rooms that one belongs to: private ones, and talks.

@@ -115,6 +115,7 @@ class MyRoom(Payload):
     role: int
     head: int
     read: int  # The seq up to which it was read.
+    invited: bool = False  # One was, and has not come yet: whoever invites chose room and title.
 
 
 class MyRooms(Payload):

@@ -10,6 +10,7 @@ from typing import Protocol
 from broker import keys
 from broker.chat.floods import Move
 from broker.chat.floor import Floor
+from broker.chat.rights import PENDING
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session
 from broker.log.rights_records import Member, Put, RoomFacts
@@ -90,7 +91,10 @@ class Talks:
             if room is not None:
                 title = self.title(place.room, identity)
                 role = floor.rights.role(place.room, identity)
-                rooms.append(order.MyRoom(place.room, title, role, room.head, place.read_seq))
+                is_invited = place.since_ms == PENDING
+                rooms.append(
+                    order.MyRoom(place.room, title, role, room.head, place.read_seq, is_invited)
+                )
         floor.charge(session, len(rooms) // 64)
         floor.reply(session.route, order.MyRooms(command.id, rooms))
 
