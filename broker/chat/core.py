@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from broker.chat import returns
 from broker.chat.admin import Admin
 from broker.chat.entrance import Entrance
 from broker.chat.floods import Move
@@ -205,7 +206,13 @@ class Core:
             session.route = route
             if code != SEND:
                 self._floor.charge(session, 1)
-            handle(session, command)
+            try:
+                handle(session, command)
+            except Refused as refusal:
+                # Else what was paid is missing when the wait is over, and never is it enough.
+                if code != SEND and refusal.code == Code.SLOW_DOWN:
+                    session.bucket.give_back(1)
+                raise
         except Refused as refusal:
             self._floor.refuse(route, request_id, refusal)
 
@@ -276,7 +283,7 @@ class Core:
             if room is None:
                 raise Refused(Code.NOT_INVITED)
         else:
-            self._check_resumed(name, command)
+            returns.check_resumed(self._floor, name, command, self._epoch)
             room = self._open(session, name)
         self._join_room(session, room, command.id, is_resume=command.resume)
 
@@ -290,7 +297,7 @@ class Core:
         moved = session.moved.get(name)
         if moved is None:
             if command.resume:
-                moved = self._floor.closed_meanwhile(session, name, command.birth)
+                moved = returns.moved_meanwhile(self._floor, session, name, command.birth)
             if moved is None:
                 return name
             session.note_move(name, moved)
@@ -303,27 +310,18 @@ class Core:
         del session.moved[name]
         return name
 
-    def _check_resumed(self, name: str, command: wire.Join) -> None:
-        """Raise `Refused` for the resumption of an open room that is not called so any more.
-
-        It was closed meanwhile: what was meant for who was in it is not for whoever comes now. One
-        without entries may be forgotten by a restart, and made again by anybody.
-        """
-        if not command.resume or command.epoch != self._epoch:
-            return
-        room, rights = self.rooms.get(name), self._floor.rights
-        birth = rights.facts(name).birth
-        is_other = command.birth and birth and birth != command.birth
-        is_gone = command.head and (room is None or not room.head or is_other)
-        if is_gone or rights.born(command.birth) not in (None, name):
-            raise Refused(Code.NOT_INVITED, "there is no such room any more")
-
     def _open(self, session: Session, name: str) -> Room:
         """Return an open room, made where there is none; who makes it owns it."""
         self._floor.check_door(name, session.user)
         room = self.rooms.open(name)
-        if not room.roster and not room.head and not room.is_kept and room.proposal is None:
-            self._orders.own(room, session.user)
+        if not room.roster and not room.head and room.proposal is None:
+            try:
+                self._orders.renew(room)
+            except Refused:
+                self._floor.drop_if_unused(room)
+                raise
+            if not self._floor.owner(room):
+                self._orders.own(room, session.user)
         return room
 
     def _join_room(

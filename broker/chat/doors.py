@@ -6,6 +6,7 @@ from itertools import count
 
 from broker import keys
 from broker.chat.floor import Floor
+from broker.chat.rights import PENDING
 from broker.chat.rooms import Room
 from broker.log.rights_records import Change, Member, Put
 from common.errors import Code, Refused
@@ -54,6 +55,16 @@ def people(floor: Floor, room: Room, owner: bytes) -> dict[bytes, str]:
         here = next((each.user.nick for each in floor.sessions.of(owner)), "")
         found[owner] = here or found.get(owner, "")
     return found | {user.owner: user.nick for user in room.roster}
+
+
+def check_heir(floor: Floor, room: Room, heir: bytes, nick: str) -> None:
+    """Raise `Refused` when somebody cannot be given a room: who is not in it, and did not come."""
+    if not floor.rights.may_be_owned(room.name):
+        raise Refused(Code.FORBIDDEN, "the room is nobody's")
+    place = floor.rights.member(room.name, heir)
+    is_here = any(room.name in each.rooms for each in floor.sessions.of(heir))
+    if not is_here and (place is None or place.since_ms == PENDING):
+        raise Refused(Code.NO_SUCH_NICK, f"{nick} is not in this room")
 
 
 def handed_on(floor: Floor, room: Room, heir: bytes) -> list[Change]:

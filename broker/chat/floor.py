@@ -278,21 +278,6 @@ class Floor:
                 raise Refused(Code.NOT_MEMBER)
         return self.room(name)
 
-    def closed_meanwhile(self, session: Session, name: str, birth: int) -> str | None:
-        """Return the private room that was open as `name` when a session was last in it, if any.
-
-        Who is in a room when it is closed has a place there, and may have been away, or the broker
-        was restarted, so that no session knows. Others may close rooms of any title, and invite
-        anybody: so its birth decides, and an invitation that nobody followed is no place.
-        """
-        if is_closed(name) or name in session.rooms:
-            return None
-        room = self.rights.born(birth)
-        if room is None or not is_closed(room) or self.rooms.get(room) is None:
-            return None
-        place = self.rights.member(room, session.user.owner)
-        return room if place is not None and place.since_ms != PENDING else None
-
     def check_door(self, room: str, user: User) -> None:
         """Raise `Refused` when somebody may not enter a room that is there, or would be."""
         is_member = self.rights.member(room, user.owner) is not None
@@ -334,6 +319,10 @@ class Floor:
             self.rights.apply(drops)  # Nothing of it was written down.
         else:
             self.keep_soon(drops)
+
+    def owner(self, room: Room) -> bytes:
+        """Return whose a room is; empty where it is nobody's."""
+        return self.rights.facts(room.name).owner
 
     def note_nick(self, room: Room, user: User) -> None:
         """Note how somebody with a place in a room is called now."""

@@ -116,6 +116,11 @@ class Orders:
             kept = (facts.retain_messages, facts.retain_days)
             rights.apply([Put(mine._replace(retain_messages=kept[0], retain_days=kept[1]))])
 
+    def renew(self, room: Room) -> None:
+        """Give a new room keys that none of its name had: others may still listen with those."""
+        if not room.generation and self._floor.rights.called(f"+{room.name}"):
+            self._change_keys(room)
+
     # --- commands -----------------------------------------------------------
     def order(self, session: Session, command: order.Order) -> None:
         """Carry out an order, if whoever gives it may."""
@@ -220,7 +225,7 @@ class Orders:
         stale: list[Change] = [
             Delete(each) for each in rights.members(name) if each.role <= Role.MEMBER
         ]
-        self._floor.keep_soon([Put(rights.facts(name)._replace(title="")), *stale])
+        self._floor.keep_soon(stale)
 
     def _move(self, given: Given, name: str, deed: str) -> None:
         """Give a room another name, with all that is written down of it."""
@@ -342,20 +347,13 @@ class Orders:
 
     def _hand_on(self, given: Given) -> None:
         """Make the room somebody else's, who is in it or has come to their place."""
-        floor, room, target = self._floor, given.room, given.target
-        if floor.rights.facts(room.name).owner == target.identity:
+        room, target = given.room, given.target
+        if self._floor.rights.facts(room.name).owner == target.identity:
             return
-        if not floor.rights.may_be_owned(room.name):
-            raise Refused(Code.FORBIDDEN, "the room is nobody's")
-        place = floor.rights.member(room.name, target.identity)
-        is_here = any(room.name in each.rooms for each in floor.sessions.of(target.identity))
-        if not is_here and (place is None or place.since_ms == PENDING):
-            raise Refused(Code.NO_SUCH_NICK, f"{target.nick} is not in this room")
-        former = floor.rights.facts(room.name).owner
-        audit = self._audit(given, "op", "owner")
-        floor.keep(doors.handed_on(floor, room, target.identity), audit)
-        for identity in (former, target.identity):
-            floor.hear_out_somebody(identity, room)
+        doors.check_heir(self._floor, room, target.identity, target.nick)
+        changes = doors.handed_on(self._floor, room, target.identity)
+        self._floor.keep(changes, self._audit(given, "op", "owner"))
+        self._floor.hear_out_all(room)
         self._tell(given, "role", value=Role.OWNER)
         self._announce(given, f"gave the room to {target.nick}")
 
