@@ -49,12 +49,12 @@ def check_resumed(floor: Floor, name: str, command: wire.Join, epoch: int) -> No
     """Raise `Refused` for the resumption of an open room that is not called so any more.
 
     It was closed meanwhile: what was meant for who was in it is not for whoever comes now. One
-    without entries may be forgotten by a restart, and made again by anybody.
+    without entries may be forgotten by a restart, and made again by anybody: then its birth is no
+    room's any more.
     """
     if not command.resume or command.epoch != epoch:
         return
-    room, birth = floor.rooms.get(name), floor.rights.facts(name).birth
-    is_other = command.birth and birth and birth != command.birth
-    is_gone = command.head and (room is None or not room.head or is_other)
+    room = floor.rooms.get(name)
+    is_gone = command.head and (room is None or not room.head)
     if is_gone or floor.rights.born(command.birth) not in (None, name):
         raise Refused(Code.NOT_INVITED, "there is no such room any more")

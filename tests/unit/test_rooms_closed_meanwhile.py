@@ -368,3 +368,13 @@ def test_each_room_of_a_name_has_a_birth_of_its_own() -> None:
         assert bench.peer(f"ann{number}").join(name).birth == births[-1]
     assert len({*births}) == len(births)
     assert all(0 < birth < 2**48 for birth in births)
+
+
+def test_what_is_said_in_a_room_that_was_made_again_puts_nobody_out() -> None:
+    """It comes by the topic of before, so one may know of more than was said in one's own room."""
+    bench = Bench()
+    birth = bench.peer("ann", "plans").join("plans").birth
+    bench.start()
+    bench.peer("bob", "plans").send("plans", "first")
+    resume = wire.Join(1, "plans", True, bench.log.epoch, 1, birth)
+    assert bench.peer("ann").ask(resume, wire.Joined).birth not in (0, birth)
