@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog=f"hubbub-broker {NAME}",
         description="Show the fingerprint of the broker's key, to compare with what clients see, "
-        "and a line to join with that has the key in it. Makes the key where there is none.",
+        "and a line to join with that has the key in it. Makes the key where there is none, "
+        "and says so on standard error.",
         epilog="Exit status: 0 done; 1 the key cannot be used; 2 wrong command line.",
     )
     made.add_argument("--config", metavar="FILE.toml", help="file with settings")
@@ -42,7 +44,11 @@ def main(argv: Sequence[str], say: Callable[[str], None]) -> int:
     settings = config.load(words)
     os.umask(0o077)
     data = Path(settings.data)
+    is_new = not (data / certificates.FOLDER_NAME / certificates.PUBLIC_NAME).exists()
     pair = certificates.load_or_make(data)
+    if is_new:  # On a mistyped folder, too: then the line below would fit nobody.
+        told = f"no key was in {data}: this one is new, and fits no broker that was started before"
+        sys.stderr.write(f"hubbub-broker: {told}\n")
     host = given.host or own_name()
     port = settings.port or BASE_PORT
     if given.port is None:

@@ -22,7 +22,8 @@ import zmq
 
 from broker.chat.core import Core, Facts, Rules
 from broker.chat.floods import Rate
-from broker.chat.floor import CUT
+from broker.chat.floor import CUT, NICKS
+from broker.chat.nicks import NICKS_MAX
 from broker.chat.peer import Peer
 from broker.child import (
     ORDERS_FILE,
@@ -76,6 +77,10 @@ REPLIES_WAITING_MAX = 2 * ROOMS_PER_SESSION_MAX
 SUBSCRIPTIONS_WAITING_BYTES = 64 * 1024
 # Frames: libzmq takes all of a pipe in one go, and never ends while it is filled as fast.
 SUBSCRIPTIONS_WAITING = 50
+NICKS_WARNING = (
+    "nine tenths of %d names are taken: when all are, who comes owns none until one is free again; "
+    "`hubbub admin nicks` lists them, `hubbub admin free` frees one"
+)
 # A client that leaves a PING unanswered for two intervals, or for so long, is taken for dead.
 HEARTBEAT_ANSWER_S_MAX = 10.0
 # Python looks for cycles after so many new objects that are still alive. There are none to find;
@@ -237,7 +242,10 @@ class Worker:
             core.committed(committed)
             tally.committed(committed)
             self._carry_out()
-            self._is_cut_due |= CUT in core.take_wishes() and self._orders.is_secure
+            wishes = core.take_wishes()
+            self._is_cut_due |= CUT in wishes and self._orders.is_secure
+            if NICKS in wishes:
+                self._logger.warning(NICKS_WARNING, NICKS_MAX)
             self._cut_off()
             self._ask_to_reload()
             house.keep(ready, time.monotonic())

@@ -29,7 +29,7 @@ from broker.encryption import announcement, is_encrypted, warning
 from broker.host import certificates
 from broker.host.ports import free_base_port, resolve
 from broker.host.processes import memory_bytes, states
-from broker.log.datadir import hold, note_port
+from broker.log.datadir import check_private, hold, note_port
 from broker.log.writer import fold, prepare
 from broker.lookout import Lookout, snapshot_of
 from broker.metrics.figures import Figures
@@ -99,6 +99,7 @@ class Supervisor:
         folder = Path(self._settings.data)
         address = resolve(self._settings.host)
         self._lock = hold(folder)
+        check_private(folder)
         prepare(folder)
         self._secure(address)
         self._watch_signals()

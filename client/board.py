@@ -211,9 +211,9 @@ class Board:
     def _take_told(self, told: Told) -> list[Line]:
         if told.nick in self.ignored and told.code == "invited":
             return []
-        if told.code in SENT_AWAY:
-            self._sent_from = told.room
         text = tidings.told_text(told)
+        if text and told.code in SENT_AWAY:
+            self._sent_from = told.room
         return [self.notice(text)] if text else []
 
     def _take_left(self, left: Left) -> list[Line]:
@@ -222,7 +222,8 @@ class Board:
         self.forget(left.room, is_put_out=bool(left.code))
         lines = []
         if left.code and left.room != self._sent_from:
-            lines.append(self.trouble(f"you are not in {label} any more: {left.reason}"))
+            reason = f": {left.reason}" if left.reason else ""
+            lines.append(self.trouble(f"you are not in {label} any more{reason}"))
         self._sent_from = ""
         if left.code and was_current:
             lines.append(self.notice(f"in no room: {self.no_room_hint()}"))

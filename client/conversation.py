@@ -20,7 +20,7 @@ from client.ignored import Ignored
 from client.receipts import Posted, Receipts
 from client.talks import Talks
 from client.tidings import room_lines
-from common.errors import Closed, HubbubError
+from common.errors import Closed, Code, HubbubError, Refused
 from common.names import fold, is_closed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Conversation:
     ) -> None:
         self.board = board
         self.lock = threading.Lock()
-        self.refused_count = 0  # Texts that were refused before they were under way.
+        self.refused_count = 0  # What was typed, but for texts that were refused once under way.
         self._client = client
         self._show = show
         self._now = now
@@ -172,14 +172,12 @@ class Conversation:
             lines = self._act(meaning)
         except Closed:
             return
-        except (HubbubError, ValueError) as error:
+        except (HubbubError, ValueError, OSError) as error:  # The last of the file `ignored`.
+            self.refused_count += 1
             if isinstance(meaning, commands.Say):
-                self.refused_count += 1
                 lines = [self._not_sent(meaning.text, error)]
             else:
                 lines = [self.board.trouble(str(error))]
-        except OSError as error:  # Of the file `ignored`.
-            lines = [self.board.trouble(str(error))]
         self._show(lines)
         self._note_read()
 
@@ -211,9 +209,7 @@ class Conversation:
     def _post(self, text: str, kind: str) -> list[Line]:
         room = self.current_room()
         if not room:
-            self.refused_count += 1
-            with self.lock:
-                return [self._not_sent(text, f"you are in no room: {self.board.no_room_hint()}")]
+            raise self._not_joined("")
         self._receipts.add(Posted(text, kind, self._client.post(room, text, kind=kind)))
         return []
 
@@ -252,7 +248,7 @@ class Conversation:
         with self.lock:
             view = self.board.find(meaning.room or self.board.current)
             if view is None:
-                return [self._not_joined(meaning.room or "")]
+                raise self._not_joined(meaning.room or "")
             label = view.label
         self._client.part(view.name)
         with self.lock:
@@ -264,9 +260,11 @@ class Conversation:
         with self.lock:
             room = meaning.room or self.board.next_room()
             if room is None:
-                return [self.board.trouble("there is no other room; /join ROOM")]
+                raise Refused(Code.NOT_MEMBER, "there is no other room; /join ROOM")
             view = self.board.find(room)
-            return [self._not_joined(room)] if view is None else self.board.enter(view.name)
+            if view is None:
+                raise self._not_joined(room)
+            return self.board.enter(view.name)
 
     def _rename(self, meaning: commands.ChangeNick) -> list[Line]:
         nick = self._client.rename(meaning.nick)
@@ -278,7 +276,7 @@ class Conversation:
         with self.lock:
             view = self.board.find(meaning.room or self.board.current)
             if view is None:
-                return [self._not_joined(meaning.room or "")]
+                raise self._not_joined(meaning.room or "")
         members = self._client.who(view.name)
         names = ", ".join(sorted(members.nicks, key=fold))
         more = members.users - len(members.nicks)
@@ -299,7 +297,7 @@ class Conversation:
             room = self.board.current
             view = self.board.rooms.get(room)
             if view is None:
-                return [self._not_joined(room)]
+                raise self._not_joined(room)
             before = view.seq_min
         entries = self._client.history(room, before=before, limit=meaning.count)
         with self.lock:
@@ -322,7 +320,7 @@ class Conversation:
     def _order(self, meaning: orders.GiveOrder) -> list[Line]:
         room = self.current_room()
         if not room:
-            return [self._not_joined("")]
+            raise self._not_joined("")
         action, nick = meaning.action, meaning.nick
         self._client.order(room, action, nick, meaning.value, meaning.reason)
         words = {  # Of all else the room itself tells.
@@ -335,7 +333,7 @@ class Conversation:
     def _room(self, _: orders.ShowRoom) -> list[Line]:
         room = self.current_room()
         if not room:
-            return [self._not_joined("")]
+            raise self._not_joined("")
         return [self.board.notice(line) for line in room_lines(self._client.join(room))]
 
     def _tell(self, meaning: orders.TellNick) -> list[Line]:
@@ -355,20 +353,21 @@ class Conversation:
     def _unignore(self, meaning: orders.Unignore) -> list[Line]:
         with self.lock:
             if not self._ignored.remove(meaning.nick):
-                return [self.board.trouble(f"you do not ignore {meaning.nick}")]
+                raise Refused(Code.NO_SUCH_NICK, f"you do not ignore {meaning.nick}")
             return [self.board.notice(f"{meaning.nick} is shown again")]
 
     def _help(self, _: commands.ShowHelp) -> list[Line]:
         return [Line(line) for line in commands.help_lines()]
 
     def _wrong(self, meaning: commands.Wrong) -> list[Line]:
-        return [self.board.trouble(meaning.message)]
+        raise Refused(Code.BAD_COMMAND, meaning.message)
 
-    def _not_joined(self, room: str) -> Line:
-        return self.board.trouble(
+    def _not_joined(self, room: str) -> Refused:
+        return Refused(
+            Code.NOT_MEMBER,
             f"you are not in {render.label(room)}; /join {room}"
             if room
-            else f"you are in no room: {self.board.no_room_hint()}"
+            else f"you are in no room: {self.board.no_room_hint()}",
         )
 
     # --- leaving ------------------------------------------------------------
@@ -385,7 +384,7 @@ class Conversation:
 
     @property
     def failed_count(self) -> int:
-        """How many texts were refused."""
+        """How many texts, orders and other commands were refused."""
         return self.refused_count + self._receipts.failed_count
 
     def __enter__(self) -> Self:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from common.errors import Code, Refused
 from common.limits import ROOMS_PER_SESSION_MAX
 from common.names import fold, is_closed, is_wire_name
-from common.order import MyRoom
 
 
 class Directory:
@@ -52,17 +51,6 @@ class Directory:
             return address
         found = [room for room, title in self._titles.items() if fold(title) == fold(address)]
         return the_only(found, address, Refused(Code.NOT_MEMBER, f"join {address} first"))
-
-
-def titled(mine: list[MyRoom], title: str, nobody: Refused) -> str:
-    """Return the one of one's closed rooms that is called so, as `the_only`.
-
-    Anybody may invite to a room of any title: an invitation that was not followed counts only
-    where one is in no such room.
-    """
-    found = [each for each in mine if fold(each.title) == fold(title)]
-    came = [each for each in found if not each.invited]
-    return the_only([each.room for each in came or found], title, nobody)
 
 
 def the_only(rooms: list[str], address: str, nobody: Refused) -> str:

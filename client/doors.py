@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.calls import Calls, spell_room
-from client.directory import titled
+from client.directory import the_only
 from client.events import Joined
 from client.limits import CALL_TIMEOUT_S
 from client.pending import Pending
@@ -87,8 +87,14 @@ class Doors(Calls):
         return self._titled(name, Refused(Code.NOT_INVITED), timeout_s)
 
     def _titled(self, title: str, nobody: Refused, timeout_s: float | None) -> str:
-        """Return the one of one's closed rooms that is called so; raise `nobody` without one."""
-        return titled(self.mine(timeout_s=timeout_s), title, nobody)
+        """Return the one of one's closed rooms that is called so; raise `nobody` without one.
+
+        Where one has been counts first: nobody else's invitation makes a name ambiguous.
+        """
+        mine = self.mine(timeout_s=timeout_s)
+        found = [each for each in mine if names.fold(each.title) == names.fold(title)]
+        found = [each for each in found if not each.pending] or found
+        return the_only([each.room for each in found], title, nobody)
 
     def mine(self, *, timeout_s: float | None = CALL_TIMEOUT_S) -> list[MyRoom]:
         """Return the closed rooms that one belongs to: private ones, and talks.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from common.private_files import FileUnusable
 FILE = "known_brokers"
 FILE_BYTES_MAX = 1024 * 1024  # Some ten thousand brokers; a larger one is a mistake.
 LINES_MAX = 10_000
+LOCK_WAIT_S = 2.0  # A change takes milliseconds.
+LOCK_RETRY_S = 0.02
 
 
 class KnownBrokers:
@@ -87,10 +90,22 @@ class KnownBrokers:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            self._lock(folder)
             yield
         finally:
             os.close(folder)
+
+    def _lock(self, folder: int) -> None:
+        """Wait for the turn, but not for ever: whoever has it may be stopped, or be no client."""
+        end_s = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > end_s:
+                    message = f"another program keeps {self.path} locked: try again when it is done"
+                    raise FileUnusable(message) from error
+            time.sleep(LOCK_RETRY_S)
 
 
 def name_of(address: Address) -> str:

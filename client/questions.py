@@ -147,9 +147,11 @@ class Questions:
         """Ask the next question if none is under way. While paused, only people may ask."""
         if self._asked is not None:
             return []
-        while self._calls:
-            call = self._calls.popleft()
+        for call in self._calls:
             room = self._rooms.get(call.room)
+            if room is not None and room.is_joined and room.join_id:
+                continue  # JOINED brings its ticket; that of now may be the one that was refused.
+            self._calls.remove(call)
             if room is not None and room.is_joined:
                 return [self._ask(request_id, room, call.wants(), call, now)]
             return [Reject(call.ticket, Refused(Code.NOT_MEMBER))]

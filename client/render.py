@@ -143,8 +143,8 @@ def closed_room_text(room: MyRoom) -> str:
     """Return a line of the list of one's closed rooms."""
     unread_count = max(room.head - room.read, 0)
     unread = f", {unread_count} unread" if unread_count else ""
-    kind = "invited" if room.invited else "private"
-    return f"{label(room.title or room.room)}  {kind}{unread}  {room.room}"
+    invited = ", invited" if room.pending else ""
+    return f"{label(room.title or room.room)}  private{invited}{unread}  {room.room}"
 
 
 def label(room: str) -> str:

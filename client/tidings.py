@@ -39,6 +39,8 @@ TEXTS = {
 
 def told_text(told: Told) -> str:
     """Return what a notice says, before it is made safe; empty for what is not for people."""
+    if is_talk(told.room) and told.code == "uninvited":
+        return ""  # Nobody was put out: what becomes of the talk says it.
     return TEXTS.get(told.code, "").format(
         who=told.nick or "an operator",
         where=told.title or f"#{told.room}",

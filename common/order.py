@@ -115,7 +115,7 @@ class MyRoom(Payload):
     role: int
     head: int
     read: int  # The seq up to which it was read.
-    invited: bool = False  # One was, and has not come yet: whoever invites chose room and title.
+    pending: bool = False  # One was invited, and has not come yet.
 
 
 class MyRooms(Payload):

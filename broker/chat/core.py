@@ -338,7 +338,8 @@ class Core:
                 )
             floor.enter(session, room, is_resume=is_resume)
         session.nudged.discard(room.name)
-        floor.arrived(session, room)
+        if not is_talk(room.name):  # Clients join talks by themselves.
+            floor.arrived(session, room)
         floor.has_rejoined(session, room)
         roster, user = room.roster, session.user
         nicks = None
@@ -385,7 +386,7 @@ class Core:
         return proposals
 
     def take_wishes(self) -> set[str]:
-        """Return what operators want of whoever runs the core: `broker.chat.floor` says."""
+        """Return what is wanted of whoever runs the core: `broker.chat.floor` says."""
         wishes, self._floor.wishes = self._floor.wishes, set()
         return wishes
 

@@ -60,7 +60,14 @@ class Entrance:
         if ban is not None and identity not in floor.rights.operators:
             detail = f"you are banned here: {ban.reason}" if ban.reason else ""
             raise Refused(Code.BANNED, detail, left_ms(ban, floor.now_ms))
+        self._check_name(nick, identity, peer.address)
+
+    def _check_name(self, nick: str, identity: bytes, address: str) -> None:
+        """Raise `Refused` for a nick that is somebody else's, or after too many that were not."""
+        floor = self._floor
         floor.check_claim(nick, identity)
+        if floor.register.is_new(nick, identity):
+            floor.check_move(Move.NAME, identity, "" if is_loopback(address) else address)
 
     def _remember(self, session: Session) -> None:
         """Find what a new session has sent already, before the broker or itself was restarted."""
@@ -83,9 +90,10 @@ class Entrance:
         nick, identity = check_nick(command.nick), session.user.owner
         floor.move(session, Move.NICK)
         self._check_bans(nick, session)
-        floor.check_claim(nick, identity)
+        self._check_name(nick, identity, session.address)
         user, nick_before = floor.sessions.rename(session, nick)
         floor.claim(nick, identity)
+        session.has_spoken = False
         if session.user is user:
             for name in sorted({name for each in user.sessions for name in each.rooms}):
                 room = floor.room(name)

@@ -40,6 +40,14 @@ KEY_MOVES = Rate(20.0, 2_048.0)
 ADDRESS_MOVES = Rate(500.0, 16_384.0)
 # A person tries a few names and stays with one. Each change is told to all rooms of the session.
 KEY_NICKS = Rate(0.5, 5.0)
+# A talk that begins is news to somebody who has not asked for it. A newcomer greets a team; a mass
+# of strangers takes minutes to push out what nobody has answered yet (`broker.chat.talks`).
+KEY_TALKS = Rate(0.2, 32.0)
+ADDRESS_TALKS = Rate(0.5, 64.0)
+# Names that nobody had, also right after the start: who comes back has theirs. A class may be all
+# new; and one host takes 8 hours to fill the register (`broker.chat.nicks`).
+KEY_NAMES = Rate(0.1, 16.0)
+ADDRESS_NAMES = Rate(0.5, 1_024.0)
 # Taken ahead for a session from what many share, so that few SENDs have to look there.
 LEASE_PART = 40  # Of a session's burst.
 # Whoever has a bucket when these are full loses it, the longest unused first. It was full again by
@@ -89,26 +97,35 @@ class Move(enum.Enum):
     PART = enum.auto()
     NICK = enum.auto()
     RIGHTS = enum.auto()  # A kick, a ban, an invitation, a topic: whatever a room is told of.
+    TALK = enum.auto()  # One that there was not.
+    NAME = enum.auto()  # A nick that was nobody's.
 
 
 RETURNING = frozenset({Move.HELLO, Move.JOIN})  # After a restart everybody does so at once.
+# What is counted apart, beside all other moves.
+KEY_RARE = {Move.NICK: KEY_NICKS, Move.TALK: KEY_TALKS, Move.NAME: KEY_NAMES}
+ADDRESS_RARE = {Move.TALK: ADDRESS_TALKS, Move.NAME: ADDRESS_NAMES}
 
 
 class _Account:
     """The buckets of one key or one address."""
 
-    __slots__ = ("moves", "nicks", "texts")
+    __slots__ = ("_rare", "moves", "texts")
 
     def __init__(self, rates: _Rates, now_s: float) -> None:
         self.texts = Bucket(rates.texts, now_s)
         self.moves = Bucket(rates.moves, now_s)
-        self.nicks = Bucket(rates.nicks, now_s) if rates.nicks is not None else None
+        self._rare: dict[Move, Bucket] = {}
+
+    def rare(self, move: Move, rate: Rate, now_s: float) -> Bucket:
+        """Return the bucket of a move that has one beside the common one."""
+        return self._rare.get(move) or self._rare.setdefault(move, Bucket(rate, now_s))
 
 
 class _Rates(NamedTuple):
     texts: Rate
     moves: Rate
-    nicks: Rate | None
+    rare: dict[Move, Rate]  # Of moves that are counted apart, too.
 
 
 K = TypeVar("K", bytes, str)
@@ -136,6 +153,14 @@ class _Accounts(Generic[K]):
         account = self._accounts[who] = _Account(self.rates, now_s)
         return account
 
+    def buckets(self, who: K, move: Move, now_s: float) -> list[tuple[Bucket, Rate]]:
+        """Return those that a move is taken from."""
+        account, rate = self.of(who, now_s), self.rates.rare.get(move)
+        found = [(account.moves, self.rates.moves)]
+        if rate is not None:
+            found.append((account.rare(move, rate, now_s), rate))
+        return found
+
 
 class Floods:
     """What every key and address has left. The bucket of a session lies in the session."""
@@ -145,10 +170,10 @@ class Floods:
         self._returned_s = returned_s
         self._rate = rate
         self._keys: _Accounts[bytes] = _Accounts(
-            _Rates(rate.times(KEY_TIMES), KEY_MOVES, KEY_NICKS), KEYS_MAX
+            _Rates(rate.times(KEY_TIMES), KEY_MOVES, KEY_RARE), KEYS_MAX
         )
         self._addresses: _Accounts[str] = _Accounts(
-            _Rates(rate.times(ADDRESS_TIMES), ADDRESS_MOVES, None), ADDRESSES_MAX
+            _Rates(rate.times(ADDRESS_TIMES), ADDRESS_MOVES, ADDRESS_RARE), ADDRESSES_MAX
         )
 
     @property
@@ -231,12 +256,9 @@ class Floods:
             return 0
         wanted: list[tuple[Bucket, Rate]] = []
         if key:
-            account = self._keys.of(key, now_s)
-            wanted.append((account.moves, self._keys.rates.moves))
-            if move is Move.NICK and account.nicks is not None:
-                wanted.append((account.nicks, KEY_NICKS))
+            wanted += self._keys.buckets(key, move, now_s)
         if address:
-            wanted.append((self._addresses.of(address, now_s).moves, ADDRESS_MOVES))
+            wanted += self._addresses.buckets(address, move, now_s)
         for bucket, rate in wanted:
             bucket.fill(rate, now_s)
         wait_ms = max((bucket.wait_ms(rate, 1) for bucket, rate in wanted), default=0)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from broker.chat.floods import Move, Rate
-from broker.chat.nicks import NICK_DAYS, NickChange, Register
+from broker.chat.nicks import NICK_DAYS, NICKS_MANY, NickChange, Register
 from broker.chat.presence import Presence
 from broker.chat.rights import BAN, MUTE, PENDING, Rights, left_ms
 from broker.chat.rooms import Room, Rooms
@@ -34,6 +34,7 @@ from common.names import check_nick, is_closed, is_talk
 from common.order import Role
 
 CUT = "cut"  # The connections of keys that are banned.
+NICKS = "nicks"  # The register is nearly full: the log should tell.
 NICKS_EVERY_S = 60.0
 # So many changes wait for a log that fails, of a record each; then the oldest are lost.
 LATER_MAX = 65_536
@@ -116,7 +117,7 @@ class Floor:
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
         self.refusals: Counter[str] = Counter()
-        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: CUT.
+        self.wishes: set[str] = set()  # For whoever runs the core: CUT, NICKS.
         self.is_draining = False  # Nobody new is taken.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}
@@ -127,6 +128,8 @@ class Floor:
         self._remind_at_s = math.inf
         self._remind_s = REMIND_S
         self._clock = RetentionClock(now_s)
+        self.register.is_here = lambda nick: sessions.user(nick) is not None
+        self._are_nicks_many = False
         self._nicks_at_s = now_s  # When to look for nicks that nobody uses.
 
     # --- what shall happen --------------------------------------------------
@@ -246,6 +249,9 @@ class Floor:
                 is_operator = user.owner in self.rights.operators
                 self.register.hold(user.nick, user.owner, self.now_ms, is_operator=is_operator)
             self.register.expire(self.trusted_ms())
+            were_many, self._are_nicks_many = self._are_nicks_many, len(self.register) >= NICKS_MANY
+            if self._are_nicks_many and not were_many:
+                self.wishes.add(NICKS)
 
     def trusted_ms(self) -> int:
         """Return the time that things are dropped by for good: no clock that has just jumped."""
@@ -305,6 +311,11 @@ class Floor:
         self.has_rejoined(session, room)
         if room.roster.remove(session.user):
             self.presence.left(room, session.user, self.now_s)
+
+    def send_away(self, session: Session, room: Room, why: str) -> None:
+        """End a session's being in a talk, and tell it why."""
+        self.leave(session, room)
+        self.notify(session, wire.Notice("uninvited", room.name, text=why))
 
     def drop_if_unused(self, room: Room) -> None:
         """Forget a room that nobody is in and nobody ever said anything in."""
@@ -416,7 +427,6 @@ class Floor:
         except (Refused, LogFailed):
             return False
         room.is_kept = True
-        self.hear_out_all(room)
         return True
 
     def has_place(self, room: str, identity: bytes) -> bool:
@@ -432,7 +442,7 @@ class Floor:
         return rights.check_place(room, identity)
 
     def arrived(self, session: Session, room: Room) -> None:
-        """Note that somebody came who was invited."""
+        """Note that somebody came who was invited; or, in a talk, that they speak in it."""
         place = self.rights.member(room.name, session.user.owner)
         if place is not None and place.since_ms == PENDING:
             self.keep_soon([Put(place._replace(since_ms=self.now_ms))])
@@ -445,7 +455,7 @@ class Floor:
         user, rights = session.user, self.rights
         is_muted = rights.sanction(room.name, MUTE, user.owner, user.key, self.now_ms) is not None
         is_free = not room.slow_s or rights.role(room.name, user.owner) >= Role.MODERATOR
-        if is_free and not is_muted and not is_begun(room):
+        if is_free and not is_muted and not is_talk(room.name):  # There each text is an answer.
             session.speaks.add(room.name)
         else:
             session.speaks.discard(room.name)

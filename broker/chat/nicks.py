@@ -9,7 +9,7 @@ business of `broker.chat.sessions`. PROTOCOL.md, "Names"; ADR 0027.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from broker.chat.lookalikes import Lookalikes, key_of, looks
@@ -22,6 +22,8 @@ NICK_DAYS = 90.0  # A nick outlives a long holiday, or a project elsewhere.
 PROVED_BYTES = 32  # A CURVE key; the digest of an owner's secret is shorter, and proves little.
 NICKS_PER_IDENTITY_MAX = 8  # A person has one or two, a bot a few.
 NICKS_MAX = 16_384  # Four for each client of a broker with default settings.
+NICKS_MANY = NICKS_MAX * 9 // 10  # Then the operator is told.
+LOOKS_FOR_ROOM = 64  # So many names are looked at for one that can give way to another.
 # A use this little newer than the one noted changes nothing: who reconnects writes nothing.
 USE_STEP_MS = 3_600_000
 
@@ -47,10 +49,12 @@ class NickChange(NamedTuple):
 
 
 class _Entry:
-    __slots__ = ("identity", "key", "nick", "used_ms")
+    __slots__ = ("identity", "is_tried", "key", "nick", "used_ms")
 
     def __init__(self, record: NickRecord) -> None:
-        self.nick, self.identity, self.used_ms = record
+        self.nick, self.identity, used_ms = record
+        self.used_ms = abs(used_ms)
+        self.is_tried = used_ms < 0  # Taken once; nothing was said under it, and nobody came back.
         self.key = key_of(record.nick)
 
 
@@ -80,9 +84,11 @@ class Register:
         self._entries: dict[str, _Entry] = {}  # By key; the longest unused first.
         self._of: dict[bytes, dict[str, _Entry]] = {}  # The same for each identity.
         self._lookalikes: Lookalikes[_Entry] = Lookalikes()
+        self._tried: dict[str, _Entry] = {}  # Those of them that were only tried.
+        self.is_here: Callable[[str], bool] = lambda _: False  # Whether somebody goes by a nick.
         self._changed: dict[str, NickChange] = {}  # By spelling, as the rows of the store.
         self._promised: set[str] = set()  # Those of them that somebody is about to be told of.
-        for record in sorted(records, key=lambda record: (record.used_ms, record)):
+        for record in sorted(records, key=lambda record: (abs(record.used_ms), record)):
             self._load(record)
 
     def __len__(self) -> int:
@@ -98,9 +104,10 @@ class Register:
         """Give the nick to the identity, or note that it uses it; tell whether it owns it now.
 
         `nick` has passed `check_nick`. Nobody comes to own a nick without a proved identity, nor
-        while the register is full: else whoever makes keys by the thousand would push everybody
-        out, and then take whose nick they like. Of an identity with too many nicks the longest
-        unused gives way. Raises `Refused` as `check`, and then changes nothing.
+        while the register is full of names that are used: else whoever makes keys by the thousand
+        would push everybody out, and then take whose nick they like. Names that were only tried
+        give way. Of an identity with too many nicks the longest unused gives way. Raises `Refused`
+        as `check`, and then changes nothing.
         """
         self.check(nick, identity, is_operator=is_operator)
         if len(identity) != PROVED_BYTES:
@@ -109,12 +116,29 @@ class Register:
         if own is not None and own.nick == nick:
             self._use(own, now_ms)
             return True
+        entry = _Entry(NickRecord(nick, identity, now_ms))
+        entry.is_tried = own is None or own.is_tried
         if own is not None:
             self._forget(own)  # Another spelling is another row.
-        elif len(self._entries) >= NICKS_MAX and not self._is_at_most(identity):
+        elif (
+            len(self._entries) >= NICKS_MAX
+            and not self._is_at_most(identity)
+            and not self._make_room()
+        ):
             return False
-        self._add(_Entry(NickRecord(nick, identity, now_ms)))
+        self._add(entry)
         return True
+
+    def is_new(self, nick: str, identity: bytes) -> bool:
+        """Tell whether an identity that may go by a nick would come to own it by that."""
+        return len(identity) == PROVED_BYTES and key_of(nick) not in self._entries
+
+    def spoke(self, nick: str, identity: bytes) -> None:
+        """Note that the identity says something under the nick: it is more than tried."""
+        entry = self._exactly(nick)
+        if entry is not None and entry.identity == identity and entry.is_tried:
+            self._settle(entry)
+            self._note_entry(entry)
 
     def check(self, nick: str, identity: bytes, *, is_operator: bool = False) -> None:
         """See that the identity may go by the nick; nothing changes.
@@ -191,6 +215,17 @@ class Register:
         self._promised.clear()
         return changes
 
+    def _make_room(self) -> bool:
+        """Let the oldest name that was only tried, and that nobody goes by now, give way."""
+        for _ in range(min(len(self._tried), LOOKS_FOR_ROOM)):
+            oldest = next(iter(self._tried.values()))
+            if not self.is_here(oldest.nick):
+                self._forget(oldest)
+                self._promised.add(oldest.nick)  # With whom it gives way to.
+                return True
+            self._tried[oldest.key] = self._tried.pop(oldest.key)
+        return False
+
     def _is_at_most(self, identity: bytes) -> bool:
         """Tell whether an identity has as many nicks as it may have."""
         return len(self._of.get(identity, ())) >= NICKS_PER_IDENTITY_MAX
@@ -208,7 +243,7 @@ class Register:
         same = self._entries.get(entry.key)
         if same is not None:
             self._forget(same)
-        elif len(self._entries) >= NICKS_MAX:
+        elif len(self._entries) >= NICKS_MAX and not self._make_room():
             self._forget(next(iter(self._entries.values())))
         self._add(entry)
         self._changed.pop(record.nick, None)  # The store has it.
@@ -226,27 +261,39 @@ class Register:
         if len(own) >= NICKS_PER_IDENTITY_MAX:
             self._forget(next(iter(own.values())))
         self._entries[entry.key] = own[entry.key] = entry
+        if entry.is_tried:
+            self._tried[entry.key] = entry
         self._lookalikes.add(entry.nick, entry)
-        self._note(entry.nick, entry.identity, entry.used_ms)
+        self._note_entry(entry)
         self._promised.add(entry.nick)
 
     def _use(self, entry: _Entry, now_ms: int) -> None:
         if now_ms - entry.used_ms < USE_STEP_MS:
             return
         entry.used_ms = now_ms
+        self._settle(entry)
         for entries in (self._entries, self._of[entry.identity]):
             del entries[entry.key]
             entries[entry.key] = entry
-        self._note(entry.nick, entry.identity, now_ms)
+        self._note_entry(entry)
+
+    def _settle(self, entry: _Entry) -> None:
+        entry.is_tried = False
+        self._tried.pop(entry.key, None)
 
     def _forget(self, entry: _Entry) -> None:
         del self._entries[entry.key]
+        self._tried.pop(entry.key, None)
         own = self._of[entry.identity]
         del own[entry.key]
         if not own:
             del self._of[entry.identity]
         self._lookalikes.discard(entry.nick, entry)
         self._note(entry.nick, b"", 0)
+
+    def _note_entry(self, entry: _Entry) -> None:
+        used_ms = -entry.used_ms if entry.is_tried else entry.used_ms
+        self._note(entry.nick, entry.identity, used_ms)
 
     def _note(self, nick: str, identity: bytes, used_ms: int) -> None:
         self._changed[nick] = NickChange(nick, identity, used_ms)

@@ -149,7 +149,8 @@ class Orders:
         # Whoever was invited may leave for good.
         is_leaving = action is Action.UNINVITE and target.identity == actor.owner
         needed = Role.MEMBER if is_leaving else NEEDED[action]
-        if actor.role < needed or (is_talk(room.name) and action is not Action.REPORT):
+        is_kept_out = is_talk(room.name) and action is not Action.REPORT and not is_leaving
+        if actor.role < needed or is_kept_out:
             raise Refused(Code.FORBIDDEN, words_against(room.name, needed, action))
         if "\0" in reason:
             raise Refused(Code.TEXT_INVALID, "a reason has no NUL")

@@ -27,14 +27,16 @@ from broker.log.rights_records import (
 from broker.log.rights_records import (
     Rights as Written,
 )
-from common.names import is_closed
+from common.names import is_closed, is_talk
 from common.order import Role
 
 BAN, MUTE = "ban", "mute"
-PENDING = 0  # The `since_ms` of somebody who was invited and has not come yet.
+# The `since_ms` of somebody who was invited and has not come yet; in a talk, who said nothing yet.
+PENDING = 0
 MEMBERS_PER_ROOM_MAX = 4_096  # Of one room; each is a row, and told anew when keys change.
 SANCTIONS_PER_ROOM_MAX = 1_024
-CLOSED_PER_IDENTITY_MAX = 1_024  # Talks and private rooms of one person: one MY_ROOMS.
+CLOSED_PER_IDENTITY_MAX = 1_024  # Private rooms of one person; with the talks: one MY_ROOMS.
+TALKS_PER_IDENTITY_MAX = 1_024  # Apart from rooms: strangers begin talks with whom they like.
 
 K = TypeVar("K", bound=Hashable)
 
@@ -174,8 +176,11 @@ class Rights:
         members = self._members.get(room, {})
         if identity in members:
             return True
-        if is_closed(room) and len(self._closed.get(identity, ())) >= CLOSED_PER_IDENTITY_MAX:
-            return False
+        if is_closed(room):
+            places_max = TALKS_PER_IDENTITY_MAX if is_talk(room) else CLOSED_PER_IDENTITY_MAX
+            mine = self._closed.get(identity, ())
+            if sum(is_talk(each) == is_talk(room) for each in mine) >= places_max:
+                return False
         return not self.is_full(room)
 
     def is_full(self, room: str) -> bool:
@@ -184,8 +189,15 @@ class Rights:
 
     def pending(self, identity: bytes) -> Member | None:
         """Return an invitation that somebody has not followed yet; None where there is none."""
+        return next((each for each in self._pending(identity) if not is_talk(each.room)), None)
+
+    def unanswered(self, identity: bytes) -> list[Member]:
+        """Return one's places in talks that others began, and in which one said nothing."""
+        return [each for each in self._pending(identity) if is_talk(each.room)]
+
+    def _pending(self, identity: bytes) -> Iterator[Member]:
         places = (self._members[name][identity] for name in self._closed.get(identity, ()))
-        return next((place for place in places if place.since_ms == PENDING), None)
+        return (place for place in places if place.since_ms == PENDING)
 
     # --- bans and mutes -----------------------------------------------------
     def sanction(

@@ -59,6 +59,7 @@ class Session:
         "address",
         "bucket",
         "expected",
+        "has_spoken",
         "inbox",
         "inbox_count",
         "instance",
@@ -92,6 +93,7 @@ class Session:
         self.user: User
         self.kept: Mapping[int, bytes] = {}  # The log's living memory; only the log writes it.
         self.expected = 1  # The number of the next SEND.
+        self.has_spoken = False  # Under the nick that it has now.
         self.inbox_count = 0  # Two for a moment when a reconnect overtakes the old connection.
         self.rooms: set[str] = set()
         self.speaks: set[str] = set()  # Those of them in which it may say what it likes.

@@ -12,6 +12,7 @@ from broker.log.interface import Proposal, Sent, Spot, nowhere, reason_of
 from common import wire
 from common.errors import Code, Refused
 from common.limits import SEND_TEXTS_MAX, SENDS_IN_FLIGHT_MAX
+from common.names import is_talk
 from common.order import Role
 from common.wire import Draft, Kind
 
@@ -54,6 +55,9 @@ class Speech:
             reason = reason_of(spots[0])
             assert reason is not None
             raise Refused(reason[0], value=reason[1])
+        if not session.has_spoken:
+            session.has_spoken = True
+            floor.register.spoke(session.user.nick, session.user.owner)
         last.sends.append(Sent(session.sender, command.number, spots, session))
 
     def _send_out_of_turn(self, session: Session, number: int) -> None:
@@ -86,9 +90,21 @@ class Speech:
             return nowhere(Code.TOPIC_CLOSED)
         if room.name in session.speaks:
             return room.name
-        if is_begun(room) and not self._floor.keep_talk(room):
-            return nowhere(Code.LOG_FAILED)
+        hindrance = self._judge_talk(session, room) if is_talk(room.name) else None
+        if hindrance is not None:
+            return hindrance
         return self._judge_speaker(session, room, len(draft.texts))
+
+    def _judge_talk(self, session: Session, room: Room) -> Spot | None:
+        """Return why nothing can be said in a talk, if so; else who speaks there takes it up."""
+        floor = self._floor
+        if len(floor.rights.members(room.name)) < 2:  # noqa: PLR2004 - a talk takes two
+            floor.send_away(session, room, "the other one has left this talk: begin it anew")
+            return nowhere(Code.NOT_MEMBER)
+        if is_begun(room) and not floor.keep_talk(room):
+            return nowhere(Code.LOG_FAILED)
+        floor.arrived(session, room)
+        return None
 
     def _judge_speaker(self, session: Session, room: Room, texts_count: int) -> str | Spot:
         """Likewise, of somebody who was muted, or is in a room that is slow."""

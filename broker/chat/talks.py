@@ -13,12 +13,15 @@ from broker.chat.floor import Floor
 from broker.chat.rights import PENDING
 from broker.chat.rooms import Room
 from broker.chat.sessions import Session
-from broker.log.rights_records import Member, Put, RoomFacts
+from broker.log.rights_records import Change, Delete, Member, Put, RoomFacts
 from common import order, wire
 from common.errors import Code, Refused
 from common.limits import ROOMS_PER_SESSION_MAX
 from common.names import fold, is_closed, is_talk
 from common.order import Role
+
+# Of one person: a chat joins these by itself, and has rooms to spare. Who is flooded sees the last.
+UNANSWERED_MAX = 256
 
 
 class Joining(Protocol):
@@ -52,10 +55,14 @@ class Talks:
         pair = b"".join(sorted((user.owner, identity))).hex()
         name = keys.closed_name(self._secret, "@", pair, 0)
         room = floor.rooms.get(name)
-        if room is None or floor.rights.member(name, user.owner) is None:
+        if room is None or any(
+            floor.rights.member(name, each) is None for each in (user.owner, identity)
+        ):
             if len(session.rooms) >= ROOMS_PER_SESSION_MAX:
                 raise Refused(Code.TOO_MANY_ROOMS)
+            floor.move(session, Move.TALK)
             room = self._begin(name, [(user.owner, user.nick), (identity, nick)])
+        floor.arrived(session, room)
         self._join(session, room, command.id)
 
     def _met(self, identity: bytes, nick: str) -> tuple[bytes, str] | None:
@@ -69,18 +76,48 @@ class Talks:
         return None
 
     def _begin(self, name: str, two: list[tuple[bytes, str]]) -> Room:
-        floor = self._floor
-        if any(not floor.has_place(name, identity) for identity, _ in two):
+        """Begin a talk, or do so anew where one of the two has left it. The first one asks."""
+        floor, asked = self._floor, two[1][0]
+        if any(not self._has_place(name, each, is_asked=each == asked) for each, _ in two):
             raise Refused(Code.TOO_MANY, "no further talk can be begun")
         room = floor.rooms.get(name) or floor.rooms.found(name)
-        # Only remembered: who begins talks by the thousand and says nothing leaves no trace.
-        floor.rights.apply([Put(RoomFacts(name))])
-        floor.rights.apply(
-            Put(Member(name, identity, nick, Role.MEMBER, 0, floor.now_ms))
-            for identity, nick in two
-            if floor.rights.member(name, identity) is None
+        changes: list[Change] = [Put(RoomFacts(name))]
+        changes += (
+            Put(
+                Member(name, each, nick, Role.MEMBER, 0, PENDING if each == asked else floor.now_ms)
+            )
+            for each, nick in two
+            if floor.rights.member(name, each) is None
         )
+        if room.is_kept:
+            floor.keep_soon(changes)
+        else:  # Only remembered: who begins talks by the thousand and says nothing leaves no trace.
+            floor.rights.apply(changes)
         return room
+
+    def _has_place(self, name: str, identity: bytes, *, is_asked: bool) -> bool:
+        """Tell whether somebody may have one more talk, one that others ask them for.
+
+        What they never answered gives way, longest silent first: nobody fills somebody else's
+        places. What they have said something in does not.
+        """
+        floor, rights = self._floor, self._floor.rights
+        if rights.member(name, identity) is not None:
+            return True
+        waiting = rights.unanswered(identity)
+        is_flooded = is_asked and len(waiting) >= UNANSWERED_MAX
+        if waiting and (is_flooded or not rights.check_place(name, identity)):
+            place = min(waiting, key=lambda each: (self._spoken_ms(each.room), each.room))
+            floor.keep_soon([Delete(place)])
+            for session in floor.sessions.of(identity):
+                if place.room in session.rooms:
+                    why = "it gave way to newer talks"
+                    floor.send_away(session, floor.room(place.room), why)
+        return rights.check_place(name, identity)
+
+    def _spoken_ms(self, name: str) -> int:
+        room = self._floor.rooms.get(name)
+        return room.ts if room is not None else 0
 
     def mine(self, session: Session, command: order.Mine) -> None:
         """Tell somebody all closed rooms that they belong to, and up to where they were read."""
@@ -91,9 +128,10 @@ class Talks:
             if room is not None:
                 title = self.title(place.room, identity)
                 role = floor.rights.role(place.room, identity)
-                is_invited = place.since_ms == PENDING
+                # A talk that was not answered yet is no invitation: it is there to be read.
+                is_pending = place.since_ms == PENDING and not is_talk(place.room)
                 rooms.append(
-                    order.MyRoom(place.room, title, role, room.head, place.read_seq, is_invited)
+                    order.MyRoom(place.room, title, role, room.head, place.read_seq, is_pending)
                 )
         floor.charge(session, len(rooms) // 64)
         floor.reply(session.route, order.MyRooms(command.id, rooms))

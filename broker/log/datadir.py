@@ -8,12 +8,15 @@ import os
 import time
 from pathlib import Path
 
+from common import private_files
 from common.errors import HubbubError
+from common.private_files import OTHERS
 
 LOCK_NAME = "lock"
 # After a kill of the supervisor its children see the end of their input, and leave at once.
 LOCK_WAIT_S = 5.0
 LOCK_RETRY_S = 0.02
+LOG_FILES = "hubbub*"  # Index and segments, and what SQLite keeps beside the index.
 
 
 class DataUnusable(HubbubError):
@@ -56,6 +59,21 @@ def hold(folder: Path) -> int:
         else:
             _note_holder(descriptor)
             return descriptor
+
+
+def check_private(folder: Path) -> None:
+    """Raise `HubbubError` where other users of the machine could read or change the log.
+
+    Who may look into the folder sees names; the files are their owner's alone, when they are made.
+    """
+    folder = folder.resolve()  # It may well be a link to another disk.
+    try:
+        private_files.check_folder(folder, may_be_read=True)
+        if any(path.stat().st_mode & OTHERS for path in folder.glob(LOG_FILES)):
+            private_files.check_folder(folder)  # Then it is the folder that must keep others out.
+    except OSError as error:
+        message = f"who may read the data folder {folder} cannot be seen: {error.strerror}"
+        raise DataUnusable(message) from error
 
 
 def _note_holder(descriptor: int, *port: int) -> None:

@@ -19,7 +19,7 @@ class NickRecord(NamedTuple):
 
     nick: str  # As the core compares names.
     identity: bytes
-    used_ms: int  # When it was last used, milliseconds since 1970.
+    used_ms: int  # When it was last used, milliseconds since 1970; negative: and only tried.
 
 
 class RoomFacts(NamedTuple):

@@ -19,6 +19,7 @@ from common.order import Action
 from tests.attacks.scene import Peer
 from tests.broker_process import BrokerProcess
 from tests.cli.person import Person
+from tests.waiting import DEADLINE_S
 
 
 def spellings(secret: bytes) -> list[bytes]:
@@ -78,6 +79,30 @@ def test_secrets_of_the_broker_and_its_clients(tmp_path: Path, level: str) -> No
                 assert not [each for each in spellings(secret) if each in content], path
     finally:
         os.umask(umask)
+
+
+def test_a_log_that_others_may_read(tmp_path: Path) -> None:
+    """The broker doesn't start, and says what helps; a folder made by mkdir alone is no trouble."""
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    with BrokerProcess(data, "--secure") as broker, Peer(broker, "ann") as ann:
+        ann.enter_room("safe")
+        ann.say("safe", "hello")
+        files = [path for path in data.iterdir() if path.is_file()]
+        assert {"hubbub.db", "lock"} <= {path.name for path in files}
+        assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in files}
+    broker.start()
+    assert 0 == broker.stop()
+    (data / "hubbub.db").chmod(0o644)
+    broker.launch(0)
+    with broker:
+        assert 1 == broker.process.wait(DEADLINE_S)
+    refusal = f"hubbub-broker: {data} is open to others (mode 755); run: chmod 700 {data}\n"
+    assert broker.log().endswith(refusal)
+    data.chmod(0o700)
+    broker.start()
+    assert 0 == broker.stop()
 
 
 def test_secrets_of_a_person(broker: BrokerProcess, tmp_path: Path) -> None:

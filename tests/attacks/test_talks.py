@@ -7,10 +7,11 @@ from pathlib import Path
 import zmq
 from zmq.utils import z85
 
+from broker.chat.talks import UNANSWERED_MAX
 from common import order, wire
 from common.errors import Code
 from common.order import Action
-from tests.attacks.scene import Peer
+from tests.attacks.scene import Honest, Peer
 from tests.attacks.test_eavesdropping import subscribe_in_vain
 from tests.broker_process import BrokerProcess
 
@@ -73,6 +74,40 @@ def test_orders_in_a_talk(broker: BrokerProcess) -> None:
                 command = order.Order(9, room, action, nick)
                 assert Code.FORBIDDEN == ann.refused(command)
         assert Code.NOT_INVITED == eve.refused(wire.Join(5, room))
+
+
+def test_talks_of_a_mass_of_keys(broker: BrokerProcess, honest: Honest) -> None:
+    """They push out one another: who is flooded talks on, and leaves what they like."""
+    with (
+        Peer(broker, "victim-mass") as victim,
+        Peer(broker, "friend-mass") as friend,
+        Peer(broker, "owner-mass") as owner,
+    ):
+        for peer in (owner, victim, friend):
+            peer.enter("team-mass")
+        begun = victim.ask(order.Talk(2, "owner-mass"), wire.Joined).room
+        victim.say(begun, WORDS)
+        answered = talk(friend, "victim-mass").room
+        friend.say(answered, WORDS)
+        talk(victim, "friend-mass")
+        victim.say(answered, WORDS)
+        for number in range(UNANSWERED_MAX + 4):
+            with Peer(broker, f"mass-{number}") as stranger:
+                stranger.enter()
+                stranger.say(stranger.ask(order.Talk(2, "victim-mass"), wire.Joined).room, "hi")
+        mine = [each.room for each in victim.ask(order.Mine(3), order.MyRooms).rooms]
+        assert UNANSWERED_MAX + 2 == len(mine)
+        assert {answered, begun} < {*mine}
+        for peer in (friend, victim):
+            peer.say(answered, WORDS)
+        private = owner.give_order("team-mass", Action.PRIVATE).room
+        left = next(each for each in mine if each not in (answered, begun))
+        victim.join(left)
+        victim.give_order(left, Action.UNINVITE, "victim-mass")
+        mine = [each.room for each in victim.ask(order.Mine(4), order.MyRooms).rooms]
+        assert {answered, begun, private} < {*mine}
+        assert left not in mine
+        honest.are_undisturbed()
 
 
 def test_both_nicks_taken_over(tmp_path: Path) -> None:

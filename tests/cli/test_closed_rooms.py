@@ -8,6 +8,7 @@ from client.api import Entry, Left, Moved, Told, connect
 from common import private_files
 from common.errors import Refused
 from tests.broker_process import BrokerProcess
+from tests.cli.conftest import NewPerson
 from tests.cli.person import Person
 from tests.waiting import eventually
 
@@ -157,6 +158,25 @@ def test_scripts_speak_and_read_behind_doors(
         mine = {room.title: room for room in client.mine()}
         assert set(mine) == {"+plans", "@bob"}
         assert mine["+plans"].room == name
+
+
+def test_an_invitation_does_not_get_in_the_way_of_a_room_of_that_name(
+    anna: Person, bob: Person, new_person: NewPerson, room: str
+) -> None:
+    """Whoever invites one to a room of the same title: where one has been is what is meant."""
+    mallory = new_person("mallory")
+    orders = "/room private\n/invite bob\n"
+    with bob.chat("lobby"):
+        anna.run("-r", room, stdin=orders)
+        bob.run("send", "-r", f"+{room}", "an invitation alone is enough")
+        mallory.run("-r", room, stdin=orders)
+        bob.run("send", "-r", f"+{room}", "to the right ones")
+    said = [entry["text"] for entry in anna.objects("history", "-r", f"+{room}", "-n", "2")]
+    assert said == ["an invitation alone is enough", "to the right ones"]
+    (invited,) = [line for line in bob.run("rooms").stdout.splitlines() if "invited" in line]
+    bob.run("send", "-r", invited.split()[-1], "whoever you are")
+    refused = bob.run("send", "-r", f"+{room}", "which of them?", status=1)
+    assert f"several rooms are called +{room}" in refused.stderr
 
 
 def test_a_program_hears_of_all_that_happens_to_its_rooms(broker: BrokerProcess) -> None:

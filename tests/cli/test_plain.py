@@ -40,7 +40,7 @@ def test_ten_thousand_lines_are_acknowledged_before_the_end(anna: Person, room: 
 
 
 def test_json_prints_entries_and_nothing_else(anna: Person, room: str) -> None:
-    done = anna.run("-r", room, "--json", stdin="hello\n/who\n/nix\n")
+    done = anna.run("-r", room, "--json", stdin="hello\n/who\n/nix\n", status=1)
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["hello"]
     assert done.stderr.startswith("hubbub: there is no /nix")
 
@@ -56,6 +56,28 @@ def test_what_cannot_be_sent_is_told_and_ends_with_1(anna: Person, room: str) ->
     done = anna.run("-r", room, stdin=b"one\n\xff\ntwo\n", status=1)
     assert "anna: two" in done.stdout
     assert done.stderr == "hubbub: line 2 was not sent: it is not UTF-8\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("/msg nobody-here hi", "nobody called nobody-here is known here"),
+        ("/msg", "write /msg NICK TEXT"),
+        ("/kick nobody-here", "nobody called nobody-here is known here"),
+        ("/invite nobody-here", "nobody called nobody-here is known here"),
+        ("/room slow never", "write /room [WHAT]"),
+        ("/part elsewhere", "you are not in #elsewhere; /join elsewhere"),
+        ("/switch", "there is no other room; /join ROOM"),
+        ("/switch elsewhere", "you are not in #elsewhere; /join elsewhere"),
+        ("/unignore bob", "you do not ignore bob"),
+        ("/bogus", "there is no /bogus"),
+    ],
+)
+def test_what_was_refused_ends_with_1(anna: Person, room: str, line: str, complaint: str) -> None:
+    """So that a script notices; the rest is done all the same."""
+    done = anna.run("-r", room, stdin=f"{line}\nand this\n", status=1)
+    assert done.stderr.startswith(f"hubbub: {complaint}")
+    assert "anna: and this" in done.stdout
 
 
 def test_several_rooms_are_told_apart(anna: Person, room: str) -> None:

@@ -237,7 +237,10 @@ def key_command(*words: str) -> subprocess.CompletedProcess[str]:
 def test_the_key_command_makes_a_key_and_refuses_an_open_one(tmp_path: Path) -> None:
     first = key_command("--data", str(tmp_path / "new"))
     assert 0 == first.returncode, first.stderr
-    assert first.stdout == key_command("--data", str(tmp_path / "new")).stdout
+    made = f"hubbub-broker: no key was in {tmp_path / 'new'}: this one is new, and fits no broker"
+    assert first.stderr.startswith(made), "or a mistyped folder would go unnoticed"
+    again = key_command("--data", str(tmp_path / "new"))
+    assert (first.stdout, "") == (again.stdout, again.stderr)
     path = tmp_path / "new" / "keys" / "broker.key_secret"
     path.chmod(0o644)
     refused = key_command("--data", str(tmp_path / "new"))

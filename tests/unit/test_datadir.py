@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from broker.log import datadir
-from broker.log.datadir import LOCK_NAME, DataUnusable, hold, note_port, served_port
+from broker.log.datadir import (
+    LOCK_NAME,
+    DataUnusable,
+    check_private,
+    hold,
+    note_port,
+    served_port,
+)
+from common.private_files import FileUnusable
 
 Hold = Callable[[Path], int]
 
@@ -140,3 +148,45 @@ def test_the_port_is_known_while_a_broker_serves(tmp_path: Path) -> None:
         hold(tmp_path)
     os.close(lock)
     assert served_port(tmp_path) is None
+
+
+LOG_FILES = ("hubbub.db", "hubbub.db-wal", "hubbub-00000001.segment")
+
+
+@pytest.mark.parametrize("name", LOG_FILES)
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
+def test_a_log_that_others_may_read_is_refused_with_the_remedy(
+    tmp_path: Path, name: str, mode: int
+) -> None:
+    """In a folder that lets them in; the remedy helps, and so do files of one's own alone."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(0o755)
+    check_private(folder)  # Nothing is in it yet.
+    (folder / name).touch()
+    (folder / name).chmod(mode)
+    with pytest.raises(FileUnusable, match=f"run: chmod 700 {folder}$"):
+        check_private(folder)
+    folder.chmod(0o700)
+    check_private(folder)
+    folder.chmod(0o755)
+    (folder / name).chmod(0o600)
+    check_private(folder)
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    """Who can write there could put another log in place; a link to such a folder is no way in."""
+    folder, link = tmp_path / "data", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    check_private(link)
+    folder.chmod(mode)
+    for each in (folder, link):
+        with pytest.raises(FileUnusable, match=f"chmod go-w {folder}"):
+            check_private(each)
+
+
+def test_a_folder_that_cannot_be_looked_at_gives_a_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(DataUnusable, match="cannot be seen: No such file"):
+        check_private(tmp_path / "gone")

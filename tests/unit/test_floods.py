@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from broker.chat.floods import (
     ADDRESS_MOVES,
+    ADDRESS_NAMES,
+    ADDRESS_TALKS,
     ADDRESS_TIMES,
     ADDRESSES_MAX,
     KEY_MOVES,
+    KEY_NAMES,
     KEY_NICKS,
     KEY_TIMES,
     KEYS_MAX,
@@ -159,6 +162,30 @@ def test_a_few_nicks_at_once_and_then_one_in_two_seconds(floods: Floods) -> None
     assert 2_001 == floods.moves_wait_ms(Move.NICK, LATER, key=KEY, address=HERE)
     assert 0 == floods.moves_wait_ms(Move.JOIN, LATER, key=KEY, address=HERE)
     assert 0 == floods.moves_wait_ms(Move.NICK, LATER + 2.001, key=KEY, address=HERE)
+
+
+def test_an_address_begins_so_many_talks(floods: Floods) -> None:
+    """Whichever keys it makes; it goes on with all else."""
+    count = 0
+    while not floods.moves_wait_ms(Move.TALK, LATER, key=count.to_bytes(32, "big"), address=HERE):
+        count += 1
+    assert ADDRESS_TALKS.burst == count
+    assert 2_001 == floods.moves_wait_ms(Move.TALK, LATER, key=KEY, address=HERE)
+    assert 0 == floods.moves_wait_ms(Move.JOIN, LATER, key=KEY, address=HERE)
+
+
+def test_new_names_are_counted_from_the_start() -> None:
+    """Of a key and of an address; nothing else waits for it."""
+    floods = Floods(RATE, returned_s=2 * LATER)
+    assert KEY_NAMES.burst == passed(floods, Move.NAME, key=KEY)
+    assert 10_001 == floods.moves_wait_ms(Move.NAME, LATER, key=KEY)
+    count = 0
+    while not floods.moves_wait_ms(Move.NAME, LATER, key=count.to_bytes(32, "big"), address=HERE):
+        count += 1
+    assert ADDRESS_NAMES.burst == count
+    assert 2_001 == floods.moves_wait_ms(Move.NAME, LATER, key=OTHER, address=HERE)
+    assert 0 == floods.moves_wait_ms(Move.NAME, LATER, key=OTHER, address=THERE)
+    assert 0 == floods.moves_wait_ms(Move.HELLO, LATER, key=KEY, address=HERE)
 
 
 def test_when_everybody_comes_back_nothing_is_counted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import math
 import os
 import stat
 import threading
@@ -12,6 +14,7 @@ import pytest
 from client import known_brokers
 from client.known_brokers import FILE, KnownBrokers
 from common.endpoints import Address
+from common.private_files import FileUnusable
 
 HERE, THERE = Address("chat.lan"), Address("::1", 7000)
 KEY, OTHER = bytes(range(32)), bytes(32)
@@ -125,6 +128,34 @@ def test_who_writes_at_once_loses_nothing(tmp_path: Path) -> None:
         thread.join()
     brokers = KnownBrokers(tmp_path)
     assert [KEY] * 8 == [brokers.get(Address("host", number)) for number in range(1, 9)]
+
+
+def test_a_lock_that_somebody_keeps_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that was stopped while it had its turn, say; what is known stays."""
+    brokers = KnownBrokers(tmp_path)
+    brokers.set(HERE, KEY)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    now_s = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        if now_s == wait_s:
+            os.close(folder)
+
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    monkeypatch.setattr("time.sleep", sleep)
+    wait_s = math.inf
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    for change in (lambda: brokers.set(HERE, OTHER), lambda: brokers.remove(HERE)):
+        with pytest.raises(FileUnusable, match=r"another program keeps .*known_brokers locked"):
+            change()
+    assert KEY == brokers.get(HERE)
+    now_s, wait_s = 0.0, known_brokers.LOCK_RETRY_S
+    brokers.set(HERE, OTHER)  # Let go in time.
+    assert OTHER == brokers.get(HERE)
 
 
 def test_a_home_that_cannot_be_means_nobody_is_known(tmp_path: Path) -> None:

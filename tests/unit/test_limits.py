@@ -57,6 +57,7 @@ ROOMS = "tests/unit/test_rooms.py"
 SEGMENTS = "tests/unit/test_segments.py"
 SESSION = "tests/unit/test_session.py"
 SESSIONS = "tests/unit/test_sessions.py"
+TALKS = "tests/unit/test_talks.py"
 ZAP = "tests/unit/test_zap.py"
 WIRE = "tests/unit/test_wire.py"
 
@@ -263,6 +264,13 @@ MET = {
             RIGHTS,
             "test_a_person_has_so_many_places_in_closed_rooms",
         ),
+        "TALKS_PER_IDENTITY_MAX": (
+            TALKS,
+            "test_talks_and_private_rooms_have_bounds_of_their_own",
+        ),
+    },
+    "broker/chat/talks.py": {
+        "UNANSWERED_MAX": (TALKS, "test_talks_of_strangers_fill_nobodys_places"),
     },
     "broker/chat/speech.py": {
         "SPOKE_MAX": (

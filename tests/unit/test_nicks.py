@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from broker.chat.lookalikes import looks
 from broker.chat.nicks import (
     DAY_MS,
+    LOOKS_FOR_ROOM,
     NICK_DAYS,
     NICKS_MAX,
     NICKS_PER_IDENTITY_MAX,
@@ -220,13 +221,68 @@ def test_a_full_register_gives_up_no_nick() -> None:
     assert number(1) == register.owner_of("user-1-")
 
 
+def tried(count: int) -> list[NickRecord]:
+    """Return names that somebody came by once, and said nothing, oldest first."""
+    return [NickRecord(f"tried-{index}-", number(index), -index - 1) for index in range(count)]
+
+
+def test_names_that_were_only_tried_give_way_in_a_full_register() -> None:
+    """The oldest first; not one that somebody goes by, has spoken under, or came back by."""
+    register = Register(tried(NICKS_MAX))
+    register.is_here = lambda nick: nick == "tried-1-"
+    register.spoke("tried-0-", number(0))
+    register.spoke("tried-3-", ANN)  # Not hers.
+    register.claim("tried-2-", number(2), USE_STEP_MS + 3)
+    assert [
+        NickChange("tried-0-", number(0), 1),
+        NickChange("tried-2-", number(2), USE_STEP_MS + 3),
+    ] == register.take_changes()
+    assert register.claim("ann", ANN, 77)
+    assert [NickChange("tried-3-", b"", 0), NickChange("ann", ANN, -77)] == register.take_changes()
+    assert Code.NICK_TAKEN == refusal(register, "ann", BOB).code
+    assert NICKS_MAX == len(register)
+    assert 77 == max(each.used_ms for each in register.records() if each.identity == ANN)
+    register.spoke("Ann", ANN)
+    assert [NickChange("ann", ANN, 77)] == register.take_changes()
+
+
+def test_so_many_names_are_looked_at_for_one_that_gives_way() -> None:
+    """And the next time others."""
+    register = Register(tried(NICKS_MAX))
+    looked: list[str] = []
+
+    def is_here(nick: str) -> bool:
+        looked.append(nick)
+        return True
+
+    register.is_here = is_here
+    for count in (1, 2):
+        assert not register.claim("ann", ANN, 0)
+        assert [f"tried-{index}-" for index in range(count * LOOKS_FOR_ROOM)] == looked
+
+
+def test_a_name_stays_tried_in_another_spelling_and_over_a_restart() -> None:
+    """Until it is used an hour later, as by who stays so long."""
+    register = Register()
+    register.claim("ann", ANN, 5)
+    register.claim("Ann", ANN, 6)
+    (gone, change) = register.take_changes()
+    assert (NickChange("ann", b"", 0), NickChange("Ann", ANN, -6)) == (gone, change)
+    register = Register([NickRecord(*change)])
+    register.hold("ann", ANN, USE_STEP_MS)
+    assert [] == register.take_changes()
+    register.hold("ann", ANN, USE_STEP_MS + 6)
+    register.claim("ANN", ANN, USE_STEP_MS + 7)
+    assert NickChange("ANN", ANN, USE_STEP_MS + 7) == register.take_changes()[-1]
+
+
 def test_more_records_than_there_may_be_are_not_loaded() -> None:
     """The longest unused are given up, in all and of each identity, and the store is told."""
     records = [NickRecord(f"user-{index}-", number(index), index) for index in range(NICKS_MAX + 2)]
     register = Register(records)
     assert NICKS_MAX == len(register)
     assert [NickChange(f"user-{index}-", b"", 0) for index in (0, 1)] == register.take_changes()
-    own = [NickRecord(f"ann-{letter}", ANN, -ord(letter)) for letter in "abcdefghi"]
+    own = [NickRecord(f"ann-{letter}", ANN, 200 - ord(letter)) for letter in "abcdefghi"]
     register = Register(own)
     assert [NickChange("ann-i", b"", 0)] == register.take_changes()
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from broker.chat import floor
+from broker.chat import nicks as nicks_module
+from broker.chat.floods import KEY_NAMES
 from broker.chat.nicks import DAY_MS, NICK_DAYS
 from broker.chat.peer import Peer as Transport
 from broker.log.interface import LogFailed
@@ -79,6 +82,64 @@ def test_a_freed_nick_is_its_users_again() -> None:
     assert [] == owned(bench)
     bench.drain(61)
     assert [("ann", ANN)] == owned(bench)
+
+
+def test_new_names_wait_and_names_that_one_owns_do_not() -> None:
+    """By HELLO, though that is free in the first minute, and by NICK."""
+    bench = Bench(rules=RULES._replace(clients_max=2_000))
+    peer = come(bench, "ann", ANN)
+    codes = []
+    for index in range(int(KEY_NAMES.burst)):
+        other = Peer(bench, f"ann-{index}-")
+        codes.append(say(other, other.hello(), ANN))
+        if isinstance(codes[-1], wire.Welcome):
+            say(other, wire.Bye(2), ANN)
+    assert all(isinstance(each, wire.Welcome) for each in codes[:-1])
+    refused = codes[-1]
+    assert isinstance(refused, wire.Error)
+    assert Code.SLOW_DOWN == refused.code
+    assert Code.SLOW_DOWN == code(peer, wire.SetNick(2, "another"), ANN)
+    again = Peer(bench, "ann-14-")
+    assert isinstance(say(again, again.hello(), ANN), wire.Welcome)
+    assert Code.NICK_TAKEN == code(Peer(bench, "x"), Peer(bench, "ann-14-").hello(), BOB)
+    bench.now_s += refused.value / 1_000
+    assert isinstance(say(peer, wire.SetNick(2, "another"), ANN), wire.Renamed)
+
+
+def test_the_first_word_under_a_name_makes_it_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a full register: who only came gives way to who comes, unless they are here."""
+    monkeypatch.setattr(nicks_module, "NICKS_MAX", 3)
+    bench = Bench()
+    talker, lurker = come(bench, "talker", ANN), come(bench, "lurker", BOB)
+    come(bench, "here", b"h" * 32)
+    say(talker, wire.Join(2, "r"), ANN)
+    say(talker, talker.next_send("r", "hi"), ANN)
+    for peer, key in ((talker, ANN), (lurker, BOB)):
+        say(peer, wire.Bye(3), key)
+    for letter in b"xyz":
+        newcomer = come(bench, chr(letter), bytes([letter]) * 32)
+        say(newcomer, wire.Bye(3), bytes([letter]) * 32)
+    assert [("here", b"h" * 32), ("talker", ANN), ("z", b"z" * 32)] == owned(bench)
+
+
+def test_a_register_that_is_nearly_full_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again when it was not meanwhile."""
+    monkeypatch.setattr(floor, "NICKS_MANY", 2)
+    bench = Bench()
+
+    def told() -> bool:
+        bench.drain(61)
+        return floor.NICKS in bench.core.take_wishes()
+
+    come(bench, "ann", ANN)
+    assert not told()
+    peer = come(bench, "bob", BOB)
+    assert [True, False] == [told(), told()]
+    say(peer, wire.Bye(3), BOB)
+    bench.core._floor.register.free("bob")
+    assert not told()
+    come(bench, "bob", BOB)
+    assert told()
 
 
 @pytest.mark.parametrize("reason", ["here", "full", "memory", "route", "log"])

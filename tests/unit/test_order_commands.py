@@ -220,6 +220,16 @@ def test_ignored_are_neither_read_nor_invite() -> None:
     assert texts(made.take(entry("lobby", 2, "anna"), NOON)) == ["12:00 anna: hi"]
 
 
+def test_a_talk_that_ends_is_told_by_why() -> None:
+    """Nobody was put out of it."""
+    made = board()
+    made.add(TALK, "@anna")
+    assert made.take(Told("uninvited", TALK, "", "", "begin it anew"), NOON) == []
+    assert texts(made.take(Left(TALK, "uninvited", "begin it anew"), NOON)) == [
+        "you are not in @anna any more: begin it anew"
+    ]
+
+
 def test_what_is_told_is_safe_and_unknown_codes_are_silent() -> None:
     made = board()
     (line,) = made.take(Told("announcement", text="\x1b[2Jhi\u202e"), NOON)

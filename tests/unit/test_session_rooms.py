@@ -8,6 +8,7 @@ from client import effects
 from client.events import Entry, Joined, Left, Presence, Reset, Stalled
 from client.limits import (
     HISTORY_IDLE_S,
+    HISTORY_REFUSALS_MAX,
     HISTORY_STALL_S,
     HISTORY_TIMEOUT_S,
     PROOF_S,
@@ -298,6 +299,25 @@ def test_an_old_ticket_is_renewed_with_join() -> None:
     driver.wait(1)
     driver.page()
     assert driver.seqs() == [1]
+
+
+def test_a_call_whose_ticket_has_expired_waits_for_the_new_one() -> None:
+    """Asked again at once it would only be refused again, until it is given up."""
+    driver = in_room()
+    driver.take(driver.session.history(Call("lobby", None, NUMBER_MAX, 9, "call"), driver.now))
+    for _ in range(HISTORY_REFUSALS_MAX - 1):  # A broker whose tickets are always old ends it.
+        error = wire.Error(driver.asked.pop().id, Code.BAD_TICKET, "", survives=True)
+        driver.take(driver.session.history_refused(error, driver.now))
+        driver.wait(0.1)
+        assert driver.asked == []
+        driver.take(driver.session.history(Call("dev", None, 9, 9, "other"), driver.now))
+        assert driver.rejected("other") == Code.NOT_MEMBER  # Nobody waits behind it.
+        driver.drain_others()
+        driver.reply(driver.log.joined(driver.last(wire.Join).id))
+    driver.page()
+    (resolve,) = driver.drain_others()
+    assert isinstance(resolve, effects.Resolve)
+    assert resolve.ticket == "call"
 
 
 def test_a_log_that_cannot_be_read_is_told_once_and_asked_ever_more_slowly() -> None:

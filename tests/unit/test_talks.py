@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker.chat import rights
+from broker.chat import rights, talks
+from broker.chat.floods import KEY_TALKS
 from common import order, wire
 from common.limits import ROOMS_PER_SESSION_MAX
 from tests.unit.bench import RULES, Bench, Peer
@@ -223,7 +224,7 @@ def test_who_was_invited_may_leave_for_good() -> None:
 def test_invitations_that_nobody_follows_fill_nobodys_places(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They give way to a talk, or to the next invitation; rooms that one came to do not."""
+    """They give way to the next invitation; rooms that one came to, and talks, do not."""
     monkeypatch.setattr(rights, "CLOSED_PER_IDENTITY_MAX", 2)
     bench = Bench()
     bob = bench.peer("bob")
@@ -236,5 +237,116 @@ def test_invitations_that_nobody_follows_fill_nobodys_places(
             bob.join(names[0])
     assert {names[0], names[2]} == {each.room for each in bob.mine()}
     talk_name = bob.talk("host0").room
-    assert {names[0], talk_name} == {each.room for each in bob.mine()}
-    assert "too_many" == bob.refused(order.Talk(1, "host1")).code
+    assert {names[0], names[2], talk_name} == {each.room for each in bob.mine()}
+
+
+# --- strangers --------------------------------------------------------------
+def flooded(bench: Bench, count: int) -> list[str]:
+    """Have so many strangers each say something to bob; return their talks."""
+    names = []
+    for index in range(count):
+        stranger = bench.peer(f"stranger{index}")
+        names.append(stranger.talk("bob").room)
+        stranger.send(names[-1], "hi")
+        bench.drain(0.01)
+    return names
+
+
+def test_talks_of_strangers_fill_nobodys_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest silent gives way; not what one spoke in, or began, whoever joined it."""
+    monkeypatch.setattr(talks, "UNANSWERED_MAX", 3)
+    bench = Bench()
+    bob, friend, other = (bench.peer(nick) for nick in ("bob", "friend", "other"))
+    answered, begun = friend.talk("bob").room, bob.talk("other").room
+    friend.send(answered, "hello bob")
+    bob.join(answered)
+    bob.send(answered, "hello")
+    bob.send(begun, "hello other")
+    names = flooded(bench, 2)
+    bob.join(names[0])  # As a chat does, by itself.
+    bob.notices()
+    names += flooded(bench, 6)[2:]
+    assert {answered, begun, *names[-3:]} == {each.room for each in bob.mine()}
+    away = [each for each in bob.notices() if each.code == "uninvited"]
+    assert [(names[0], "it gave way to newer talks")] == [(each.room, each.text) for each in away]
+    bench.start()
+    bob = bench.peer("bob")
+    assert {answered, begun, *names[-3:]} == {each.room for each in bob.mine()}
+    assert bench.peer("friend").talk("bob").head
+    del other
+
+
+def test_a_talk_that_gave_way_can_be_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who goes on in it is told that nobody hears them; its history is as it was."""
+    monkeypatch.setattr(talks, "UNANSWERED_MAX", 1)
+    bench = Bench()
+    ann, bob, eve = (bench.peer(nick) for nick in ("ann", "bob", "eve"))
+    name = ann.talk("bob").room
+    ann.send(name, "one")
+    eve.send(eve.talk("bob").room, "me first")
+    assert name not in [each.room for each in bob.mine()]
+    assert "not_member" == ann.refused(ann.next_send(name, "lost")).code
+    assert [("uninvited", name)] == [(each.code, each.room) for each in ann.notices()]
+    assert (name, 1) == (ann.talk("bob").room, ann.talk("bob").head)
+    ann.send(name, "two")
+    bench.start()
+    assert [(name, 2)] == [(each.room, each.head) for each in bench.peer("bob").mine()]
+
+
+def test_talks_and_private_rooms_have_bounds_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who has as many talks as can be, all answered, is let into rooms; and may leave a talk."""
+    monkeypatch.setattr(rights, "TALKS_PER_IDENTITY_MAX", 2)
+    bench = Bench()
+    bob, own, late = (bench.peer(nick) for nick in ("bob", "own", "late"))
+    names = flooded(bench, 2)
+    for name in names:
+        bob.join(name)
+        bob.send(name, "what?")
+    assert "too_many" == late.refused(order.Talk(1, "bob")).code
+    assert "too_many" == bob.refused(order.Talk(1, "late")).code
+    for peer in (own, bob):
+        peer.join("team")
+    private = own.order("team", "private").room
+    assert {private, *names} == {each.room for each in bob.mine()}
+    bob.order(names[0], "uninvite", "bob")
+    assert late.talk("bob").room
+
+
+def test_who_leaves_a_talk_is_out_of_it_until_it_is_begun_anew() -> None:
+    """The other one keeps it, and is told as soon as they say something."""
+    bench, ann, bob, _, name = talk()
+    ann.send(name, "one")
+    bob.join(name)
+    assert "forbidden" == bob.forbidden(name, "uninvite", "ann")
+    bob.order(name, "uninvite", "bob")
+    assert [] == bob.mine()
+    assert "uninvited" == bob.notices()[-1].code
+    assert "not_invited" == bob.refused(wire.Join(1, name)).code
+    bench.start()
+    ann, bob = bench.peer("ann"), bench.peer("bob")
+    assert [] == bob.mine()
+    assert [name] == [each.room for each in ann.mine()]
+    assert 1 == ann.join(name).head
+    assert "not_member" == ann.refused(ann.next_send(name, "two")).code
+    ann.talk("bob")
+    ann.send(name, "three")
+    assert ["@ann"] == [each.title for each in bob.mine()]
+
+
+def test_a_few_talks_are_begun_at_once_and_then_one_in_some_seconds() -> None:
+    """Of talks that there are already as many are opened as one likes."""
+    bench = Bench(rules=RULES._replace(rooms_max=1_000))
+    ann = bench.peer("ann")
+    others = [f"other{index}" for index in range(int(KEY_TALKS.burst) + 1)]
+    for nick in others:
+        bench.peer(nick)
+    bench.drain(10.0)
+    for nick in others[:-1]:
+        ann.talk(nick)
+    refused = ann.refused(order.Talk(1, others[-1]))
+    assert "slow_down" == refused.code
+    ann.talk(others[0])
+    bench.now_s += refused.value / 1_000
+    ann.talk(others[-1])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from client.directory import titled
-from common import order
 from common.errors import Refused
 from tests.unit.party import Party
 
@@ -24,36 +22,3 @@ def test_two_rooms_of_one_title_are_listed() -> None:
     assert directory.find(other) == other
     directory.drop(other)
     assert directory.find("+plans") == one
-
-
-def test_an_invitation_that_was_not_followed_does_not_stand_in_the_way() -> None:
-    """Of a room that somebody else called as one's own; two of those alone are listed."""
-    party = Party("bob")
-    (bob,) = party.guests
-    rooms = []
-    for nick in ("carol", "mallory", "mal"):
-        owner = party.bench.peer(nick, "plans")
-        rooms.append(owner.order("plans", "private").room)
-        owner.order(rooms[-1], "invite", "bob")
-    hers, trap, other = rooms
-
-    def mine() -> list[order.MyRoom]:
-        bob.do(bob.session.ask(order.Mine, "mine", party.now))
-        party.settle()
-        found = bob.answers.pop("mine")
-        assert isinstance(found, list)
-        return found
-
-    nobody = Refused("not_invited")
-    assert all(room.invited for room in mine())
-    with pytest.raises(Refused, match=r"several rooms"):
-        titled(mine(), "+plans", nobody)
-    bob.join(hers)
-    assert {room.room: room.invited for room in mine()} == {hers: False, trap: True, other: True}
-    assert titled(mine(), "+Plans", nobody) == hers
-    bob.join(trap)
-    with pytest.raises(Refused, match=r"several rooms") as caught:
-        titled(mine(), "+plans", nobody)
-    assert other not in caught.value.detail
-    with pytest.raises(Refused, match="no such room"):
-        titled(mine(), "+other", nobody)
