@@ -65,6 +65,7 @@ IO_THREADS = 4
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
 DRAIN_TEXTS_MAX = 16_384  # Likewise: a SEND has up to 256, and a commit waits for all.
 DRAIN_ANSWERS_BYTES_MAX = 1024 * 1024  # A thousand who ask for everybody's nicks.
+DRAIN_COMMITS_MAX = 4  # Of orders: each waits for the disk, and those who only talk wait, too.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
 DESCRIPTORS_PER_CLIENT = 2
 DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
@@ -335,6 +336,7 @@ class Worker:
                 if (
                     core.texts_count >= DRAIN_TEXTS_MAX
                     or core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX
+                    or core.commits_count >= DRAIN_COMMITS_MAX
                 ):
                     break
         except zmq.Again:

@@ -174,6 +174,11 @@ class Core:
         return self._floor.answered_bytes
 
     @property
+    def commits_count(self) -> int:
+        """How often the log was waited for since effects were taken."""
+        return self._floor.commits_count
+
+    @property
     def texts_count(self) -> int:
         """How many texts all SENDs have since proposals were taken."""
         return self._speech.texts_count

@@ -1,7 +1,8 @@
 """How much anybody may send, and how often move. Pure: time is seconds of a steady clock.
 
 Token buckets (ADR 0013) for texts, of each session, each key and each address; and for *moves*,
-which are HELLO, JOIN, PART, NICK and changes of rights, of each key and each address. A wait that
+which are HELLO, JOIN, PART, NICK and changes of rights, of each key and each address; the latter
+two have smaller ones besides. A wait that
 is answered is honest: whoever waits so long passes, unless somebody else of the same key or
 address takes the allowance meanwhile. ADR 0028.
 
@@ -40,6 +41,10 @@ KEY_MOVES = Rate(20.0, 2_048.0)
 ADDRESS_MOVES = Rate(500.0, 16_384.0)
 # A person tries a few names and stays with one. Each change is told to all rooms of the session.
 KEY_NICKS = Rate(0.5, 5.0)
+# A person gives a handful of orders, a moderator in trouble some dozens; a bot begins talks.
+# Each waits for the disk, and everybody with it.
+KEY_RIGHTS = Rate(5.0, 50.0)
+ADDRESS_RIGHTS = KEY_RIGHTS.times(ADDRESS_TIMES)
 # Taken ahead for a session from what many share, so that few SENDs have to look there.
 LEASE_PART = 40  # Of a session's burst.
 # Whoever has a bucket when these are full loses it, the longest unused first. It was full again by
@@ -83,7 +88,9 @@ class Move(enum.Enum):
     JOIN = enum.auto()
     PART = enum.auto()
     NICK = enum.auto()
-    RIGHTS = enum.auto()  # A kick, a ban, an invitation, a topic: whatever a room is told of.
+    RIGHTS = (
+        enum.auto()
+    )  # A talk, a kick, a ban, an invitation, a topic: whatever a room is told of.
 
 
 RETURNING = frozenset({Move.HELLO, Move.JOIN})  # After a restart everybody does so at once.
@@ -92,17 +99,19 @@ RETURNING = frozenset({Move.HELLO, Move.JOIN})  # After a restart everybody does
 class _Account:
     """The buckets of one key or one address."""
 
-    __slots__ = ("moves", "nicks", "texts")
+    __slots__ = ("moves", "nicks", "rights", "texts")
 
     def __init__(self, rates: _Rates, now_s: float) -> None:
         self.texts = Bucket(rates.texts, now_s)
         self.moves = Bucket(rates.moves, now_s)
+        self.rights = Bucket(rates.rights, now_s)
         self.nicks = Bucket(rates.nicks, now_s) if rates.nicks is not None else None
 
 
 class _Rates(NamedTuple):
     texts: Rate
     moves: Rate
+    rights: Rate
     nicks: Rate | None
 
 
@@ -140,10 +149,10 @@ class Floods:
         self._returned_s = returned_s
         self._rate = rate
         self._keys: _Accounts[bytes] = _Accounts(
-            _Rates(rate.times(KEY_TIMES), KEY_MOVES, KEY_NICKS), KEYS_MAX
+            _Rates(rate.times(KEY_TIMES), KEY_MOVES, KEY_RIGHTS, KEY_NICKS), KEYS_MAX
         )
         self._addresses: _Accounts[str] = _Accounts(
-            _Rates(rate.times(ADDRESS_TIMES), ADDRESS_MOVES, None), ADDRESSES_MAX
+            _Rates(rate.times(ADDRESS_TIMES), ADDRESS_MOVES, ADDRESS_RIGHTS, None), ADDRESSES_MAX
         )
 
     @property
@@ -230,8 +239,13 @@ class Floods:
             wanted.append((account.moves, self._keys.rates.moves))
             if move is Move.NICK and account.nicks is not None:
                 wanted.append((account.nicks, KEY_NICKS))
+            if move is Move.RIGHTS:
+                wanted.append((account.rights, KEY_RIGHTS))
         if address:
-            wanted.append((self._addresses.of(address, now_s).moves, ADDRESS_MOVES))
+            there = self._addresses.of(address, now_s)
+            wanted.append((there.moves, ADDRESS_MOVES))
+            if move is Move.RIGHTS:
+                wanted.append((there.rights, ADDRESS_RIGHTS))
         for bucket, rate in wanted:
             bucket.fill(rate, now_s)
         wait_ms = max((bucket.wait_ms(rate, 1) for bucket, rate in wanted), default=0)

@@ -110,6 +110,7 @@ class Floor:
         self.now_ms, self.now_s = now_ms, now_s
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
+        self.commits_count = 0  # That were waited for since effects were taken.
         self.refusals: Counter[str] = Counter()
         self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: CUT.
         self.is_draining = False  # Nobody new is taken.
@@ -128,7 +129,7 @@ class Floor:
     def take_effects(self) -> Effects:
         """Return what shall happen since the last call."""
         effects, self.effects = self.effects, Effects([], [], [])
-        self.answered_bytes = 0
+        self.answered_bytes = self.commits_count = 0
         return effects
 
     def reply(self, route: bytes, reply: wire.Payload) -> None:
@@ -182,6 +183,7 @@ class Floor:
         changes = list(changes)
         # With all that waits, and after it: else what waits would undo this.
         written = [*self._later.values(), *changes]
+        self.commits_count += 1
         try:
             self.keeper.keep(written, audit=[audit] if audit is not None else [])
         except LogFailed as error:
@@ -421,6 +423,7 @@ class Floor:
         """Write a talk down before the first text in it; tell whether it could be."""
         try:
             self.keep([Put(each) for each in self.rights.records_of(room.name)])
+            self.commits_count += 1
             self.keeper.found_room(room.name)
         except (Refused, LogFailed):
             return False

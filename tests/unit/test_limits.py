@@ -199,6 +199,7 @@ MET = {
     "broker/live.py": {
         "DRAIN_MESSAGES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "DRAIN_TEXTS_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
+        "DRAIN_COMMITS_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "DRAIN_ANSWERS_BYTES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "SUBSCRIPTION_BYTES_MAX": (
             ENDPOINTS,
