@@ -94,8 +94,8 @@ class Admin:
         return Actor(peer.key, user.nick if user is not None else "operator", Role.OPERATOR)
 
     def _note(self, actor: Actor, action: str, target: str, room: str, detail: str = "") -> None:
-        """Write into the audit what has no record of its own."""
-        self._floor.keep([], self._floor.audit_entry(actor, action, target, room, detail))
+        """Write into the audit what is done whether or not the log can be written now."""
+        self._floor.note(self._floor.audit_entry(actor, action, target, room, detail))
 
     # --- looking ------------------------------------------------------------
     def _sessions(self, _actor: Actor, _command: order.Admin) -> Rows:
@@ -256,7 +256,7 @@ class Admin:
         floor = self._floor
         if floor.register.owner_of(command.nick) is None:
             raise Refused(Code.NO_SUCH_NICK, f"nobody owns {command.nick}")
-        self._note(actor, "free", command.nick, "")
+        floor.keep([], floor.audit_entry(actor, "free", command.nick, "", ""))
         floor.register.free(command.nick)
         return DONE
 

@@ -450,6 +450,8 @@ class Core:
         floor.effects.publications.extend(self.rooms.beacons(floor.now_s))
         floor.remind()
         self.reloads.tick()
+        if floor.now_s >= floor.late_audits.deadline_s:
+            floor.write_late_audits()
 
     def next_deadline_s(self) -> float:
         """Return when `tick` has something to do, on the steady clock."""
@@ -459,6 +461,7 @@ class Core:
             self.rooms.next_deadline_s(),
             self._floor.remind_at_s,
             self.reloads.deadline_s,
+            self._floor.late_audits.deadline_s,
         )
 
     def reload(self, rules: Rules, *, admits: Callable[[bytes], bool]) -> None:
@@ -473,6 +476,8 @@ class Core:
     def close(self) -> None:
         """Take no more commands, and tell everybody that the broker is closing."""
         self._is_closing = True
+        if self._floor.late_audits.entries:
+            self._floor.write_late_audits()
         for session in self.sessions:
             self._floor.notify(session, wire.Notice(Code.CLOSING))
 

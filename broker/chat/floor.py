@@ -6,12 +6,14 @@ talks, administration) work on this and know nothing of one another.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from broker.chat.floods import Move, Rate
+from broker.chat.late_audits import LateAudits
 from broker.chat.nicks import NICK_DAYS, NickChange, Register
 from broker.chat.presence import Presence
 from broker.chat.rights import BAN, MUTE, PENDING, Rights, left_ms
@@ -116,6 +118,7 @@ class Floor:
         self.is_draining = False  # Nobody new is taken.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}
+        self.late_audits = LateAudits()
         self._founded: set[str] = set()  # Rooms in which the first words are about to be kept.
         self._unsaid: set[str] = set()  # Those of them in which that failed.
         # Who is to join which rooms again, and under which names they know them.
@@ -184,12 +187,27 @@ class Floor:
         # With all that waits, and after it: else what waits would undo this.
         written = [*self._later.values(), *changes]
         self.commits_count += 1
+        audits = [*self.late_audits.entries, *([audit] if audit is not None else [])]
         try:
-            self.keeper.keep(written, audit=[audit] if audit is not None else [])
+            self.keeper.keep(written, audit=audits)
         except LogFailed as error:
+            self.late_audits.failed(self.now_s)
             raise Refused(Code.LOG_FAILED) from error
         self._later.clear()
+        self.late_audits.clear()
         self.rights.apply(changes)
+
+    def note(self, audit: AuditEntry) -> None:
+        """Write down what is done in any case; where the log fails, as soon as it does not."""
+        try:
+            self.keep([], audit)
+        except Refused:
+            self.late_audits.add(audit)
+
+    def write_late_audits(self) -> None:
+        """Try the log again for what waits."""
+        with contextlib.suppress(Refused):
+            self.keep([])
 
     def keep_soon(self, changes: Iterable[Change]) -> None:
         """Take changes in, and have them written down with the next ones."""
