@@ -22,7 +22,7 @@ import zmq
 
 from broker.chat.core import Core, Facts, Rules
 from broker.chat.floods import Rate
-from broker.chat.floor import CUT
+from broker.chat.floor import CUT, DRAIN
 from broker.chat.peer import Peer
 from broker.child import (
     ORDERS_FILE,
@@ -35,7 +35,7 @@ from broker.child import (
 )
 from broker.config import Settings, keys_of, nicks_of, rooms_of
 from broker.connections import Connections, cutter
-from broker.host import certificates
+from broker.host import certificates, drain_file
 from broker.host.admin_socket import AdminRoute, AdminSocket
 from broker.host.door import Door
 from broker.host.memory import CALM_S, Keeper
@@ -144,7 +144,10 @@ class Worker:
                 keeper=self._log,
                 now_ms=time.time_ns() // 1_000_000,
                 now_s=time.monotonic(),
+                stayers=drain_file.read(Path(settings.data)),
             )
+            if self._core.stayers is not None:
+                self._logger.warning("still draining: nobody new is let in")
             self._bind()
             self._tally.sessions_max = clients_max
             report(Report(note=capacity))
@@ -237,8 +240,11 @@ class Worker:
             committed = log.follow()
             core.committed(committed)
             tally.committed(committed)
+            wishes = core.take_wishes()
+            if DRAIN in wishes:
+                self._note_drain()
             self._carry_out()
-            self._is_cut_due |= CUT in core.take_wishes() and self._orders.is_secure
+            self._is_cut_due |= CUT in wishes and self._orders.is_secure
             self._cut_off()
             self._ask_to_reload()
             house.keep(ready, time.monotonic())
@@ -268,6 +274,14 @@ class Worker:
             reload.failure,
         )
         self._is_cut_due = self._orders.is_secure
+
+    def _note_drain(self) -> None:
+        """Have the next live process know, before the operator is answered."""
+        try:
+            drain_file.note(Path(self._orders.settings.data), self._core.stayers)
+        except OSError as error:
+            reason = error.strerror
+            self._logger.warning("a crash of live will undo the last order to drain: %s", reason)
 
     def _cut_off(self) -> None:
         """End the connections of keys that were struck off the list, or banned."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from broker.chat.deeds import time_text
-from broker.chat.floor import CUT, Actor, Floor, is_begun
+from broker.chat.floor import CUT, DRAIN, Actor, Floor, is_begun
 from broker.chat.orders import Orders
 from broker.chat.peer import Peer
 from broker.chat.reloads import Reloads
@@ -183,7 +183,9 @@ class Admin:
         is_draining = bool(command.value)
         action = "drain" if is_draining else "drain ends"
         self._note(actor, action, "", "", command.text[:REASON_CHARS_MAX])
-        self._floor.is_draining = is_draining
+        here = {each.user.owner for each in self._floor.sessions}
+        self._floor.stayers = (self._floor.stayers or frozenset()) | here if is_draining else None
+        self._floor.wishes.add(DRAIN)
         text = command.text or (
             "the broker will be stopped for maintenance; nobody new is let in"
             if is_draining

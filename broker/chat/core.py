@@ -80,8 +80,9 @@ class Core:
         keeper: Log,
         now_ms: int,
         now_s: float,
+        stayers: frozenset[bytes] | None = None,
     ) -> None:
-        """Begin with the log's rooms; `recall` is the log's memory of a sender.
+        """Begin with the log's rooms; `recall` is the log's memory of a sender, `stayers` as below.
 
         Raises `broker.log.interface.LogFailed` when what is written down cannot be read.
         """
@@ -116,6 +117,7 @@ class Core:
             now_ms=now_ms,
             now_s=now_s,
         )
+        self._floor.stayers = stayers
         here = {room.name for room in self.rooms}
         self._floor.keep_soon([Delete(each) for each in rights.homeless(here)])
         self.refusals = self._floor.refusals
@@ -159,9 +161,9 @@ class Core:
         }
 
     @property
-    def is_draining(self) -> bool:
-        """Whether nobody new is taken, for an operator wants to stop the broker."""
-        return self._floor.is_draining
+    def stayers(self) -> frozenset[bytes] | None:
+        """Who may still come, for an operator wants to stop the broker; None: everybody."""
+        return self._floor.stayers
 
     # --- messages -----------------------------------------------------------
     def clock(self, now_ms: int, now_s: float) -> None:

@@ -36,6 +36,7 @@ from common.names import check_nick, is_closed, is_talk
 from common.order import Role
 
 CUT = "cut"  # The connections of keys that are banned.
+DRAIN = "drain"  # To have it noted who may come.
 NICKS_EVERY_S = 60.0
 # So many changes wait for a log that fails, of a record each; then the oldest are lost.
 LATER_MAX = 65_536
@@ -114,8 +115,8 @@ class Floor:
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
         self.commits_count = 0  # That were waited for since effects were taken.
         self.refusals: Counter[str] = Counter()
-        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core: CUT.
-        self.is_draining = False  # Nobody new is taken.
+        self.wishes: set[str] = set()  # Of an operator, for whoever runs the core.
+        self.stayers: frozenset[bytes] | None = None  # Identities that may come; None: all.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}
         self.late_audits = LateAudits()

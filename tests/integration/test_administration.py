@@ -353,6 +353,27 @@ def test_a_drained_broker_keeps_who_is_there(broker: BrokerProcess, operator: Op
         assert ["still here"] == said(bob, "r")
 
 
+def test_a_drain_outlives_the_live_process(
+    broker: BrokerProcess, operator: Operator, tmp_path: Path
+) -> None:
+    """Who was there comes back; nobody else, until it is over, or all is started anew."""
+    with connect(broker.address, nick="bob") as bob:
+        bob.join("r")
+        operator.admin("drain", "on")
+        broker.kill_child("live")
+        bob.send("r", "back again")
+        assert Code.DRAINING == refusal(broker, "ann")
+        assert "still draining" in broker.log()
+        operator.admin("drain", "off")
+        broker.kill_child("live")
+        bob.send("r", "and again")
+        connect(broker.address, nick="ann").close()
+        operator.admin("drain", "on")
+    assert 0 == broker.stop()
+    with BrokerProcess(tmp_path / "data") as fresh:
+        connect(fresh.address, nick="ann").close()
+
+
 def test_a_locked_index_stops_no_operator(
     broker: BrokerProcess, operator: Operator, bob: RawPeer
 ) -> None:
