@@ -470,7 +470,11 @@ class Core:
         """Go by other rules from here on; end the sessions of keys that are let in no more."""
         floor = self._floor
         floor.rules = rules
+        changed = floor.rights.operators ^ rules.operators
         floor.rights.operators = rules.operators
+        for session in [each for who in sorted(changed) for each in self.sessions.of(who)]:
+            for name in session.rooms:
+                floor.hear_out(session, floor.room(name))
         self.sessions.floods.rate = rules.rate
         for session in [each for each in self.sessions if not admits(each.key)]:
             floor.dismiss(session, wire.Notice(Code.NOT_ALLOWED))
