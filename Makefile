@@ -41,7 +41,8 @@ peers: ## Install the servers that Hubbub is measured beside
 test: .venv/.ready-dev ## Run all tests
 	@$(PY) -m pytest -n $(JOBS) $(ARGS)
 
-# KILLS=300 SEED=7 are the settings; a run of 300 takes about five minutes.
+# KILLS=300 SEED=7 are the settings; a run of 300 takes about five minutes. ARGS=--secure encrypts,
+# here, in soak and in fuzz.
 torture: .venv/.ready-dev ## Kill broker and clients at random under load, hundreds of times
 	@$(PY) -m tests.torture $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 

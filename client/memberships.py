@@ -6,6 +6,8 @@ that the broker refused once stays refused until the client unsubscribes.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from client.directory import Directory
 from client.effects import Reject, Resolve, Subscribe, Tray, Unsubscribe
 from client.events import Left, Moved
@@ -101,7 +103,7 @@ class Memberships:
         """Take care of what must not be sent again as it was; return whether that is so.
 
         A JOIN that was under way goes with the state of now. A PART whose room was joined again
-        is done: it would end that membership.
+        is done: it would end that membership. What is about a room goes with its name of now.
         """
         command, room = request.command, request.room
         if type(command) is wire.Join:
@@ -111,6 +113,11 @@ class Memberships:
         if type(command) is wire.Part and command.room in self._rooms:
             self._tray.effects.append(Resolve(request.ticket, None))
             return True
+        if isinstance(command, order.Order | order.Read | wire.Who):
+            # Its answer was lost, not what it did or what somebody else did: the broker of now may
+            # have heard of no other name than that by which the room was joined again.
+            name = self.directory.moved.get(command.room, command.room)
+            request.command = replace(command, room=name)
         return False
 
     def _send_join(self, room: Room, now: float) -> None:
@@ -181,8 +188,11 @@ class Memberships:
         """Give a room the name that it has from here on."""
         other = self._rooms.get(to)
         if other is not None:
-            self._drop(other, Refused(Code.NOT_MEMBER))  # Of a room that is no more.
-            self._tray.events.append(Left(to))
+            room.tickets += other.tickets  # Whoever joins by this name means this room.
+            other.tickets = []
+            self._drop(other, Refused(Code.NOT_MEMBER))
+            if other.is_joined:  # A room that is no more.
+                self._tray.events.append(Left(to))
         was = room.name
         is_unproven = self._unproven.pop(was, None) is not None
         del self._rooms[was]

@@ -116,8 +116,19 @@ class Outbox:
             queue.append(line)
 
     def move(self, was: str, to: str) -> None:
-        """Say in a room's new name what waits for it; what is in flight comes back if refused."""
+        """Say in a room's new name what waits for it, and what is in flight and may go again.
+
+        What the broker refuses under the old name comes back, but behind what was said since.
+        """
         self._put_first(to, self._waiting.pop(was, ()))
+        for flight in self._flights.values():
+            posts = [
+                wire.Draft(to if post.room == was else post.room, post.kind, post.texts)
+                for post in flight.send.posts
+            ]
+            send = wire.Send(flight.send.number, posts)
+            if len(wire.encode(send)) <= COMMAND_BYTES_MAX:  # The new name may be a longer one.
+                flight.send = send
 
     def _put_first(self, room: str, lines: Iterable[Line]) -> None:
         """Queue texts before all others of their room, in their order."""

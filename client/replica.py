@@ -91,6 +91,10 @@ class Replica:
         """Whether everything up to the head at the time of joining was delivered."""
         return self._phase is LIVE and self.epoch is not None and self.cursor >= self._stands_at
 
+    def has_read(self, seq: int) -> bool:
+        """Tell whether an entry was delivered: what a snapshot is still to bring was not."""
+        return self._phase is LIVE and seq <= self.cursor
+
     def rename(self, room: str) -> None:
         """Go on under another name; the log is the same."""
         self.room = room

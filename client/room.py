@@ -121,7 +121,7 @@ class Room:
         """
         if seq in self.removed:
             return []
-        if seq <= self.replica.cursor:
+        if self.replica.has_read(seq):
             self._note_removed(seq)
         return [Removed(self.name, seq)]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from broker.host import certificates
 from tests.waiting import DEADLINE_S, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +66,13 @@ class BrokerProcess:
     def address(self) -> str:
         """HOST:PORT, as clients take it."""
         return self.ready_line.split("tcp://")[1].strip()
+
+    @property
+    def server_key(self) -> str:
+        """Its public key in hex; empty where it does not encrypt."""
+        if not (self.data / certificates.FOLDER_NAME).exists():
+            return ""
+        return certificates.load(self.data).public.hex()
 
     def log(self) -> str:
         """Return what the broker said on standard error."""

@@ -339,6 +339,7 @@ class Soak(Options, frozen=True, kw_only=True):
     """Minutes of mixed traffic with clients that come, go and freeze: what grows meanwhile."""
 
     headlines: ClassVar[tuple[str, ...]] = ("live_memory_slope_bytes_per_h", "delivery.p99")
+    encrypts: ClassVar[bool] = True
     minutes: Annotated[
         float,
         Meta(ge=0.01, le=RUN_S_MAX / 60, description="length", extra={GROUP: "length"}),

@@ -24,6 +24,7 @@ from bench.works import soak_vitals
 from bench.works.base import Soak, Watch
 from bench.works.soak_party import FREEZE_S, KILL_EVERY_S, Party, gathered
 from client.api import ask_status
+from client.keys import new_keys
 
 # What the progress shows of a moment.
 TOLD: Final = ("live_memory_bytes", "segments_bytes", "delivery_p99_ms", "delivered", "came")
@@ -32,7 +33,7 @@ BUSY: Final = 0.9  # Of its share of the machine: then the generator is what lim
 
 def run(target: Target, options: Soak, watch: Watch) -> Result:
     """Soak a Hubbub, and tell what grew. Raises `Unexpected` for another server."""
-    if target.name != "hubbub":
+    if not target.is_hubbub:
         raise Unexpected("only Hubbub can be soaked: its own client library is part of it")
     broker = f"{target.host}:{target.ports[0]}"
     result = Result(
@@ -45,7 +46,7 @@ def run(target: Target, options: Soak, watch: Watch) -> Result:
         counts=Counts(),
     )
     server = Meter(target.pids)
-    with gathered(broker, options) as party:
+    with gathered(broker, options, target.server_key) as party:
         generator = Meter(crowd.process.pid for crowd in party.crowds)
         generator_cpu_s = generator.read().cpu_s
         watch.begin("soak", target.name, options.length_s, "s")
@@ -79,15 +80,16 @@ def run(target: Target, options: Soak, watch: Watch) -> Result:
         "deliveries_per_s": result.counts.delivered / seconds,
         "settled_s": settled_s,
         "gone_and_told": float(gone),
-        "broker_restarts": float(_restarts(broker, seconds)),
+        "broker_restarts": float(_restarts(target, broker, seconds)),
     }
     _judge(target, options, result)
     return result
 
 
-def _restarts(broker: str, seconds: float) -> int:
+def _restarts(target: Target, broker: str, seconds: float) -> int:
     """Return 1 if the broker serves for less time than the soak took, else 0."""
-    return int(ask_status(broker).uptime_s + 1 < seconds)
+    curve = new_keys(target.server_key) if target.server_key else None
+    return int(ask_status(broker, curve=curve).uptime_s + 1 < seconds)
 
 
 def _judge(target: Target, options: Soak, result: Result) -> None:

@@ -25,6 +25,7 @@ from bench.histogram import Histogram
 from bench.results import Counts
 from client.api import Client, Pending, Sent, connect
 from client.events import Entry, Event, Joined, Missing, Reset, Stalled, State
+from client.keys import new_keys
 from common.errors import Closed, HubbubError
 
 TICK_S: Final = 0.05
@@ -54,6 +55,7 @@ class Orders(msgspec.Struct):
     rate: float = 0.0  # Texts a second of all members together.
     churn: float = 0.0  # Members a second that leave in order, each followed by a new one.
     is_timed: bool = False  # Whether latencies count: not of those who freeze.
+    server_key: str = ""  # Hex: the broker encrypts, and each member has keys of its own.
 
 
 class Word(msgspec.Struct):
@@ -115,7 +117,10 @@ class Member:
         self._places: dict[tuple[str, int], str] = {}
         self._lock = threading.Lock()  # Of the histogram, which two threads use.
         nick = f"{orders.name}-{serial}"
-        self._client: Client = connect(orders.broker, nick=nick, timeout_s=CONNECT_S_MAX)
+        curve = new_keys(orders.server_key) if orders.server_key else None
+        self._client: Client = connect(
+            orders.broker, nick=nick, timeout_s=CONNECT_S_MAX, curve=curve
+        )
         self.nick = nick
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()

@@ -21,6 +21,7 @@ from bench.results import Counts
 from bench.works.base import Soak
 from bench.works.soak_clients import Heads, Orders, Word, add_counts
 from client.api import connect
+from client.keys import new_keys
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 STEADY_MAX: Final = 64  # Clients of one process: more would wait for its interpreter.
@@ -107,8 +108,9 @@ class Crowd:
 class Party:
     """All crowds, and what is done to them as time goes by."""
 
-    def __init__(self, broker: str, options: Soak) -> None:
+    def __init__(self, broker: str, options: Soak, server_key: str = "") -> None:
         self._broker = broker
+        self._server_key = server_key
         self._options = options
         self._rooms = [f"soak-{index:04d}" for index in range(options.rooms)]
         self._sender = 0
@@ -161,6 +163,7 @@ class Party:
             rate,
             churn,
             is_timed,
+            self._server_key,
         )
         self._sender += clients
         crowd = Crowd(orders)
@@ -218,7 +221,8 @@ class Party:
     def _settled_heads(self) -> Heads:
         """Return the newest seq of each room, once nobody speaks any more."""
         before: dict[str, int] = {}
-        with connect(self._broker, nick="soak-end", timeout_s=END_S_MAX) as client:
+        curve = new_keys(self._server_key) if self._server_key else None
+        with connect(self._broker, nick="soak-end", timeout_s=END_S_MAX, curve=curve) as client:
             end_s = time.monotonic() + ANSWER_S_MAX
             while time.monotonic() < end_s:
                 heads = {info.room: info.head for info in client.rooms()}
@@ -256,9 +260,9 @@ class Party:
 
 
 @contextlib.contextmanager
-def gathered(broker: str, options: Soak) -> Iterator[Party]:
+def gathered(broker: str, options: Soak, server_key: str = "") -> Iterator[Party]:
     """Have everybody come, and end every process afterwards."""
-    party = Party(broker, options)
+    party = Party(broker, options, server_key)
     try:
         party.invite()
         yield party

@@ -115,7 +115,7 @@ class Admin:
         facts = rights.facts(room.name)
         return [
             room.name,
-            facts.title,
+            rights.title(room.name),
             str(len(room.roster)),
             str(len(rights.members(room.name))) if is_closed(room.name) else "",
             str(room.head),

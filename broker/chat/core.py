@@ -212,7 +212,13 @@ class Core:
             session.route = route
             if code != SEND:
                 self._floor.charge(session, 1)
-            handle(session, command)
+            try:
+                handle(session, command)
+            except Refused as refusal:
+                # Else what was paid is missing when the wait is over, and never is it enough.
+                if code != SEND and refusal.code == Code.SLOW_DOWN:
+                    session.bucket.give_back(1)
+                raise
         except Refused as refusal:
             self._floor.refuse(route, request_id, refusal)
 
@@ -296,7 +302,7 @@ class Core:
         name = command.room if is_closed(command.room) else check_room(command.room)
         moved = session.moved.get(name)
         if moved is None:
-            moved = self._floor.closed_meanwhile(session, name) if command.resume else None
+            moved = self._floor.moved_meanwhile(session, name) if command.resume else None
             if moved is None:
                 return name
             session.note_move(name, moved)
@@ -323,8 +329,14 @@ class Core:
         """Return an open room, made where there is none; who makes it owns it."""
         self._floor.check_door(name, session.user)
         room = self.rooms.open(name)
-        if not room.roster and not room.head and not room.is_kept and room.proposal is None:
-            self._orders.own(room, session.user)
+        if not room.roster and not room.head and room.proposal is None:
+            try:
+                self._orders.renew(room)
+            except Refused:
+                self._floor.drop_if_unused(room)
+                raise
+            if not self._floor.owner(room):
+                self._orders.own(room, session.user)
         return room
 
     def _join_room(

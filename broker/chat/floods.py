@@ -69,6 +69,11 @@ class Bucket:
         self.rated_at_s = now_s
         return self.allowance
 
+    def give_back(self, count: int) -> None:
+        """Undo what `Floods.texts_wait_ms` has taken, for a session; `fill` knows the bound."""
+        self.allowance += count
+        self.leased += count
+
     def wait_ms(self, rate: Rate, count: float, *, alike: int = 1) -> int:
         """Return how long to wait until there is enough for `count`; 0 if there is.
 

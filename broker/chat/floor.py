@@ -294,7 +294,11 @@ class Floor:
                 raise Refused(Code.NOT_MEMBER)
         return self.room(name)
 
-    def closed_meanwhile(self, session: Session, name: str) -> str | None:
+    def moved_meanwhile(self, session: Session, name: str) -> str | None:
+        """Return what a room is called now that a session may know by another name, if any."""
+        return self._closed_meanwhile(session, name) or self._opened_meanwhile(session, name)
+
+    def _closed_meanwhile(self, session: Session, name: str) -> str | None:
         """Return the private room that was open as `name` when a session was last in it, if any.
 
         Who is in a room when it is closed has a place there, and may have been away, or the broker
@@ -310,6 +314,18 @@ class Floor:
             and self.rooms.get(place.room) is not None
         ]
         return found[0] if len(found) == 1 else None
+
+    def _opened_meanwhile(self, session: Session, name: str) -> str | None:
+        """Return the open room that was closed as `name` when a session was last in it, if any.
+
+        Nobody needs a place in it any more; but who was away, or whose broker was restarted before
+        they heard of it, knows no other name.
+        """
+        if not is_closed(name) or self.rooms.get(name) is not None:
+            return None
+        found = [room for room in self.rights.called(name) if not is_closed(room)]
+        is_there = len(found) == 1 and self.rooms.get(found[0]) is not None
+        return found[0] if is_there and found[0] not in session.rooms else None
 
     def check_door(self, room: str, user: User) -> None:
         """Raise `Refused` when somebody may not enter a room that is there, or would be."""

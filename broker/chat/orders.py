@@ -116,6 +116,11 @@ class Orders:
             kept = (facts.retain_messages, facts.retain_days)
             rights.apply([Put(mine._replace(retain_messages=kept[0], retain_days=kept[1]))])
 
+    def renew(self, room: Room) -> None:
+        """Give a new room keys that none of its name had: others may still listen with those."""
+        if not room.generation and self._floor.rights.called(f"+{room.name}"):
+            self._change_keys(room)
+
     # --- commands -----------------------------------------------------------
     def order(self, session: Session, command: order.Order) -> None:
         """Carry out an order, if whoever gives it may."""
@@ -240,7 +245,7 @@ class Orders:
         stale: list[Change] = [
             Delete(each) for each in rights.members(name) if each.role <= Role.MEMBER
         ]
-        self._floor.keep_soon([Put(rights.facts(name)._replace(title="")), *stale])
+        self._floor.keep_soon(stale)
 
     def _move(self, given: Given, name: str, deed: str) -> None:
         """Give a room another name, with all that is written down of it."""

@@ -22,6 +22,7 @@ from broker.log.rights_records import (
     RoomFacts,
     Sanction,
     about,
+    renamed,
 )
 from broker.log.rights_records import (
     Rights as Written,
@@ -111,7 +112,7 @@ class Rights:
         """Take in that a room has another name."""
         for record in tuple(self.records_of(before)):
             self._drop(record)
-            self._put(record._replace(room=room))
+            self._put(renamed(record, room))
 
     # --- doors and roles ----------------------------------------------------
     def facts(self, room: str) -> RoomFacts:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from common.names import is_closed
+
 EVERYWHERE = ""  # The room of a sanction for the whole broker.
 FOR_EVER = 0  # The `until_ms` of a sanction that does not end by itself.
 
@@ -24,7 +26,9 @@ class RoomFacts(NamedTuple):
     """What is set for a room. The key is `room`, its name on the wire."""
 
     room: str
-    title: str = ""  # What people see in place of the name of a closed room.
+    # What people see in place of the name of a closed room; of an open one the name that it had
+    # when it was closed, if it was.
+    title: str = ""
     owner: bytes = b""  # Identity.
     is_private: bool = False
     topic_by: int = 0  # Who may set the topic, as the core's roles.
@@ -97,6 +101,13 @@ class AuditEntry(NamedTuple):
     room: str
     detail: str
     is_operator: bool = False  # Who did it: such entries are kept apart from everybody else's.
+
+
+def renamed(record: RoomFacts | Member | Sanction, room: str) -> RoomFacts | Member | Sanction:
+    """Return what is kept when a room has another name; once opened it is known by its old one."""
+    if isinstance(record, RoomFacts) and is_closed(record.room) and not is_closed(room):
+        return record._replace(room=room, title=record.room)
+    return record._replace(room=room)
 
 
 def about(record: Record) -> tuple[object, ...]:

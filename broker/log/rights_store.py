@@ -23,6 +23,7 @@ from broker.log.rights_records import (
     RoomFacts,
     Sanction,
 )
+from common.names import is_closed
 
 # Entries kept of operators, and so many of everybody else: years of a team's. The oldest go first.
 AUDIT_MAX = 10_000
@@ -140,7 +141,9 @@ def write_audit(db: sqlite3.Connection, entries: Sequence[AuditEntry]) -> None:
 
 
 def rename_room(db: sqlite3.Connection, old: str, new: str) -> None:
-    """Let what is kept for a room be kept for its new name; raise `sqlite3.Error`."""
+    """Let what is kept for a room be kept for its new name (`renamed`); raise `sqlite3.Error`."""
+    if is_closed(old) and not is_closed(new):
+        db.execute("UPDATE room_facts SET title = room WHERE room = ?", (old,))
     for table in WITH_ROOM:
         db.execute(f"UPDATE OR REPLACE {table} SET room = ? WHERE room = ?", (new, old))  # noqa: S608 - our own words
 

@@ -31,7 +31,18 @@ def test_a_dozen_kills_of_everything_lose_nothing(tmp_path: Path) -> None:
     assert report.verdict.views >= 2 * report.clients_last
 
 
-def runs_with_bug(folder: Path, bug: str) -> Iterator[Report]:
+def test_orders_hold_over_kills_of_a_broker_that_encrypts(tmp_path: Path) -> None:
+    """What `make torture ARGS=--secure` does, with fewer of all, but for its orders."""
+    victims = ("live", "all")
+    report = torture(
+        tmp_path, seed=1, kills=6, victims=victims, crowds=1, members=2, is_secure=True, yards=1
+    )
+    assert report.is_clean, text_of(report)
+    assert report.verdict.acknowledged > 0
+    assert sum(report.orders.values()) > 0
+
+
+def runs_with_bug(folder: Path, bug: str, *, yards: int = 0) -> Iterator[Report]:
     """Yield reports of short runs: a kill must come at the right moment, and does in most."""
     for seed in range(1, RUNS_MAX + 1):
         (folder / str(seed)).mkdir()
@@ -42,6 +53,7 @@ def runs_with_bug(folder: Path, bug: str) -> Iterator[Report]:
             victims=("live", "all"),
             prefix=with_bug(bug),
             crowds=2,
+            yards=yards,
         )
 
 
@@ -55,3 +67,7 @@ def test_a_record_dropped_after_a_crash_is_found(tmp_path: Path) -> None:
 
 def test_a_resend_stored_twice_is_found(tmp_path: Path) -> None:
     assert any(report.verdict.duplicated for report in runs_with_bug(tmp_path, "forget_sends"))
+
+
+def test_an_order_that_was_told_before_it_was_kept_is_found(tmp_path: Path) -> None:
+    assert any(report.disorder for report in runs_with_bug(tmp_path, "tell_orders_first", yards=1))

@@ -57,6 +57,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=1_000_000, help="for each endpoint")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="one attack alone")
+    parser.add_argument("--secure", action="store_true", help="everything is encrypted")
     parser.add_argument("--pace", type=float, default=1.0, help="times the pace; 0: no limit")
     parser.add_argument("--p99-ratio", type=float, default=2.0, help="fail above; 0: never")
     return parser.parse_args()
@@ -103,7 +104,7 @@ def main() -> int:
     rounds: dict[str, list[Outcome]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="hubbub-fuzz-") as folder,
-        BrokerProcess(Path(folder) / "data") as broker,
+        BrokerProcess(Path(folder) / "data", *["--secure"] * asked.secure) as broker,
     ):
         siege = Siege(broker, asked.seed)
         with siege.observed() as bystanders:

@@ -23,16 +23,18 @@ from typing import Final
 
 import msgspec
 
-from bench import zmtp
+from bench import curve, zmtp
 from broker.connections import STRANGE_BYTES_MAX
 from common import limits, topics, wire
 from tests.hostile.frames import Frames, Message
+from tests.persons import keys_of
 from tests.waiting import DEADLINE_S, eventually
 
 SESSIONS: Final = 4  # That the fuzzer speaks for.
 CHUNK_MESSAGES: Final = 64  # Said in one go; then it waits until the broker has answered.
 BARRIER_S: Final = 2.0  # An answer may be lost, and is asked for again after so long.
 HISTORY_BARRIER_S: Final = 0.005  # Pages beyond a few are not kept for who does not read them.
+ATTACKER: Final = "127.0.0.66"
 BUSY: Final = 10  # The attacker's niceness: on a LAN it would have cores of its own.
 READ_BYTES: Final = 1 << 18
 GARBAGE_BYTES: Final = 4_096
@@ -53,13 +55,22 @@ class Orders(msgspec.Struct):
     seed: int
     count: int  # Messages or connections, whatever the attack is made of.
     per_s: float = 0.0  # So many a second; 0: as fast as it goes.
+    server_key: str = ""  # Hex, of a broker that encrypts.
+
+
+def connected(port: int) -> socket.socket:
+    """Return a connection from a host of the attacker's own, or all would be counted as one."""
+    return socket.create_connection(
+        ("127.0.0.1", port), timeout=DEADLINE_S, source_address=(ATTACKER, 0)
+    )
 
 
 class Link:
     """A connection to one endpoint, greeted. Owned by the one thread that made it."""
 
-    def __init__(self, port: int, kind: bytes) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+    def __init__(self, port: int, kind: bytes, keys: curve.Keys | None = None) -> None:
+        self._socket = connected(port)
+        self._tunnel = curve.Tunnel(keys) if keys else None
         self._frames = zmtp.Frames()
         self._messages: list[list[bytes]] = []
         self.say(zmtp.opening(kind))
@@ -68,7 +79,11 @@ class Link:
             self._hear()
 
     def say(self, data: bytes) -> None:
-        """Write everything; read meanwhile, so that neither side waits for the other."""
+        """Write whole frames; read meanwhile, so that neither side waits for the other."""
+        self.write(self._tunnel.say(data) if self._tunnel else data)
+
+    def write(self, data: bytes) -> None:
+        """Write bytes as they are."""
         view = memoryview(data)
         while view:
             self._socket.setblocking(False)
@@ -88,6 +103,10 @@ class Link:
         data = self._socket.recv(READ_BYTES)
         if not data:
             raise ConnectionResetError("the broker closed the connection")
+        if self._tunnel:
+            self._tunnel.feed(data)
+            data = b"".join(iter(self._tunnel.next_frame, None))
+            self._socket.sendall(self._tunnel.take_answer())  # Small, and of the handshake alone.
         self._messages += self._frames.feed(data)
 
     def _answer_pings(self) -> None:
@@ -95,7 +114,7 @@ class Link:
         answers = self._frames.take_answers()
         if answers:
             self._socket.settimeout(DEADLINE_S)
-            self._socket.sendall(answers)
+            self._socket.sendall(self._tunnel.say(answers) if self._tunnel else answers)
 
     def heard(self, timeout_s: float) -> list[list[bytes]]:
         """Return and forget what has come; wait for something. Raises `TimeoutError`."""
@@ -124,6 +143,11 @@ class Attacker:
         self._never = threading.Event()
         self._begin_s = time.monotonic()
         self.codes: dict[str, int] = {}  # What was answered, and how often.
+        self._keys = self._keys_of("mallory")  # In each attack: the nicks of before are theirs.
+
+    def _keys_of(self, nick: str) -> curve.Keys | None:
+        keys = keys_of(nick, self._orders.server_key)
+        return curve.Keys(keys.public, keys.secret, keys.broker) if keys else None
 
     def run(self) -> dict[str, object]:
         """Attack; return how many of what were sent, and what was answered."""
@@ -203,11 +227,14 @@ class Attacker:
         """Open connections that say rubbish, half a handshake, or nothing, on all endpoints."""
         chance = self._random
         whole = zmtp.opening(b"DEALER")
+        if self._keys:
+            hello = b"\5HELLO\1\0" + bytes(72) + chance.randbytes(120)  # Encrypted for nobody.
+            whole = zmtp.greeting(zmtp.CURVE) + zmtp.command(hello)
         held: list[socket.socket] = []
         try:
             for index in range(self._orders.count):
                 port = self._orders.port + index % 3
-                raw = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+                raw = connected(port)
                 held.append(raw)
                 with contextlib.suppress(OSError):  # Cut off meanwhile, as it should be.
                     raw.sendall(
@@ -244,7 +271,7 @@ class Attacker:
                 elif kind == 1:
                     link.say(zmtp.message(*[b"x"] * chance.choice(HUGE_FRAMES)))
                 elif kind == 2:
-                    link.say(zmtp.head(1 << 40) + bytes(1 << 16))
+                    link.write(zmtp.head(1 << 40) + bytes(1 << 16))
                 else:
                     link.say((zmtp.head(200, more=True) + bytes(200)) * 2_000)
             self._pace(index + 1)
@@ -272,7 +299,7 @@ class Attacker:
         chance = self._random
         held = collections.deque[Link]()
         for index in range(self._orders.count):
-            held.append(Link(self._orders.port + 1, b"SUB"))
+            held.append(Link(self._orders.port + 1, b"SUB", self._keys))
             with contextlib.suppress(OSError):
                 asked = (b"\1calm\0" + chance.randbytes(LONG_BYTES) for _ in range(LONG_TOPICS))
                 held[-1].say(b"".join(map(zmtp.message, asked)))
@@ -304,6 +331,7 @@ class Attacker:
         """Spread messages over ever new connections: what is bounded for one is not enough."""
         sent = 0
         while sent < self._orders.count:
+            self._keys = self._keys_of(self._random.randbytes(8).hex())  # A key costs nothing.
             with self._link(0, b"DEALER") as link:
                 for _ in range(CONNECTION_MESSAGES):
                     link.say(zmtp.message(*draw()))
@@ -330,7 +358,7 @@ class Attacker:
     # --- how it is done ---------------------------------------------------------
     @contextlib.contextmanager
     def _link(self, offset: int, kind: bytes) -> Iterator[Link]:
-        link = Link(self._orders.port + offset, kind)
+        link = Link(self._orders.port + offset, kind, self._keys)
         try:
             yield link
         finally:

@@ -1,6 +1,6 @@
 """Honest clients in a process of their own, who chat and keep books: `python -m ...bystanders`.
 
-Orders come as lines: the broker's address first, then `phase NAME` whenever another phase
+Orders come as lines: the broker's address and key first, then `phase NAME` whenever another phase
 begins, and `end`. They talk in one room all the time, each time what is heard is timed, and
 newcomers come and go. At the end the process prints its books as JSON.
 """
@@ -17,6 +17,7 @@ from typing import Final, TextIO
 
 from client.api import Client, connect
 from client.events import Entry, Missing, Reset
+from tests.persons import keys_of
 from tests.waiting import DEADLINE_S
 
 MEMBERS: Final = 4
@@ -65,9 +66,10 @@ class Listener(threading.Thread):
 class Visitors(threading.Thread):
     """New people who come in, say a word and go, one after the other."""
 
-    def __init__(self, broker: str, books: Books) -> None:
+    def __init__(self, broker: str, server_key: str, books: Books) -> None:
         super().__init__(daemon=True)
         self._broker = broker
+        self._server_key = server_key
         self._books = books
         self.over = threading.Event()
 
@@ -78,7 +80,7 @@ class Visitors(threading.Thread):
             number += 1
             phase, began_s = self._books.phase, time.monotonic()
             try:
-                with connect(self._broker, nick=f"new{number}", timeout_s=DEADLINE_S) as client:
+                with _connect(self._broker, f"new{number}", self._server_key) as client:
                     client.join("porch", history=0, timeout_s=DEADLINE_S)
                     client.send("porch", "hello", timeout_s=DEADLINE_S)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told
@@ -113,23 +115,27 @@ class Talk(threading.Thread):
 
 
 @contextmanager
-def members(broker: str) -> Iterator[list[Client]]:
+def members(broker: str, server_key: str) -> Iterator[list[Client]]:
     """Connect the members, who are all in one room."""
     with ExitStack() as stack:
         clients = []
         for index in range(MEMBERS):
-            client = connect(broker, nick=f"member{index}", timeout_s=DEADLINE_S)
+            client = _connect(broker, f"member{index}", server_key)
             clients.append(stack.enter_context(client))
             client.join(ROOM, history=0)
         yield clients
 
 
-def observe(broker: str, orders: TextIO) -> Books:
+def _connect(broker: str, nick: str, server_key: str) -> Client:
+    return connect(broker, nick=nick, timeout_s=DEADLINE_S, curve=keys_of(nick, server_key))
+
+
+def observe(broker: str, server_key: str, orders: TextIO) -> Books:
     """Chat until the orders end; return the books."""
     books = Books()
-    with members(broker) as clients:
+    with members(broker, server_key) as clients:
         listeners = [Listener(client, index, books) for index, client in enumerate(clients)]
-        talk, visitors = Talk(clients, books), Visitors(broker, books)
+        talk, visitors = Talk(clients, books), Visitors(broker, server_key, books)
         for thread in (*listeners, talk, visitors):
             thread.start()
         sys.stdout.write("here\n")
@@ -147,7 +153,8 @@ def observe(broker: str, orders: TextIO) -> Books:
 
 def main() -> int:
     """Chat as ordered, and print the books."""
-    books = observe(sys.stdin.readline().strip(), sys.stdin)
+    broker, _, server_key = sys.stdin.readline().strip().partition(" ")
+    books = observe(broker, server_key, sys.stdin)
     sys.stdout.write(json.dumps(vars(books)))
     return 0
 

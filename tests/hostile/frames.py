@@ -39,7 +39,8 @@ BOMBS: Final = (
     *(b"\xdb\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x01", b"\xc1", b"\x91" * 2_000),
     *(b"\x81" * 2_000, b"\x94\x01\xa2\xff\xfe", b"\xd9\xffx", b"\xcb\x7f\xf8\0\0\0\0\0\0"),
 )
-NICKS: Final = 12
+# The last one is a bystander's.
+NICKS: Final = (*(f"mallory{number}" for number in range(12)), "member0")
 ROOMS: Final = 24
 OWNERS: Final = (b"o" * 16, b"p" * 16, b"q" * 64)
 # What is sent on the rooms endpoint must stay below its bound, or the connection ends.
@@ -163,7 +164,7 @@ class Frames:
     def _nick(self) -> str:
         chance = self._random
         is_odd = chance.random() < 0.3
-        return chance.choice(ODD_NAMES) if is_odd else f"mallory{chance.randrange(NICKS)}"
+        return chance.choice(ODD_NAMES if is_odd else NICKS)
 
     def _room(self) -> str:
         chance = self._random

@@ -92,7 +92,7 @@ def _resident_mib(pid: int) -> float:
 class Bystanders:
     """The honest clients' process."""
 
-    def __init__(self, broker: str) -> None:
+    def __init__(self, broker: str, server_key: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.hostile.bystanders"],
             cwd=ROOT,
@@ -100,7 +100,7 @@ class Bystanders:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._say(broker)
+        self._say(f"{broker} {server_key}")
         assert self._process.stdout is not None
         assert "here\n" == self._process.stdout.readline()
 
@@ -153,13 +153,14 @@ class Siege:
     @contextmanager
     def observed(self) -> Iterator[Bystanders]:
         """Have honest clients there meanwhile."""
-        with Bystanders(self._broker.address) as bystanders:
+        with Bystanders(self._broker.address, self._broker.server_key) as bystanders:
             yield bystanders
 
     def attack(self, attack: Attack) -> Outcome:
         """Attack, and wait until the broker has taken it all and given its memory back."""
         seed = self._seed + len(self.outcomes)
-        orders = Orders(attack.name, self._broker.port, seed, *attack[1:])
+        server_key = self._broker.server_key
+        orders = Orders(attack.name, self._broker.port, seed, *attack[1:], server_key=server_key)
         with Watch(self._pids) as watch:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.hostile.attacker"],

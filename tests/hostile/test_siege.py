@@ -42,9 +42,13 @@ CODES = {
 
 
 @pytest.mark.timeout(600)
-def test_honest_clients_are_served_whatever_others_send(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--secure",)], ids=["plain", "secure"])
+def test_honest_clients_are_served_whatever_others_send(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
     """Under every attack the ledger is whole, nothing restarts, and memory comes back."""
-    with BrokerProcess(tmp_path / "data") as broker:
+    with BrokerProcess(tmp_path / "data", *flags) as broker:
+        assert bool(flags) == bool(broker.server_key)
         siege = Siege(broker, SEED)
         with siege.observed() as bystanders:
             outcomes: dict[str, Outcome] = {}

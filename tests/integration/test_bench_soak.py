@@ -10,7 +10,7 @@ from bench.dialect import Unexpected
 from bench.meter import listeners
 from bench.plan import Run
 from bench.running import measure
-from bench.target import Target
+from bench.target import HUBBUB, HUBBUB_CURVE, Target
 from bench.verdicts import judge
 from bench.works import soak, soak_vitals
 from bench.works.base import Soak
@@ -36,15 +36,25 @@ def target(broker: BrokerProcess) -> Target:
     ports = [broker.port, broker.port + 1]
     pids = [broker.process.pid]
     return Target(
-        "hubbub", "0", is_durable=True, host="127.0.0.1", ports=ports, pids=pids, settings=[]
+        HUBBUB_CURVE if broker.server_key else HUBBUB,
+        "0",
+        is_durable=True,
+        host="127.0.0.1",
+        ports=ports,
+        pids=pids,
+        settings=[],
+        server_key=broker.server_key,
     )
 
 
-def test_everybody_hears_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("flags", [(), ("--secure",)], ids=["plain", "secure"])
+def test_everybody_hears_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
     """Nothing is lost, twice or out of order, though clients leave, are killed and freeze."""
     monkeypatch.setattr("bench.works.soak_party.KILL_EVERY_S", 2.0)
     monkeypatch.setattr("bench.works.soak_party.FREEZE_S", 2.0)
-    with BrokerProcess(tmp_path / "data", "--heartbeat", "0.5", "--grace", "0.5") as broker:
+    with BrokerProcess(tmp_path / "data", "--heartbeat", "0.5", "--grace", "0.5", *flags) as broker:
         result = soak.run(target(broker), OPTIONS, Silence())
         assert listeners([broker.port])
     assert result.counts.is_clean, result.notes

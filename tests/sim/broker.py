@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 
 from broker import history
 from broker.chat.core import Core, Effects, Facts, Rules
+from broker.chat.peer import Peer
 from broker.log import index as log_index
 from broker.log import writer as log_writer
 from broker.log.interface import LogFailed, LogUnusable, Proposal
 from broker.log.reader import SqliteReader
+from broker.log.rights_records import Change
 from broker.log.writer import SqliteLog, prepare
 from common import wire
 from common.errors import Code, Refused
 from tests.sim.checkers import Judge
 from tests.sim.disk import Disk, Killed
+from tests.sim.doors import OPERATOR
 from tests.sim.log_file import MAGIC
 from tests.sim.network import Network, Pipe
 from tests.sim.trace import Trace, shown
 from tests.sim.weather import Weather
 
+OPERATOR_ROUTE = b"operator"
+KEEP_AGAIN_S = 1.0  # As in `broker.live`.
 SEGMENT_NAME = "hubbub-{:08d}.segment"
 
 
@@ -51,6 +56,9 @@ class Broker:
         self.starts = 0
         self.refusals: Counter[str] = Counter()  # Of all cores before this one.
         self.is_prepared = False  # Did the supervisor look at the log since it was started?
+        self.admin: deque[list[bytes]] = deque()  # What an operator asks for, at the broker's host.
+        self._keep_at_s = 0.0  # Not before, after a failure.
+        network.callers[OPERATOR_ROUTE] = OPERATOR
         self._folder = folder
         self._weather = weather
         self._disk = disk
@@ -107,18 +115,21 @@ class Broker:
             now_ms=now_ms,
             now_s=now_s,
         )
+        self._keep_at_s = 0.0
+        self._judge.doors.are_nicks_written = True
         heads = {record.name: record.head for record in self.log.rooms()}
         self._trace.note("live", f"starts with {heads}")
 
     def _judge_start(self) -> None:
         """Check what the start found, against what was durable before it."""
         judge = self._judge
+        judge.doors.start = self.starts
         gone = judge.witness.survey(self._durable())
         if gone:
             judge.blame(f"durable before the start, and gone: {gone}")
         for record in self.log.rooms():
-            if record.head != judge.witness.head(record.name):
-                has = judge.witness.head(record.name)
+            has = judge.witness.head(judge.witness.room(record.name))
+            if record.head != has:
                 judge.blame(f"{record.name} starts with {record.head}, the disk has {has}")
         stored = {
             each.text for entries in judge.witness.rooms.values() for each in entries.values()
@@ -126,6 +137,7 @@ class Broker:
         for texts, _, _ in self._doubtful:
             judge.excused |= texts & stored
         self._doubtful.clear()
+        judge.doors.file(self.path)
 
     def _durable(self) -> dict[str, bytearray]:
         return {
@@ -172,6 +184,8 @@ class Broker:
         if self.core is not None:
             self.refusals.update(self.core.refusals)
         self.core = None
+        self.admin.clear()
+        self._judge.doors.settle(set())
         if "history" in owners:
             self.reader = None
             self.is_prepared = False
@@ -201,16 +215,39 @@ class Broker:
             core.tick()
             proposals = core.take_proposals()
             self._bound(core, proposals)
+            if now_s >= self._keep_at_s:
+                self._keep(core, core.take_promised(), self.log.keep, now_s)
             if kill("before the commit"):
                 raise Killed
             self.commit(core, proposals)
+            if now_s >= self._keep_at_s:
+                self._keep(core, core.take_changes(), self.log.keep_soon, now_s)
             if kill("after the commit"):
                 raise Killed
             self.tell(core, kill)
             self._network.sweep()
+            links = self._network.links.items()
+            busy = {self._network.callers[route] for route, link in links if link.up}
+            self._judge.doors.settle(busy)
         except Killed:
             self._undelivered(core.take_effects())
             raise
+
+    def _keep(
+        self, core: Core, changes: list[Change], keep: Callable[[list[Change]], None], now_s: float
+    ) -> None:
+        """Write down what is not messages, as `broker.live` does."""
+        if not changes:
+            return
+        self._disk.owner = "live"
+        try:
+            keep(changes)
+        except LogFailed as error:
+            self._trace.note("live", f"cannot write down {len(changes)} changes: {error}")
+            core.put_back(changes)
+            self._keep_at_s = now_s + KEEP_AGAIN_S
+            # What is put back is written when there is time: until the next start nobody knows.
+            self._judge.doors.are_nicks_written = False
 
     def _undelivered(self, done: Effects) -> None:
         """Let the judge know what was decided, though nobody hears it."""
@@ -224,8 +261,13 @@ class Broker:
                 self._take_subscription(core, pipe)
         links = list(network.links.values())
         for link in chance.sample(links, len(links)):
+            peer = Peer(network.keys[network.callers[link.route]])
             while link.up and (share == 1 or chance.random() < share):
-                core.receive(link.route, link.up.popleft())
+                self._disk.owner = "live"
+                core.receive(link.route, link.up.popleft(), peer)
+        while self.admin:
+            self._disk.owner = "live"
+            core.receive(OPERATOR_ROUTE, self.admin.popleft(), Peer(is_admin=True))
 
     def _take_subscription(self, core: Core, pipe: Pipe) -> None:
         is_on, topic = pipe.subscriptions.popleft()
@@ -235,12 +277,13 @@ class Broker:
             core.unsubscribed(topic)
             return
         pipe.heard[topic] = None
-        greetings = core.subscribed(topic)
+        greetings = core.subscribed(topic, self._network.keys[pipe.who])
         if greetings is None:
             self._trace.note("live", f"refuses a subscription of {pipe.who}")
             return
         pipe.admitted[topic] = None
         for greeting in greetings:
+            self._judge.heard(pipe.who, greeting)
             self._network.tell(pipe, greeting)
 
     def commit(self, core: Core, proposals: list[Proposal]) -> None:
@@ -266,6 +309,7 @@ class Broker:
 
     def tell(self, core: Core, kill: Callable[[str], bool]) -> None:
         """Publish and answer what is committed."""
+        self._judge.witness.follow(self._durable())
         core.committed(self.log.follow())
         self.carry_out(core.take_effects(), kill)
 
@@ -274,7 +318,11 @@ class Broker:
         for publication in done.publications:
             self._judge.published(publication)
             topic_bytes = 11 if publication.startswith(b"\0") else publication.index(b"\0") + 17
-            self._network.publish(publication[:topic_bytes], publication)
+            topic = publication[:topic_bytes]
+            for pipe in self._network.pipes:
+                if topic in pipe.admitted and not pipe.is_broken:
+                    self._judge.heard(pipe.who, publication)
+            self._network.publish(topic, publication)
             if self._trace.is_on:
                 item = wire.parse_publication(publication[topic_bytes:])
                 self._trace.note("live", f"publishes {shown(item)}")
@@ -330,7 +378,7 @@ class Broker:
             bound("timers", len(timers._heap), 2 * len(timers._entries) + 65)
 
     # --- history ------------------------------------------------------------
-    def answer(self, question: wire.History) -> list[bytes] | None:
+    def answer(self, who: str, question: wire.History) -> list[bytes] | None:
         """Answer a question as `broker.history` does; None while history is down."""
         if self.reader is None:
             return None
@@ -340,10 +388,11 @@ class Broker:
                 self.reader,
                 wire.command_frames(wire.NO_TOKEN, question),
                 now_ms=self._now_ms,
+                key=self._network.keys[who],
             )
         except (sqlite3.Error, LogFailed) as error:
             self._trace.note("history", f"cannot read: {error}")
             return wire.refusal_frames(0, Refused(Code.LOG_FAILED, "the log cannot be read"))
         self._judge.witness.follow(self._durable())  # A start may be making more durable just now.
-        self._judge.answered(frames)
+        self._judge.answered(who, frames)
         return frames

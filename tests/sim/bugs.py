@@ -14,23 +14,31 @@ from unittest import mock
 
 import msgspec
 
+import broker.keys
+import broker.log.administration
 import broker.log.index
 import broker.log.segments
 import broker.log.writer
 from broker.chat.core import Core
+from broker.chat.floor import Floor
+from broker.chat.nicks import Register
+from broker.chat.orders import Orders
 from broker.chat.rooms import Rooms
 from broker.chat.sessions import Session, Sessions
 from broker.chat.speech import Speech
 from broker.log import progress, records
+from broker.log.administration import Administration
 from broker.log.index import read_indexed
-from broker.log.interface import Committed, LogFailed, Proposal
+from broker.log.interface import Committed, LogFailed, Proposal, Redacted
 from broker.log.reader import SqliteReader
 from broker.log.retention import Retention
 from broker.log.segments import HighWater, Record, SegmentReader, SegmentWriter
 from broker.log.writer import SqliteLog
 from client.events import Missing
+from client.memberships import Memberships
 from client.outbox import Outbox
 from client.replica import LIVE, Replica, expand
+from client.room import Room
 from client.roster import Roster
 from common import wire
 from tests.sim.broker import Broker
@@ -45,15 +53,22 @@ class Bug(NamedTuple):
     name: str
     wrong: Callable[[Any], Any]  # Takes what is right, and returns what is wrong.
     seeds: int  # Of those whose weather has
-    needs: str = ""  # these faults,
+    needs: str = ""  # these faults ("-" before what must not be),
     is_narrow: bool = False  # and few entries kept in small segments.
+    times: int = 1  # How much more often than usual the faults are that it needs.
 
     def weathers(self, steps: int) -> Iterator[tuple[int, Weather]]:
         """Yield the seeds that may show it, and what they have in store."""
-        needed = set(self.needs.split())
+        needed = {each for each in self.needs.split() if not each.startswith("-")}
+        barred = {each[1:] for each in self.needs.split() if each.startswith("-")}
         seeds = ((seed, self._weather(seed, steps)) for seed in itertools.count())
         return itertools.islice(
-            (each for each in seeds if needed <= each[1].weights.keys()), self.seeds
+            (
+                each
+                for each in seeds
+                if needed <= each[1].weights.keys() and barred.isdisjoint(each[1].weights)
+            ),
+            self.seeds,
         )
 
     def _weather(self, seed: int, steps: int) -> Weather:
@@ -61,7 +76,12 @@ class Bug(NamedTuple):
         if self.is_narrow:
             limits = chosen.limits | {"SEGMENT_BYTES_MAX": 1_024}
             chosen = chosen._replace(retain_messages=5, retain_days=0, limits=limits)
-        return chosen
+        needed = self.needs.split()
+        weights = {
+            name: weight * (self.times if name in needed else 1)
+            for name, weight in chosen.weights.items()
+        }
+        return chosen._replace(weights=weights)
 
     def plant(self, stack: ExitStack) -> None:
         """Make the mistake until the stack is unwound."""
@@ -241,6 +261,41 @@ def _remove_early(execute: Any) -> Any:  # noqa: ANN401
     return careless
 
 
+def _keep_keys(_change_keys: Any) -> Any:  # noqa: ANN401
+    def same(self: Orders, room: Any) -> None:  # noqa: ANN401
+        self._found(room.name)
+
+    return same
+
+
+def _open_door(_check_door: Any) -> Any:  # noqa: ANN401
+    return lambda *_, **__: None
+
+
+def _write_later(keep: Any) -> Any:  # noqa: ANN401
+    def lazy(self: Floor, changes: Sequence[Any], audit: Any = None) -> None:  # noqa: ANN401
+        keep(self, [], audit)
+        self.keep_soon(changes)
+
+    return lazy
+
+
+def _cut_off_page(move: Any) -> Any:  # noqa: ANN401
+    def forgetful(self: Memberships, room: Room, to: str, title: str) -> None:
+        move(self, room, to, title)
+        room.replica.cursor = room.replica.target = room.replica.target + 1
+
+    return forgetful
+
+
+def _remove_half(redact: Any) -> Any:  # noqa: ANN401
+    def half(self: Administration, room: str, seq: int) -> Redacted:
+        removed: Redacted = redact(self, room, seq) if seq % 2 else Redacted("somebody", seq)
+        return removed
+
+    return half
+
+
 def _nothing(_right: Any) -> Any:  # noqa: ANN401
     return lambda *_: []
 
@@ -251,7 +306,7 @@ BUGS: dict[str, Bug] = {
     "acknowledge a commit that failed": Bug(SqliteLog, "_commit", _acknowledge_failure, 20),
     "skip the sync": Bug(SegmentWriter, "__init__", _skip_sync, 5),
     "count a torn record": Bug(
-        SegmentReader, "whole_record", _count_torn, 150, "cut_power crash_in_drain"
+        SegmentReader, "whole_record", _count_torn, 40, "cut_power crash_in_drain -order", times=10
     ),
     "raise the high-water mark before the commit": Bug(
         SqliteLog, "_commit", _raise_high_water, 100
@@ -302,5 +357,20 @@ BUGS: dict[str, Bug] = {
     "keep less than asked": Bug(Retention, "_cut", _keep_less, 20),
     "lose a topic": Bug(SqliteLog, "_commit", _lose_topic, 40),
     "ignore a hole in presence": Bug(Roster, "apply", _ignore_version, 80),
+    "let somebody who was taken out keep the keys": Bug(
+        Orders, "_change_keys", _keep_keys, 150, "order"
+    ),
+    "let everybody into closed rooms": Bug(Floor, "check_door", _open_door, 150, "order"),
+    "take any ticket": Bug(broker.keys, "is_ticket", lambda _: lambda *_, **__: True, 60, "order"),
+    "give a room the keys that one of its name had": Bug(Orders, "renew", _open_door, 150),
+    "pass over what is said when a room moves": Bug(Memberships, "_move", _cut_off_page, 40),
+    "write down an order when there is time": Bug(Floor, "keep", _write_later, 60),
+    "keep nicks in memory": Bug(Register, "take_promised", _nothing, 60),
+    "give a nick to whoever comes": Bug(Register, "check", _open_door, 40, "order rename"),
+    "leave a removed text where it is": Bug(
+        broker.log.administration, "finish_redactions", _nothing, 60
+    ),
+    "remove every other text": Bug(Administration, "redact", _remove_half, 40),
+    "tell nobody of a removed text": Bug(Room, "remove", _nothing, 40),
     "keep those who have gone": Bug(Sessions, "expired", _nothing, 60, "leave"),
 }

@@ -7,10 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 from client import effects
-from client.events import KINDS, Entry, Event, Joined, Left, Missing, Reset, State
+from client.events import (
+    KINDS,
+    Entry,
+    Event,
+    Joined,
+    Left,
+    Missing,
+    Moved,
+    Removed,
+    Reset,
+    State,
+    Told,
+)
 from client.outbox import Line
 from client.session import Session
-from common import spans, topics, wire
+from common import order, spans, topics, wire
 from common.wire import Kind
 from tests.sim.checkers import Judge, Stay
 from tests.sim.network import Link, Network, Pipe
@@ -31,12 +43,17 @@ class SimClient:
         judge: Judge,
         trace: Trace,
         kin: SimClient | None,
+        is_secure: bool,
     ) -> None:
-        """Begin; with `kin`, as the same person under the same nick."""
+        """Begin; with `kin`, as the same person under the same nick; `is_secure`: with a key."""
         self.name = name
         self.nick: str = kin.nick if kin else name
         self.owner: bytes = kin.owner if kin else chance.randbytes(16)
         self.token = chance.randbytes(16)
+        self.person: str = kin.person if kin else name
+        self.key: bytes = b"" if not is_secure else kin.key if kin else chance.randbytes(32)
+        network.keys[name] = self.key
+        judge.doors.came(name, self.person, self.key)
         self.session = Session(
             nick=self.nick,
             owner=lambda: self.owner,
@@ -55,8 +72,10 @@ class SimClient:
         self.is_over = False
         self.is_refused = False
         self.stays: dict[str, Stay] = {}  # Rooms that the program is in.
-        self.lefts: set[str] = set()  # Rooms whose leaving was answered, but not told yet.
+        self.lefts = 0  # How often leaving was answered, but not told yet.
         self.summaries: dict[str, Joined] = {}  # What the last call of join() told.
+        self.secrets: list[wire.Joined] = []  # Topics and tickets that it was ever told.
+        self.doors: list[str] = []  # Closed rooms that it knows, whether it may enter or not.
         self.renames = 0
         self.said = 0
         self._chance = chance
@@ -114,6 +133,8 @@ class SimClient:
             reply = wire.parse_reply(self.link.down.popleft())
             if self._trace.is_on:
                 self._trace.note(self.name, f"hears {shown(reply)}")
+            if isinstance(reply, wire.Joined):
+                self.secrets.append(reply)
             self.do(session.reply(reply, now_s))
         if self.page is not None and (share == 1 or chance.random() < share):
             self._take_page(now_s)
@@ -142,7 +163,19 @@ class SimClient:
         if self._trace.is_on:
             self._trace.note(self.name, f"sends {shown(effect.command)}")
         if self.link is not None and not self.link.is_broken:
+            self._tell_judge(effect.command)
             self.link.up.append(wire.command_frames(self.token, effect.command))
+
+    def _tell_judge(self, command: wire.Payload) -> None:
+        doors = self._judge.doors
+        if isinstance(command, order.Order):
+            given = (command.room, command.action, command.nick, command.value)
+            doors.orders(self.name, command.id, given)
+        elif isinstance(command, wire.Join):
+            doors.joins(self.name, command.id, command.room)
+            stay = self.stays.get(command.room)
+            if stay is not None:
+                stay.asks_again(self._judge.witness, is_resume=command.resume)
 
     def _connect(self, _effect: effects.Connect) -> None:
         self.has_ports = True
@@ -177,26 +210,42 @@ class SimClient:
     def _hear(self, event: Event) -> None:
         if self._trace.is_on:
             self._trace.note(self.name, f"program hears {shown(event)}")
-        if isinstance(event, Entry | Missing | Reset):
+        if isinstance(event, Told) and event.code == "invited":
+            self.doors.append(event.room)
+        if isinstance(event, Entry | Missing | Reset | Removed):
             self._hear_log(event)
+        elif isinstance(event, Moved):
+            self._move(event)
         elif isinstance(event, Left):
-            if event.room in self.lefts:
-                self.lefts.remove(event.room)
-            else:
-                self._gone(event.room)
+            self._leave(event)
         elif isinstance(event, State):
+            self.is_refused |= event.state == "refused"
             if event.state == "online":
                 self.nick = event.detail
-            elif event.state == "refused":
-                self.is_refused = True
 
-    def _hear_log(self, event: Entry | Missing | Reset) -> None:
+    def _leave(self, event: Left) -> None:
+        if self.lefts and not event.code:
+            self.lefts -= 1
+        else:
+            self._gone(event.room)
+
+    def _move(self, event: Moved) -> None:
+        stay = self.stays.pop(event.room, None)
+        if stay is not None:
+            self.stays[event.to] = stay
+            stay.hears_move(event.to)
+        self.doors.append(event.to)
+
+    def _hear_log(self, event: Entry | Missing | Reset | Removed) -> None:
         stay = self.stays.get(event.room)
         if stay is None:
             self._judge.blame(f"{self.name} hears of {event.room} after it left: {event}")
         elif isinstance(event, Entry):
-            kind = int(KINDS.get(event.kind, Kind.TEXT))
+            kind = order.ORDER_KIND if event.kind == "order" else KINDS.get(event.kind, Kind.TEXT)
+            kind = int(kind)
             stay.hears_entry(event.seq, (event.ts, event.nick, kind, event.text))
+        elif isinstance(event, Removed):
+            stay.hears_removed(event.seq)
         elif isinstance(event, Missing):
             stay.hears_missing(event.count)
         else:
@@ -226,7 +275,7 @@ class SimClient:
         elif kind == "rename":
             self.nick = str(effect.value)
         elif kind == "part":
-            self.lefts.add(about)  # The event tells of that time, whatever room it is now.
+            self.lefts += 1  # The event tells of that time, whatever room it is now.
 
     def _reject(self, effect: effects.Reject) -> None:
         kind, about = _ticket(effect.ticket)
@@ -251,14 +300,29 @@ class SimClient:
         self._gone(room)
         self.do(self.session.part(room, ("part", room), now_s))
 
+    def role(self, room: str) -> int:
+        """Return what it may do in a room that it is in, as far as it knows."""
+        found = self.session._memberships._rooms.get(room)
+        return found.role if found is not None else 0
+
+    def order(self, room: str, action: str, nick: str, value: int, now_s: float) -> None:
+        """Give an order in a room."""
+        self._trace.note(self.name, f"program orders {action} {nick} {value} in {room}")
+        ticket = ("order", action)
+        self.do(
+            self.session.ask(
+                lambda number: order.Order(number, room, action, nick, value), ticket, now_s
+            )
+        )
+
     def rename(self, nick: str, now_s: float) -> None:
         """Take another nick."""
         self._trace.note(self.name, f"program wants to be {nick}")
         self.is_refused = False
         self.do(self.session.rename(nick, ("rename", nick), now_s))
 
-    def say(self, rooms: list[str], count: int, now_s: float) -> None:
-        """Say so many texts, each in one of the rooms."""
+    def say(self, rooms: list[str], count: int, now_s: float) -> list[str]:
+        """Say so many texts, each in one of the rooms, and return them."""
         chance = self._chance
         lines = []
         for _ in range(count):
@@ -266,10 +330,11 @@ class SimClient:
             kind = chance.choices([Kind.TEXT, Kind.ACTION, Kind.TOPIC], [16, 2, 1])[0]
             text = f"{self.name}.{self.said}" + ("." * 60 if chance.random() < 0.1 else "")
             room = chance.choice(rooms)
-            self._judge.said(text, room)
+            self._judge.said(text, self.stays[room])
             lines.append(Line(room, kind, text, len(text), text))
         self._trace.note(self.name, f"program says {[line.text.rstrip('.') for line in lines]}")
         self.do(self.session.say(lines, now_s))
+        return [line.text for line in lines]
 
     def die(self) -> None:
         """End without a word."""

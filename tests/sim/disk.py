@@ -103,7 +103,7 @@ class Disk:
             wanted_bytes = self._chance.randrange(1, wanted_bytes)
         written = os.pwrite(descriptor, data[:wanted_bytes], offset)
         self.files[self._names[descriptor]].dirty.append((offset, offset + written))
-        self._may_die()
+        self.may_die()
         if will_fail:
             self._fail("pwrite")
         return written
@@ -134,7 +134,7 @@ class Disk:
     def fdatasync(self, descriptor: int) -> None:
         """Make a file durable."""
         name = self._names[descriptor]
-        self._may_die()
+        self.may_die()
         if not name:
             self._may_fail("fsync of the folder")
             for file in self.files.values():
@@ -173,7 +173,8 @@ class Disk:
             self.failures[what] += 1
         return is_faulty
 
-    def _may_die(self) -> None:
+    def may_die(self) -> None:
+        """End the process here, if it is time."""
         if self.dies_in:
             self.dies_in -= 1
             if not self.dies_in:
@@ -311,11 +312,15 @@ class Connection(sqlite3.Connection):
         """Carry out a statement, or fail."""
         if hasattr(self, "disk") and self.disk.database_fault_rate:
             self._may_fail(statement)
+        is_durable = self.is_full_sync and statement == "COMMIT"
+        if is_durable:
+            self.disk.may_die()  # Before it is written,
         found = super().execute(statement, *rest)
         if statement.startswith("PRAGMA synchronous"):
             self.is_full_sync = statement.endswith("FULL")
-        elif self.is_full_sync and statement == "COMMIT":
+        elif is_durable or statement.startswith("PRAGMA wal_checkpoint"):
             self.disk.wal_synced()
+            self.disk.may_die()  # or after.
         return found
 
     def executemany(self, statement: str, *rest: Any) -> sqlite3.Cursor:  # noqa: ANN401

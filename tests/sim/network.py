@@ -25,11 +25,12 @@ class Link:
 class Pipe:
     """SUB to XPUB in manual mode."""
 
-    __slots__ = ("admitted", "frames", "heard", "is_broken", "subscriptions", "who")
+    __slots__ = ("admitted", "frames", "heard", "is_broken", "is_deaf", "subscriptions", "who")
 
     def __init__(self, who: str, topics: list[bytes]) -> None:
         self.who = who
         self.is_broken = False
+        self.is_deaf = False  # Whoever listens does nothing with it.
         # A SUB that connects asks again for all that it is subscribed to. In order: dicts.
         self.subscriptions = deque((True, topic) for topic in topics)
         self.heard: dict[bytes, None] = {}  # What the broker saw it ask for,
@@ -44,6 +45,7 @@ class Network:
         self.loss = 0.0  # The share of publications that is lost all the same.
         self.links: dict[bytes, Link] = {}
         self.callers: dict[bytes, str] = {}  # Whose each connection is, or was.
+        self.keys: dict[str, bytes] = {}  # With which CURVE key each comes; empty in the clear.
         self.pipes: list[Pipe] = []
         self.lost_publications = 0
         self.lost_replies = 0
@@ -95,7 +97,7 @@ class Network:
 
     def tell(self, pipe: Pipe, publication: bytes) -> None:
         """Send to one connection; silently not, when too much waits there."""
-        if pipe.is_broken:
+        if pipe.is_broken or pipe.is_deaf:
             return
         is_lost = self.loss and self._chance.random() < self.loss
         if is_lost or len(pipe.frames) >= self._publish_queue:

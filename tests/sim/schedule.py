@@ -9,10 +9,13 @@ import random
 import sqlite3
 from pathlib import Path
 
+from common import wire
+from common.order import Admin
 from tests.sim.broker import Broker
 from tests.sim.checkers import Judge
 from tests.sim.client import SimClient
 from tests.sim.disk import Disk, Killed
+from tests.sim.doors import Known
 from tests.sim.log_file import Witness
 from tests.sim.network import Network
 from tests.sim.trace import Trace
@@ -23,6 +26,19 @@ ROOMS = ("lobby", "dev", "ops")
 START_MS = 1_700_000_000_000
 START_S = 1_000.0
 DAY_MS = 86_400_000
+OWN_NICKS_MAX = 3
+EVERYWHERE = {
+    "kick": 1,
+    "ban": 2,
+    "unban": 2,
+    "mute": 2,
+    "unmute": 3,
+    "op": 2,
+    "deop": 1,
+    "slow": 1,
+}
+OPEN_ORDERS = {"private": 8} | EVERYWHERE
+CLOSED_ORDERS = {"public": 1, "invite": 8, "uninvite": 4} | EVERYWHERE
 
 
 class Schedule:
@@ -52,8 +68,9 @@ class Schedule:
         )
         self.clients: list[SimClient] = []  # Those that are there; others have left.
         self.arrivals = 0
+        self._requests = 0  # Of the operator.
         self._folder = folder
-        self._backup: tuple[dict[str, bytes], Witness] | None = None
+        self._backup: tuple[dict[str, bytes], Witness, Known] | None = None
         self._live_frozen_until_s = 0.0
         self._history_frozen_until_s = 0.0
         self.disk.meanwhile = self._do_answer
@@ -123,8 +140,10 @@ class Schedule:
             self._do_say()
             self._do_drain()
         self._do_say()
+        if self.weather.is_secure:
+            self._do_order()
         if crash == "in the commit":
-            self.disk.dies_in = self.chance.randint(1, 2)
+            self.disk.dies_in = self.chance.randint(1, 8 if self.weather.is_secure else 2)
         self._do_drain(share=1, crash=crash)
         self.disk.dies_in = 0
 
@@ -140,7 +159,7 @@ class Schedule:
 
     def _answer(self, client: SimClient) -> None:
         if client.question is not None:
-            frames = self.broker.answer(client.question)
+            frames = self.broker.answer(client.name, client.question)
             if frames is not None:
                 client.question, client.page = None, frames
 
@@ -166,7 +185,7 @@ class Schedule:
                 for each in sorted(self._folder.iterdir())
                 if each.suffix in {".db", ".segment"} or each.name.endswith("-wal")
             }
-            self._backup = files, self.judge.witness.copy()
+            self._backup = files, self.judge.witness.copy(), self.judge.doors.known.copy()
             self.trace.note("operator", "makes a backup")
 
     def _do_restore(self) -> None:
@@ -174,7 +193,7 @@ class Schedule:
         if self._backup is None or self.broker.core is None:
             return  # After a crash the note of how far the log had got may be too old to tell.
         self.broker.stop()
-        files, witness = self._backup
+        files, witness, known = self._backup
         if self.broker.is_doubtful:
             return  # What the disk could not take back may be in the files, or not.
         for path in self._folder.iterdir():
@@ -183,7 +202,7 @@ class Schedule:
         for name, content in files.items():
             (self._folder / name).write_bytes(content)
         self.disk.adopt()
-        self.judge.restored(witness)
+        self.judge.restored(witness, known)
         self.trace.note("operator", "restores the backup")
 
     def _do_freeze_broker(self) -> None:
@@ -312,6 +331,7 @@ class Schedule:
                 judge=self.judge,
                 trace=self.trace,
                 kin=kin,
+                is_secure=self.weather.is_secure,
             )
             self.clients.append(client)
             self.trace.note(name, f"arrives as {client.nick}")
@@ -359,7 +379,10 @@ class Schedule:
         if client is not None and not client.is_closing:
             history = self.chance.choice([None, None, 0, 3, 100])
             since_ms = self.now_ms - 2_000 if self.chance.random() < 0.1 else None
-            client.join(self.chance.choice(ROOMS), history, since_ms, self.now_s)
+            room = self.chance.choice(ROOMS)
+            if client.doors and self.chance.random() < 0.5:
+                room = self.chance.choice(client.doors)
+            client.join(room, history, since_ms, self.now_s)
 
     def _do_part(self) -> None:
         client = self._someone()
@@ -371,8 +394,67 @@ class Schedule:
         if client is not None and not client.is_closing:
             client.renames += 1
             others = [each.nick for each in self.clients]
+            if self.weather.is_secure and client.renames > OWN_NICKS_MAX:
+                return  # Else the person's first ones would be anybody's again.
             nick = self.chance.choice([f"{client.name}n{client.renames}", *others])
             client.rename(nick, self.now_s)
+
+    # --- orders -------------------------------------------------------------
+    def _do_order(self) -> None:
+        """Let somebody give an order, mostly one who may."""
+        chance = self.chance
+        client = self._someone()
+        if client is None or not client.stays or client.is_closing:
+            return
+        rooms = sorted(client.stays)
+        room = max(rooms, key=client.role) if chance.random() < 0.8 else chance.choice(rooms)
+        actions = CLOSED_ORDERS if room.startswith("+") else OPEN_ORDERS
+        (action,) = chance.choices(list(actions), list(actions.values()))
+        target = chance.choice(self.clients)
+        if target.person == client.person:
+            target = chance.choice(self.clients)
+        is_about_room = action in ("private", "public", "slow")
+        value = chance.choice([0, 0, 1]) if action == "slow" else 0
+        client.order(room, action, "" if is_about_room else target.nick, value, self.now_s)
+
+    def _do_drop(self) -> None:
+        """Let an operator remove a text."""
+        witness, chance = self.judge.witness, self.chance
+        names = sorted(witness.now)
+        if not names or self.broker.core is None:
+            return
+        name = chance.choice(names)
+        texts = [
+            (spoken.text, seq)
+            for seq, spoken in witness.rooms.get(witness.now[name], {}).items()
+            if spoken.text in witness.places
+        ]
+        if texts:
+            self._drop(name, *chance.choice(texts[-5:]))
+
+    def _drop(self, name: str, text: str, seq: int) -> None:
+        self._requests += 1
+        self.trace.note("operator", f"removes {text}, {name} {seq}")
+        self.judge.doors.drops(self._requests, text, self.judge.witness.now[name], seq)
+        command = Admin(self._requests, "drop", name, value=seq)
+        self.broker.admin.append(wire.command_frames(wire.NO_TOKEN, command))
+
+    def _do_spy(self) -> None:
+        """Let somebody try a topic or a ticket that they were told, of where they are out now."""
+        spies = [
+            (client, told)
+            for client in self.clients
+            for told in client.secrets
+            if self.judge.doors.why_out(client.name, told.room)
+        ]
+        if not spies or self.broker.core is None:
+            return
+        client, told = self.chance.choice(spies)
+        if self.chance.random() < 0.5:
+            self.network.listen(client.name, [told.subscription]).is_deaf = True
+        else:
+            question = wire.History(1, told.room, told.ticket, wire.Mode.BEFORE, 1 << 40, 100)
+            self.broker.answer(client.name, question)
 
     def _do_pass_time(self) -> None:
         self._pass(self.chance.choice([0.1, 1.0, 4.0]))

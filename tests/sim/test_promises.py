@@ -22,7 +22,7 @@ GENTLE = {
 
 def gentle(seed: int) -> Weather:
     """Return a weather in which no text is refused."""
-    chosen = weather(seed, steps=STEPS, has_unnoticed_losses=False)
+    chosen = weather(seed, steps=STEPS, has_unnoticed_losses=False, is_secure=False)
     hard = FAULTS.keys() - GENTLE
     weights = {name: weight for name, weight in chosen.weights.items() if name not in hard}
     weights |= {"cut": 20, "deafen": 20, "crash_in_drain": 40}

@@ -77,6 +77,7 @@ FAULTS = {
     "rename": 6,
     "restore": 8,
 }
+ORDERS = {"order": 40, "drop": 4, "spy": 12}
 UNNOTICED = {"lose_command": 8, "lose_reply": 8}
 ALWAYS = {
     "drain": 300,
@@ -106,21 +107,31 @@ class Weather(NamedTuple):
     grace_s: float
     weights: dict[str, int]
     limits: dict[str, int]
+    is_secure: bool = False  # Everybody has a key, and some give orders.
 
     def words(self) -> str:
         """Return it in a line."""
-        faults = " ".join(sorted(self.weights.keys() - ALWAYS.keys()))
+        faults = " ".join(sorted(self.weights.keys() - ALWAYS.keys() - ORDERS.keys()))
         small = " ".join(f"{name}={value}" for name, value in sorted(self.limits.items()))
         return (
             f"clients={self.clients}..{self.clients_max} rate={self.rate.per_s:g} "
             f"loss={self.loss} queues={self.publish_queue},{self.reply_queue} "
-            f"keep={self.retain_messages},{self.retain_days}d grace={self.grace_s:g}s\n"
+            f"keep={self.retain_messages},{self.retain_days}d grace={self.grace_s:g}s"
+            f"{' keys and orders' if self.is_secure else ''}\n"
             f"faults: {faults}\nlimits: {small}"
         )
 
 
-def weather(seed: int, *, steps: int, has_unnoticed_losses: bool | None = None) -> Weather:
+def weather(
+    seed: int,
+    *,
+    steps: int,
+    has_unnoticed_losses: bool | None = None,
+    is_secure: bool | None = None,
+) -> Weather:
     """Return what a seed has in store."""
+    if is_secure is None:
+        is_secure = random.Random(f"keys {seed}").random() < 0.5
     chance = random.Random(f"weather {seed}")
     is_mild = chance.random() < 0.05  # Also see that all is well without any fault.
     if has_unnoticed_losses is None:
@@ -135,6 +146,8 @@ def weather(seed: int, *, steps: int, has_unnoticed_losses: bool | None = None) 
     limits = {name: chance.choice(values) for name, (_, values) in LIMITS.items()}
     if "restore" in weights:
         weights["stop"] = 3 * FAULTS["stop"]  # It is then that backups are made.
+    if is_secure:
+        weights |= ORDERS
     return Weather(
         clients=chance.choice([2, 3, 3, 4]),
         clients_max=6,
@@ -147,6 +160,7 @@ def weather(seed: int, *, steps: int, has_unnoticed_losses: bool | None = None) 
         retain_days=chance.choice([0, 0, 0, 1]),
         grace_s=chance.choice([0.5, 2.0, 10.0]),
         weights=weights,
+        is_secure=is_secure,
         # Megabytes of space would only cost time.
         limits=limits if is_small else {"AHEAD_BYTES": 2_048, "SPARE_BYTES": 16},
     )

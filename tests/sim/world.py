@@ -12,8 +12,9 @@ from collections import Counter
 from client import limits
 from client.session import Phase
 from tests.sim.client import SimClient
-from tests.sim.schedule import ROOMS, STEP_S, Schedule
+from tests.sim.schedule import STEP_S, Schedule
 
+DROP_AFTER_S = 150.0
 PROBE_AFTER_S = 100.0  # By then whatever was lost is repaired, or never will be.
 QUIET_AFTER_S = 240.0  # Longer than any beacon takes, twice.
 GIVE_UP_AFTER_S = 1_000.0
@@ -32,7 +33,8 @@ class World(Schedule):
         for client in self.clients:
             client.frozen_until_s = 0.0
         begun_s = self.now_s
-        probed: set[str] = set()
+        probed: dict[str, str] = {}
+        is_dropped = False
         rounds = 0
         while self.now_s < begun_s + QUIET_AFTER_S or not self._is_quiet():
             rounds += 1
@@ -42,8 +44,11 @@ class World(Schedule):
             self._round()
             if not probed and self.now_s > begun_s + PROBE_AFTER_S:
                 probed = self._probe()
+            if probed and not is_dropped and self.now_s > begun_s + DROP_AFTER_S:
+                is_dropped = True
+                self._drop_last(probed)
             self._pass(max(STEP_S, self._pause_s()))
-        self._judge(probed)
+        self._judge({room for room, text in probed.items() if text in self.judge.kept})
 
     def _round(self) -> None:
         self._start()
@@ -79,15 +84,24 @@ class World(Schedule):
     def _is_quiet(self) -> bool:
         return not self.judge.unsettled_count and self._is_idle()
 
-    def _probe(self) -> set[str]:
-        """Let somebody say something in each room, so that there is something to be heard."""
-        probed = set()
-        for room in ROOMS:
+    def _probe(self) -> dict[str, str]:
+        """Let somebody say something in each room, so that there is something to be heard.
+
+        Return what, by room.
+        """
+        probed: dict[str, str] = {}
+        for room in sorted({room for each in self.clients for room in each.stays}):
             there = [each for each in self.clients if room in each.stays and not each.is_closing]
             if there:
-                there[0].say([room], 1, self.now_s)
-                probed.add(room)
+                (probed[room],) = there[0].say([room], 1, self.now_s)
         return probed
+
+    def _drop_last(self, probed: dict[str, str]) -> None:
+        """Let an operator remove one of these texts, which everybody has heard."""
+        for name, text in probed.items() if self.weather.is_secure else ():
+            if text in self.judge.kept:
+                self._drop(name, text, self.judge.kept[text][1])
+                return
 
     def _judge(self, probed: set[str]) -> None:
         judge = self.judge
@@ -98,17 +112,27 @@ class World(Schedule):
                 judge.blame(f"{client.name} is {client.session.phase.name} though all is well")
             for room in client.stays:
                 there.setdefault(room, set()).add(client.nick)
+        # Who is sent away while a room moves may not learn of it, and believes that they are there.
+        moved = {
+            room
+            for each in self.clients
+            for room, stay in each.stays.items()
+            if len(stay.names) > 1
+        }
         for client in self.clients:
             for room, stay in client.stays.items():
                 judge.complete(stay, is_probed=room in probed)
-                roster = client.session._memberships._rooms[room].roster
-                judge.presence(stay, there[room], roster.users, roster.nicks)
+                judge.removals(stay)
+                if room not in moved:
+                    roster = client.session._memberships._rooms[room].roster
+                    judge.presence(stay, there[room], roster.users, roster.nicks)
                 self._bound(client)
-        self._judge_answers(there)
+        self._judge_answers(there, moved)
         self.broker.stop()
         judge.files(self._folder)
+        judge.doors.remains(self._folder)
 
-    def _judge_answers(self, there: dict[str, set[str]]) -> None:
+    def _judge_answers(self, there: dict[str, set[str]], moved: set[str]) -> None:
         """Let everybody ask about their rooms once more, and compare."""
         judge = self.judge
         for client in self.clients:
@@ -122,7 +146,8 @@ class World(Schedule):
                 summary = client.summaries[room]
                 nicks = None if summary.nicks is None else set(summary.nicks)
                 judge.topic(stay, summary.topic)
-                judge.presence(stay, there[room], summary.users, nicks)
+                if room not in moved:
+                    judge.presence(stay, there[room], summary.users, nicks)
 
     def _bound(self, client: SimClient) -> None:
         """Check a client's queues."""

@@ -28,6 +28,7 @@ KILLS = 300
 STROKES_PER_LINE = 50
 STOPPED = 2  # The exit status when somebody ended it early.
 CROWDS = 3
+YARDS = 2
 MEMBERS = 6
 
 
@@ -41,14 +42,19 @@ def torture(
     members: int = MEMBERS,
     prefix: Sequence[str] = (),
     is_told: bool = False,
+    is_secure: bool = False,
+    yards: int = 0,
 ) -> Report:
     """Run once in a folder, and return how it went; `prefix` is what starts the broker."""
+    flags = (*FLAGS, "--secure") if is_secure else FLAGS
     with contextlib.ExitStack() as stack:
-        broker = BrokerProcess(folder / "data", *FLAGS, prefix=prefix)
+        broker = BrokerProcess(folder / "data", *flags, prefix=prefix)
         stack.enter_context(broker)
         stage = stack.enter_context(Stage(broker, folder, members=members))
         for _ in range(crowds):
             stage.add()
+        for _ in range(yards):
+            stage.add_yard(seed)
         stage.await_joined()
         stage.await_progress()
         troubles = draw(seed, kills, victims=victims)
@@ -93,11 +99,14 @@ def text_of(report: Report) -> str:
         ("views that differ", verdict.views_wrong),
         ("rooms whose history differs", len(report.wire_differs)),
         ("whole at the end", f"{report.clients_last - len(report.unfinished)} clients"),
+        ("orders that held", sum(report.orders.values())),
+        *((f"  {name}", count) for name, count in report.orders.items()),
+        ("orders that did not", len(report.disorder)),
         ("seconds", f"{report.seconds:.0f}"),
         ("seed", report.seed),
     ]
     lines = [f"{name + ' ':.<30} {value}" for name, value in rows]
-    lines += verdict.examples
+    lines += verdict.examples + report.disorder
     lines += [f"not whole: {nick}: {words}" for nick, words in report.unfinished.items()]
     lines.append("every promise was kept" if report.is_clean else "A PROMISE WAS BROKEN")
     return "\n".join(lines)
@@ -116,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="SECONDS",
         help="instead, cut a host of clients off for so long",
     )
+    parser.add_argument("--secure", action="store_true", help="everything is encrypted")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(argv)
     seed = random.randrange(2**31) if arguments.seed is None else arguments.seed
@@ -126,7 +136,14 @@ def main(argv: list[str] | None = None) -> int:
             report = endure_cut(Path(folder), cut_s=arguments.cut)
         else:
             sys.stderr.write(f"seed {seed}\n")
-            report = torture(Path(folder), seed=seed, kills=arguments.kills, is_told=True)
+            report = torture(
+                Path(folder),
+                seed=seed,
+                kills=arguments.kills,
+                is_told=True,
+                is_secure=arguments.secure,
+                yards=YARDS,
+            )
     print(msgspec.json.encode(report).decode() if arguments.json else text_of(report))
     return 0 if report.is_clean else 1
 

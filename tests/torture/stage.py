@@ -26,9 +26,11 @@ from common.errors import Unreachable
 from tests.broker_process import BrokerProcess
 from tests.crowd import Crowd
 from tests.gathering import read_posts
-from tests.torture.books import Line, Log, Verdict, judge
+from tests.persons import keys_of
+from tests.torture.books import Line, Verdict, judge
 from tests.torture.plan import FREEZE, Trouble
 from tests.torture.talkers import Finished, Goal, Goals, Orders
+from tests.torture.yard import Yard
 from tests.waiting import DEADLINE_S, eventually
 
 ROOMS = 6
@@ -51,12 +53,15 @@ class Report(msgspec.Struct):
     unfinished: dict[str, str] = msgspec.field(default_factory=dict)  # Nick to what it lacks.
     wire_differs: list[str] = msgspec.field(default_factory=list)  # Rooms where history is wrong.
     seconds: float = 0.0
+    orders: dict[str, int] = msgspec.field(default_factory=dict)  # That held, of all yards.
+    disorder: list[str] = msgspec.field(default_factory=list)  # Orders that did not, and how.
     back_s: float = 0.0  # After a cut: from the mending until all are acknowledged something.
 
     @property
     def is_clean(self) -> bool:
         """Whether every promise was kept."""
-        return self.verdict.is_clean and not self.unfinished and not self.wire_differs
+        wrongs = (self.unfinished, self.wire_differs, self.disorder)
+        return self.verdict.is_clean and not any(wrongs)
 
 
 class Group:
@@ -71,6 +76,7 @@ class Group:
         *,
         prefix: Sequence[str] = (),
         is_talking: bool = True,
+        server_key: str = "",
     ) -> None:
         self.ledger = folder / f"ledger{number}"
         self.views = folder / f"views{number}"
@@ -80,7 +86,12 @@ class Group:
             for index in range(members)
         }
         orders = Orders(
-            broker, str(self.ledger), str(self.views), self.members, is_talking=is_talking
+            broker,
+            str(self.ledger),
+            str(self.views),
+            self.members,
+            is_talking=is_talking,
+            server_key=server_key,
         )
         self.is_talking = is_talking
         self.crowd = Crowd(orders, "tests.torture.talkers", prefix)
@@ -124,6 +135,7 @@ class Stage:
     def __init__(self, broker: BrokerProcess, folder: Path, *, members: int = 6) -> None:
         self.broker = broker
         self.groups: list[Group] = []  # That live.
+        self.yards: list[Yard] = []
         self._folder = folder
         self._members = members
         self._count = 0
@@ -142,9 +154,16 @@ class Stage:
             self._members,
             prefix=prefix,
             is_talking=is_talking,
+            server_key=self.broker.server_key,
         )
         self.groups.append(group)
         return group
+
+    def add_yard(self, seed: int) -> None:
+        """Let somebody give orders from here on."""
+        yard = Yard(len(self.yards) + 1, self.broker, seed)
+        self.yards.append(yard)
+        yard.start()
 
     def await_joined(self) -> None:
         """Wait until everybody talks."""
@@ -224,10 +243,12 @@ class Stage:
         self.await_joined()
         for group in self.groups:
             group.ask("quiet")
+        for yard in self.yards:
+            yard.finish()
         report = Report(seed, dict(sorted(self._strokes.items())), Verdict())
         report.clients = self._count * self._members
         report.clients_last = len(self.groups) * self._members
-        wire_log = read_over_the_wire(self.broker.address)
+        wire_log = read_over_the_wire(self.broker.address, self.broker.server_key)
         users = Counter(
             room for group in self.groups for rooms in group.members.values() for room in rooms
         )
@@ -238,7 +259,8 @@ class Stage:
             )
             for index in range(ROOMS)
         }
-        is_kept = judge(wire_log, self._ledgers(), ()).is_clean
+        crowds_log = {room: wire_log.get(room, []) for room in goals}
+        is_kept = judge(crowds_log, self._ledgers(), ()).is_clean
         patience_s = DEADLINE_S if is_kept else BROKEN_S  # Nobody can be whole without it.
         for group in self.groups:
             finished = msgspec.json.decode(
@@ -248,6 +270,13 @@ class Stage:
         self.close()
         self.broker.stop()
         log = read_files(self.broker.data)
+        for yard in self.yards:
+            yard.judge({room: [(line.seq, line.text) for line in log[room]] for room in log})
+            report.orders = dict(sorted((Counter(report.orders) + yard.orders).items()))
+            report.disorder += yard.trouble
+            for room in (yard.name, yard.gate, yard.room):
+                log.pop(room, None)
+                wire_log.pop(room, None)
         rooms = sorted(log.keys() | wire_log.keys())
         report.wire_differs = [room for room in rooms if log.get(room) != wire_log.get(room)]
         report.verdict = judge(
@@ -265,6 +294,8 @@ class Stage:
         """End all crowds."""
         for group in self.groups:
             group.kill()
+        for yard in self.yards:
+            yard.close()
 
     def __enter__(self) -> Self:
         return self
@@ -287,7 +318,7 @@ def lines_of(paths: Sequence[Path] | Iterator[Path]) -> list[str]:
     return lines
 
 
-def read_files(data: Path) -> Log:
+def read_files(data: Path) -> dict[str, list[Line]]:
     """Return the log as the product's reader finds it in the files."""
     return {
         room: [
@@ -299,10 +330,11 @@ def read_files(data: Path) -> Log:
     }
 
 
-def read_over_the_wire(address: str) -> Log:
+def read_over_the_wire(address: str, server_key: str = "") -> dict[str, list[Line]]:
     """Return the log as history tells it to a newcomer in every room; it leaves again."""
     log: dict[str, list[Line]] = {}
-    with connect(address, nick=AUDITOR, timeout_s=DEADLINE_S) as auditor:
+    curve = keys_of(AUDITOR, server_key)
+    with connect(address, nick=AUDITOR, timeout_s=DEADLINE_S, curve=curve) as auditor:
         rooms = [info.room for info in auditor.rooms()]
         for room in rooms:
             _join_whole(auditor, room)

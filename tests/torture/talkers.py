@@ -27,6 +27,7 @@ from client.events import Entry, Event, Joined, Missing, Presence, Reset, State
 from client.outbox import Outbox
 from common import wire
 from common.errors import Refused, Unreachable
+from tests.persons import keys_of
 from tests.waiting import DEADLINE_S, eventually
 
 ANSWER_S_MAX = 90.0  # Longer than any trouble lasts: whoever waits so long is not whole.
@@ -44,6 +45,7 @@ class Orders(msgspec.Struct):
     members: dict[str, list[str]]  # Nick to rooms.
     pause_s: float = 0.02  # Between two rounds, or the load would be all that the machine does.
     is_talking: bool = True
+    server_key: str = ""  # Hex, of a broker that encrypts.
 
 
 class Goal(msgspec.Struct):
@@ -170,7 +172,13 @@ class Talkers:
         self._quiet = threading.Event()
         self._book_resends()
         self.clients = {
-            nick: connect(orders.broker, nick=nick, timeout_s=DEADLINE_S) for nick in orders.members
+            nick: connect(
+                orders.broker,
+                nick=nick,
+                timeout_s=DEADLINE_S,
+                curve=keys_of(nick, orders.server_key),
+            )
+            for nick in orders.members
         }
         self.readers = {
             nick: Reader(client, nick, orders.members[nick], views)

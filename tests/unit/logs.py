@@ -39,6 +39,7 @@ from broker.log.rights_records import (
     Rights,
     RoomFacts,
     Sanction,
+    renamed,
 )
 from broker.log.rights_store import TABLES, key_of
 from broker.log.writer import DAY_MS, SqliteLog, prepare
@@ -338,7 +339,7 @@ class MemoryLog:
         for key, record in list(self._store.records.items()):
             if not isinstance(record, NickRecord) and record.room == old:
                 del self._store.records[key]
-                self.keep([Put(record._replace(room=new))])
+                self.keep([Put(renamed(record, new))])
 
     def raise_generation(self, room: str) -> int:
         """Raise a room's generation."""

@@ -87,7 +87,9 @@ def test_the_defaults_are_those_of_the_table() -> None:
     assert (None,) * 5 == plan.outputs
 
 
-@pytest.mark.parametrize("name", ["connect", "fanout", "rooms", "latency", "ingest", "rejoin"])
+@pytest.mark.parametrize(
+    "name", ["connect", "fanout", "rooms", "latency", "ingest", "rejoin", "soak"]
+)
 def test_secure_names_the_server_that_encrypts(name: str) -> None:
     for line in (f"{name} --secure", f"{name} --server hubbub-curve"):
         assert {"hubbub-curve"} == {run.server for run in parse(line).runs}
@@ -159,8 +161,8 @@ def test_conditions_are_read_beforehand() -> None:
         ("fanout --secure --server nats", ["--secure", "--server"]),
         ("fanout --secure --broker localhost", ["--secure", "--broker"]),
         ("fanout --server hubbub-curve --broker localhost", ["--broker", "--server"]),
-        ("soak --secure", ["unrecognized", "--secure"]),
-        ("soak --server hubbub-curve", ["soak", "do not encrypt"]),
+        ("frozen --secure", ["unrecognized", "--secure"]),
+        ("frozen --server hubbub-curve", ["frozen", "do not encrypt"]),
         ("replay --broker localhost", ["--broker", "replay", "a log of its own"]),
         ("startup --server nats", ["--server", "startup"]),
         ("fanout --broker localhost:99999", ["--broker", "99999"]),

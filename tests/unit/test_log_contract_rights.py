@@ -131,6 +131,10 @@ class TestRights:
             log.rename_room("r", "+0")
         log.rename_room("r", "q")
         log.rename_room("+0", "r")
+        for _ in range(2):
+            (facts,) = [each for each in log.load_rights().rooms if each.room == "r"]
+            assert "+0" == facts.title, "what was closed is known by the name that it had"
+            log, reader = store.open(), store.reader()
         assert (["a", "b"], ["new"]) == (whole(reader, "r"), whole(reader, "q"))
 
     def test_a_raised_generation_is_seen_at_once_and_stays(self, store: Store) -> None:

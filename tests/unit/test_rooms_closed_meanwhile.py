@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.events import Left, Moved, Reset
+from client.events import Joined, Left, Moved, Reset
 from common import topics, wire
 from common.order import Done
 from tests.unit.bench import Bench
@@ -62,6 +62,90 @@ def test_a_room_that_became_private_is_found_after_a_restart(
     room = party.bench.core.rooms.get("plans")
     assert is_taken == (room is not None)
     assert room is None or room.head == len("abcdef")
+
+
+def test_a_room_that_was_opened_is_found_after_a_restart() -> None:
+    """Nobody heard of it before the broker ended, and nobody is put out of a room that is open."""
+    anna, bob = in_plans("anna", "bob")
+    party = anna.party
+    anna.say("plans", "before")
+    name = private(anna)
+    party.settle()
+    for guest in (anna, bob):
+        guest.events.clear()
+    anna.give(name, "public")
+    anna.carry()
+    party.drain()
+    party.bench.start()
+    bob.say(name, "for everybody")
+    come_again(bob, anna)
+    for guest in (anna, bob):
+        assert guest.heard(Moved) == [Moved(name, "plans", "")]
+        assert not guest.heard(Left)
+        assert [text for _, text in guest.texts()][-1] == "for everybody"
+    done = anna.answers["public"]
+    assert isinstance(done, Done)
+    assert done.room == "plans", "the order that was given again is done"
+
+
+@pytest.mark.parametrize("action", ["private", "public"])
+def test_an_order_whose_answer_was_lost_is_given_again_by_the_name_of_now(action: str) -> None:
+    """The word that the room has another name had come, and the broker ended before DONE had."""
+    (anna,) = in_plans("anna")
+    party = anna.party
+    anna.say("plans", "before")
+    party.settle()
+    name = private(anna) if action == "public" else "plans"
+    party.settle()
+    anna.events.clear()
+    anna.give(name, action)
+    anna.carry()
+    party.drain()
+    while anna.frames:
+        anna.hear()
+    (moved,) = anna.heard(Moved)
+    party.bench.start()
+    come_again(anna)
+    done = anna.answers[action]
+    assert isinstance(done, Done), done
+    assert done.room == moved.to
+
+
+def test_who_joins_by_a_name_before_hearing_that_the_room_has_it_is_in() -> None:
+    """A program may know it sooner than its session: from the owner, say."""
+    anna, bob = in_plans("anna", "bob")
+    party = anna.party
+    anna.say("plans", "before")
+    party.settle()
+    bob.events.clear()
+    anna.give("plans", "private")
+    anna.carry()
+    party.drain()
+    anna.answer()
+    done = anna.answers["private"]
+    assert isinstance(done, Done)
+    bob.do(bob.session.join(done.room, 100, None, "join", party.now))
+    while bob.frames:  # The word that it has another name is there before JOINED.
+        bob.hear()
+    party.settle()
+    joined = bob.answers["join"]
+    assert isinstance(joined, Joined), joined
+    assert joined.room == done.room
+    assert not bob.heard(Left)
+    assert bob.heard(Moved) == [Moved("plans", done.room, "+plans")]
+
+
+def test_the_former_name_of_an_opened_room_is_for_who_was_in_it() -> None:
+    """Only who resumes is taken there; whoever just asks learns nothing."""
+    anna, bob = in_plans("anna", "bob")
+    name = private(anna)
+    anna.order(name, "public")
+    eve = anna.party.bench.peer("eve")
+    assert eve.ask(wire.Join(1, name), wire.Error).code == "not_invited"
+    bob.party.settle()
+    again = private(anna)
+    assert eve.ask(wire.Join(2, name, resume=True), wire.Error).code == "not_invited"
+    assert eve.ask(wire.Join(3, again, resume=True), wire.Error).code == "not_invited"
 
 
 def test_who_was_away_when_a_room_was_closed_says_nothing_in_a_new_one() -> None:

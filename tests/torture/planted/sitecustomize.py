@@ -6,11 +6,12 @@ Only a test puts this folder on PYTHONPATH. https://docs.python.org/3/library/si
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from broker.log import segments
 from broker.log import writer as log_writer
 from broker.log.interface import Marks
+from broker.log.rights_records import AuditEntry, Change
 from broker.log.senders import Senders
 
 LATE_RECORDS = 20  # So many commits are acknowledged before any of them is written.
@@ -71,10 +72,23 @@ def drop_last() -> None:
     segments.HighWater.get = lambda _mark: 0  # type: ignore[assignment,method-assign]
 
 
+def tell_orders_first() -> None:
+    """Write down what an order has changed some time after everybody was told that it is done."""
+
+    def keep_late(
+        log: log_writer.SqliteLog, changes: Sequence[Change], *, audit: Sequence[AuditEntry] = ()
+    ) -> None:
+        del audit
+        log.keep_soon(changes)
+
+    log_writer.SqliteLog.keep = keep_late  # type: ignore[assignment,method-assign]
+
+
 PLANTS = {
     "acknowledge_first": acknowledge_first,
     "forget_sends": forget_sends,
     "drop_last": drop_last,
+    "tell_orders_first": tell_orders_first,
 }
 if os.environ.get("HUBBUB_PLANTED"):
     PLANTS[os.environ["HUBBUB_PLANTED"]]()
