@@ -95,7 +95,10 @@ class Admin:
 
     def _note(self, actor: Actor, action: str, target: str, room: str, detail: str = "") -> None:
         """Write into the audit what is done whether or not the log can be written now."""
-        self._floor.note(self._floor.audit_entry(actor, action, target, room, detail))
+        floor = self._floor
+        floor.commits_count += 1
+        entry = floor.audit_entry(actor, action, target, room, detail)
+        floor.late_audits.note(entry, floor.now_s)
 
     # --- looking ------------------------------------------------------------
     def _sessions(self, _actor: Actor, _command: order.Admin) -> Rows:

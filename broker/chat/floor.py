@@ -6,7 +6,6 @@ talks, administration) work on this and know nothing of one another.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -119,7 +118,7 @@ class Floor:
         self.stayers: frozenset[bytes] | None = None  # Identities that may come; None: all.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}
-        self.late_audits = LateAudits()
+        self.late_audits = LateAudits(keeper)
         self._founded: set[str] = set()  # Rooms in which the first words are about to be kept.
         self._unsaid: set[str] = set()  # Those of them in which that failed.
         # Who is to join which rooms again, and under which names they know them.
@@ -188,27 +187,12 @@ class Floor:
         # With all that waits, and after it: else what waits would undo this.
         written = [*self._later.values(), *changes]
         self.commits_count += 1
-        audits = [*self.late_audits.entries, *([audit] if audit is not None else [])]
         try:
-            self.keeper.keep(written, audit=audits)
+            self.keeper.keep(written, audit=[audit] if audit is not None else [])
         except LogFailed as error:
-            self.late_audits.failed(self.now_s)
             raise Refused(Code.LOG_FAILED) from error
         self._later.clear()
-        self.late_audits.clear()
         self.rights.apply(changes)
-
-    def note(self, audit: AuditEntry) -> None:
-        """Write down what is done in any case; where the log fails, as soon as it does not."""
-        try:
-            self.keep([], audit)
-        except Refused:
-            self.late_audits.add(audit)
-
-    def write_late_audits(self) -> None:
-        """Try the log again for what waits."""
-        with contextlib.suppress(Refused):
-            self.keep([])
 
     def keep_soon(self, changes: Iterable[Change]) -> None:
         """Take changes in, and have them written down with the next ones."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from broker.log.interface import Log, LogFailed
 from broker.log.rights_records import AuditEntry
 
 AGAIN_S = 1.0  # Until the log is tried again; each attempt may wait for a lock.
@@ -15,30 +16,29 @@ WAITING_MAX = 1_024  # Then the oldest are lost.
 
 
 class LateAudits:
-    """Of one broker."""
+    """Of one broker. Times are seconds of the steady clock."""
 
-    def __init__(self) -> None:
-        self._entries: deque[AuditEntry] = deque(maxlen=WAITING_MAX)
+    def __init__(self, keeper: Log) -> None:
+        self._keeper = keeper
+        self._waiting: deque[AuditEntry] = deque(maxlen=WAITING_MAX)
         self._again_s = 0.0
 
     @property
-    def entries(self) -> list[AuditEntry]:
-        """What waits, oldest first."""
-        return list(self._entries)
-
-    @property
     def deadline_s(self) -> float:
-        """When to try the log again, on the steady clock."""
-        return self._again_s if self._entries else math.inf
+        """When `tick` tries the log again."""
+        return self._again_s if self._waiting else math.inf
 
-    def add(self, entry: AuditEntry) -> None:
-        """Have an entry wait."""
-        self._entries.append(entry)
+    def note(self, entry: AuditEntry, now_s: float) -> None:
+        """Write down what is done in any case; where the log fails, as soon as it does not."""
+        self._waiting.append(entry)
+        self.tick(now_s, is_due=True)
 
-    def failed(self, now_s: float) -> None:
-        """Note that the log could not be written."""
-        self._again_s = now_s + AGAIN_S
-
-    def clear(self) -> None:
-        """Note that all is written."""
-        self._entries.clear()
+    def tick(self, now_s: float, *, is_due: bool = False) -> None:
+        """Try the log again, if it is time and something waits."""
+        if not self._waiting or not (is_due or now_s >= self._again_s):
+            return
+        try:
+            self._keeper.keep([], audit=list(self._waiting))
+            self._waiting.clear()
+        except LogFailed:
+            self._again_s = now_s + AGAIN_S
