@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from broker.chat.floods import Move, Rate
+from broker.chat.late_audits import LateAudits
 from broker.chat.nicks import NICK_DAYS, NICKS_MANY, NickChange, Register
 from broker.chat.presence import Presence
 from broker.chat.rights import BAN, MUTE, PENDING, Rights, left_ms
@@ -34,6 +35,7 @@ from common.names import check_nick, is_closed, is_talk
 from common.order import Role
 
 CUT = "cut"  # The connections of keys that are banned.
+DRAIN = "drain"  # To have it noted who may come.
 NICKS = "nicks"  # The register is nearly full: the log should tell.
 NICKS_EVERY_S = 60.0
 # So many changes wait for a log that fails, of a record each; then the oldest are lost.
@@ -116,11 +118,13 @@ class Floor:
         self.now_ms, self.now_s = now_ms, now_s
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
+        self.commits_count = 0  # That were waited for since effects were taken.
         self.refusals: Counter[str] = Counter()
-        self.wishes: set[str] = set()  # For whoever runs the core: CUT, NICKS.
-        self.is_draining = False  # Nobody new is taken.
+        self.wishes: set[str] = set()  # For whoever runs the core: CUT, DRAIN, NICKS.
+        self.stayers: frozenset[bytes] | None = None  # Identities that may come; None: all.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}
+        self.late_audits = LateAudits(keeper)
         self._founded: set[str] = set()  # Rooms in which the first words are about to be kept.
         self._unsaid: set[str] = set()  # Those of them in which that failed.
         # Who is to join which rooms again, and under which names they know them.
@@ -136,7 +140,7 @@ class Floor:
     def take_effects(self) -> Effects:
         """Return what shall happen since the last call."""
         effects, self.effects = self.effects, Effects([], [], [])
-        self.answered_bytes = 0
+        self.answered_bytes = self.commits_count = 0
         return effects
 
     def reply(self, route: bytes, reply: wire.Payload) -> None:
@@ -190,6 +194,7 @@ class Floor:
         changes = list(changes)
         # With all that waits, and after it: else what waits would undo this.
         written = [*self._later.values(), *changes]
+        self.commits_count += 1
         try:
             self.keeper.keep(written, audit=[audit] if audit is not None else [])
         except LogFailed as error:
@@ -423,6 +428,7 @@ class Floor:
         """Write a talk down before the first text in it; tell whether it could be."""
         try:
             self.keep([Put(each) for each in self.rights.records_of(room.name)])
+            self.commits_count += 1
             self.keeper.found_room(room.name)
         except (Refused, LogFailed):
             return False

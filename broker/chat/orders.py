@@ -493,6 +493,7 @@ class Orders:
 
     def _log(self, write: Callable[[], T]) -> T:
         """Have the log do something; raise `Refused` where it cannot."""
+        self._floor.commits_count += 1
         try:
             return write()
         except HubbubError as error:
