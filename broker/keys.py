@@ -14,6 +14,7 @@ import hmac
 from common.limits import CLOSED_LETTERS, KEY_BYTES, TICKET_HOURS
 
 SECRET_BYTES = 32
+BIRTH_BYTES = 6  # A number that every MessagePack decoder takes.
 
 
 MINUTE_MS = 60_000
@@ -67,6 +68,12 @@ def sender(token: bytes, instance: int) -> bytes:
 def owner(secret: bytes) -> bytes:
     """Return the digest under which the broker remembers a person's secret."""
     return hashlib.blake2b(secret, digest_size=16, person=b"owner").digest()
+
+
+def birth(secret: bytes, room: str, at_ms: int) -> int:
+    """Return a number that tells a room from others that ever had its name; nobody can guess it."""
+    message = b"%d %s" % (at_ms, room.encode())
+    return int.from_bytes(_digest(secret, b"birth", message, BIRTH_BYTES))
 
 
 def closed_name(secret: bytes, sign: str, what: str, at_ms: int) -> str:

@@ -22,7 +22,7 @@ import zmq
 
 from broker.chat.core import Core, Facts, Rules
 from broker.chat.floods import Rate
-from broker.chat.floor import CUT, NICKS
+from broker.chat.floor import CUT, DRAIN, NICKS
 from broker.chat.nicks import NICKS_MAX
 from broker.chat.peer import Peer
 from broker.child import (
@@ -36,7 +36,7 @@ from broker.child import (
 )
 from broker.config import Settings, keys_of, nicks_of, rooms_of
 from broker.connections import Connections, cutter
-from broker.host import certificates
+from broker.host import certificates, drain_file
 from broker.host.admin_socket import AdminRoute, AdminSocket
 from broker.host.door import Door
 from broker.host.memory import CALM_S, Keeper
@@ -66,6 +66,7 @@ IO_THREADS = 4
 DRAIN_MESSAGES_MAX = 2_000  # Then it is time to commit: bounds memory and everybody's wait.
 DRAIN_TEXTS_MAX = 16_384  # Likewise: a SEND has up to 256, and a commit waits for all.
 DRAIN_ANSWERS_BYTES_MAX = 1024 * 1024  # A thousand who ask for everybody's nicks.
+DRAIN_COMMITS_MAX = 4  # Of orders: each waits for the disk, and those who only talk wait, too.
 SUBSCRIPTION_BYTES_MAX = 4 * ROOM_CHARS_MAX + 1 + KEY_BYTES + 16
 DESCRIPTORS_PER_CLIENT = 2
 DESCRIPTORS_RESERVED = 64  # Listeners, log, threads, and refusals being told.
@@ -148,7 +149,10 @@ class Worker:
                 keeper=self._log,
                 now_ms=time.time_ns() // 1_000_000,
                 now_s=time.monotonic(),
+                stayers=drain_file.read(Path(settings.data)),
             )
+            if self._core.stayers is not None:
+                self._logger.warning("still draining: nobody new is let in")
             self._bind()
             self._tally.sessions_max = clients_max
             report(Report(note=capacity))
@@ -241,11 +245,8 @@ class Worker:
             committed = log.follow()
             core.committed(committed)
             tally.committed(committed)
+            self._heed(core.take_wishes())
             self._carry_out()
-            wishes = core.take_wishes()
-            self._is_cut_due |= CUT in wishes and self._orders.is_secure
-            if NICKS in wishes:
-                self._logger.warning(NICKS_WARNING, NICKS_MAX)
             self._cut_off()
             self._ask_to_reload()
             house.keep(ready, time.monotonic())
@@ -275,6 +276,22 @@ class Worker:
             reload.failure,
         )
         self._is_cut_due = self._orders.is_secure
+
+    def _note_drain(self) -> None:
+        """Have the next live process know, before the operator is answered."""
+        try:
+            drain_file.note(Path(self._orders.settings.data), self._core.stayers)
+        except OSError as error:
+            reason = error.strerror
+            self._logger.warning("a crash of live will undo the last order to drain: %s", reason)
+
+    def _heed(self, wishes: set[str]) -> None:
+        """Do what the core cannot do by itself; what it answers is said after that."""
+        if DRAIN in wishes:
+            self._note_drain()
+        if NICKS in wishes:
+            self._logger.warning(NICKS_WARNING, NICKS_MAX)
+        self._is_cut_due |= CUT in wishes and self._orders.is_secure
 
     def _cut_off(self) -> None:
         """End the connections of keys that were struck off the list, or banned."""
@@ -343,6 +360,7 @@ class Worker:
                 if (
                     core.texts_count >= DRAIN_TEXTS_MAX
                     or core.answered_bytes > DRAIN_ANSWERS_BYTES_MAX
+                    or core.commits_count >= DRAIN_COMMITS_MAX
                 ):
                     break
         except zmq.Again:

@@ -26,7 +26,7 @@ from broker.child import Orders, Reload, Report
 from broker.child_process import Child, end_of
 from broker.config import ConfigInvalid, Settings
 from broker.encryption import announcement, is_encrypted, warning
-from broker.host import certificates
+from broker.host import certificates, drain_file
 from broker.host.ports import free_base_port, resolve
 from broker.host.processes import memory_bytes, states
 from broker.log.datadir import check_private, hold, note_port
@@ -101,6 +101,7 @@ class Supervisor:
         self._lock = hold(folder)
         check_private(folder)
         prepare(folder)
+        drain_file.note(folder, None)
         self._secure(address)
         self._watch_signals()
         self._lookout = self._open_lookout()

@@ -175,7 +175,7 @@ COMMANDS = (
     Command(
         "/room",
         "[WHAT]",
-        "show this room's rules; set: private, public, slow SECONDS, topic WHO",
+        "show this room's rules; set: private, public [NAME], slow SECONDS, topic WHO, owner NICK",
         orders.room,
     ),
     Command(

@@ -130,7 +130,8 @@ class Doors(Calls):
         """Do something about a joined room or somebody in it; `common.order.Action` lists what.
 
         value: seconds for "ban", "mute" (0: for ever) and "slow", a `Role` for "topic_by". The
-        answer tells the room's name from here on: "private" and "public" change it.
+        answer tells the room's name from here on: "private" and "public" change it. The reason of
+        "public" may be the name to open it by; "op" with `Role.OWNER` gives the room away.
 
         Raises `Refused`, `Unreachable`, `Closed`, `ValueError`.
         """

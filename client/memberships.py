@@ -173,11 +173,11 @@ class Memberships:
         return None
 
     # --- what the broker does of itself -------------------------------------
-    def rejoin(self, name: str, to: str, title: str, now: float) -> None:
+    def rejoin(self, name: str, to: str, title: str, now: float, birth: int = 0) -> None:
         """Join again because the room's keys have changed, and perhaps its name."""
         room = self._rooms.get(name)
-        if room is None:
-            return  # JOINED or DONE has told already.
+        if room is None or (birth and room.birth not in (0, birth)):
+            return  # JOINED or DONE has told already; and another room may have the name by now.
         if to not in ("", name):
             self._move(room, to, title)
         if room.join_id:

@@ -43,7 +43,7 @@ def pause_s(wait_s: int) -> int:
 def take(notice: wire.Notice, memberships: Memberships, tray: Tray, now: float) -> None:
     """Do what a notice is about, and tell the program; one that is not known says nothing."""
     if notice.code == "rejoin":
-        memberships.rejoin(notice.room, notice.text, notice.title, now)
+        memberships.rejoin(notice.room, notice.text, notice.title, now, notice.value)
     elif notice.code in TOLD and not is_end(notice):
         tray.events.append(
             Told(notice.code, notice.room, notice.title, notice.nick, notice.text, notice.value)

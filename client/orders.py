@@ -10,7 +10,7 @@ from msgspec import Struct
 from client.times import seconds_of
 from common.errors import Code, Refused
 from common.limits import NUMBER_MAX
-from common.names import check_nick
+from common.names import check_nick, check_room
 from common.order import Action, Role
 
 TOPIC_BY = {
@@ -73,13 +73,17 @@ def room(text: str) -> Order | None:
             return ShowRoom()
         case ["private"]:
             return GiveOrder(Action.PRIVATE)
-        case ["public"]:
-            return GiveOrder(Action.PUBLIC)
+        case ["public", *name] if len(name) <= 1:
+            names = [check_room(each.removeprefix("#")) for each in name]
+            return GiveOrder(Action.PUBLIC, reason="".join(names))
+        case ["owner", nick]:
+            return GiveOrder(Action.OP, _nick(nick), Role.OWNER)
         case ["slow", seconds]:
             return slow(seconds)
         case ["topic", who] if who in TOPIC_BY:
             return GiveOrder(Action.TOPIC_BY, value=TOPIC_BY[who])
-    raise Refused(Code.BAD_PAYLOAD, f"write private, public, slow SECONDS, or topic {TOPIC_WHO}")
+    what = f"private, public [NAME], slow SECONDS, topic {TOPIC_WHO}, or owner NICK"
+    raise Refused(Code.BAD_PAYLOAD, f"write {what}")
 
 
 def slow(text: str) -> Order | None:

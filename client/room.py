@@ -13,6 +13,7 @@ class Room:
     """The state of one room. Owned by the session, hence by one thread."""
 
     __slots__ = (
+        "birth",
         "cursor_then",
         "hungry_from_s",
         "is_announced",
@@ -48,6 +49,7 @@ class Room:
         self.topic = ""
         self.title = ""
         self.role = self.slow_s = self.topic_by = 0
+        self.birth = 0  # As JOINED told it: which of the rooms that ever had this name.
         self.key = b""  # The history ticket.
         self.tickets: list[object] = []  # Calls of join() that wait for JOINED.
         self.is_joined = False  # Was JOINED received ever? Then the next JOIN is a resume.
@@ -80,12 +82,13 @@ class Room:
         self.join_id = request_id
         self.cursor_then = self.replica.cursor
         replica = self.replica
-        return wire.Join(request_id, self.name, self.is_joined, replica.epoch or 0, replica.target)
+        epoch, head = replica.epoch or 0, replica.target
+        return wire.Join(request_id, self.name, self.is_joined, epoch, head, self.birth)
 
     def joined(self, joined: wire.Joined) -> list[Event]:
         """Take JOINED: log, roster, ticket. The subscription is the session's part."""
         self.join_id = 0
-        self.key = joined.ticket
+        self.key, self.birth = joined.ticket, joined.birth
         self.topic = joined.topic
         self.title, self.role = joined.title, joined.role
         self.slow_s, self.topic_by = joined.slow_s, joined.topic_by

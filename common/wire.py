@@ -123,6 +123,7 @@ class Join(Payload):
     resume: bool = False  # A member before a reconnect or restart: not announced again.
     epoch: Id = 0  # With `resume`: of the log, and the newest seq that one knows to be in it.
     head: Id = 0
+    birth: Id = 0  # With `resume`: of the room that one was in, as JOINED told it.
 
 
 class Part(Payload):
@@ -141,10 +142,7 @@ class Draft(Payload):
 
 
 class Send(Payload):
-    """Say something in one or more rooms; `number` rises by one with each SEND.
-
-    All posts together have at most limits.SEND_TEXTS_MAX texts.
-    """
+    """Say up to limits.SEND_TEXTS_MAX texts in rooms; `number` rises by one with each SEND."""
 
     number: Number
     posts: Annotated[list[Draft], Meta(min_length=1, max_length=limits.SEND_POSTS_MAX)]
@@ -238,6 +236,7 @@ class Joined(Payload):
     slow_s: int = 0  # Between two texts of one person.
     topic_by: int = 0  # The lowest role that may set the topic.
     removed: list[int] | None = None  # Seqs of texts that were removed lately; None: of none.
+    birth: int = 0  # Which of all rooms that ever had this name; 0: not known.
 
 
 class Parted(Payload):

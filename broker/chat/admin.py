@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import islice
 
 from broker.chat.deeds import time_text
-from broker.chat.floor import CUT, Actor, Floor, is_begun
+from broker.chat.floor import CUT, DRAIN, Actor, Floor, is_begun
 from broker.chat.orders import Orders
 from broker.chat.peer import Peer
 from broker.chat.reloads import Reloads
@@ -96,8 +96,11 @@ class Admin:
         return Actor(peer.key, user.nick if user is not None else "operator", Role.OPERATOR)
 
     def _note(self, actor: Actor, action: str, target: str, room: str, detail: str = "") -> None:
-        """Write into the audit what has no record of its own."""
-        self._floor.keep([], self._floor.audit_entry(actor, action, target, room, detail))
+        """Write into the audit what is done whether or not the log can be written now."""
+        floor = self._floor
+        floor.commits_count += 1
+        entry = floor.audit_entry(actor, action, target, room, detail)
+        floor.late_audits.note(entry, floor.now_s)
 
     # --- looking ------------------------------------------------------------
     def _sessions(self, _actor: Actor, _command: order.Admin) -> Rows:
@@ -185,7 +188,9 @@ class Admin:
         is_draining = bool(command.value)
         action = "drain" if is_draining else "drain ends"
         self._note(actor, action, "", "", command.text[:REASON_CHARS_MAX])
-        self._floor.is_draining = is_draining
+        here = {each.user.owner for each in self._floor.sessions}
+        self._floor.stayers = (self._floor.stayers or frozenset()) | here if is_draining else None
+        self._floor.wishes.add(DRAIN)
         text = command.text or (
             "the broker will be stopped for maintenance; nobody new is let in"
             if is_draining
@@ -269,7 +274,7 @@ class Admin:
         floor = self._floor
         if floor.register.owner_of(command.nick) is None:
             raise Refused(Code.NO_SUCH_NICK, f"nobody owns {command.nick}")
-        self._note(actor, "free", command.nick, "")
+        floor.keep([], floor.audit_entry(actor, "free", command.nick, "", ""))
         floor.register.free(command.nick)
         return DONE
 

@@ -11,14 +11,16 @@ A drain goes: `clock`, then any number of `subscribed`, `unsubscribed` and `rece
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from broker.chat import returns
 from broker.chat.admin import Admin
 from broker.chat.entrance import Entrance
 from broker.chat.floods import Move
 from broker.chat.floor import Effects, Floor, Rules
+from broker.chat.greetings import Facts, Greetings
 from broker.chat.listings import Listings
 from broker.chat.nicks import Register
 from broker.chat.orders import Orders
@@ -35,7 +37,6 @@ from common import topics, wire
 from common.errors import Code, Refused
 from common.limits import (
     PRESENCE_NAMES_MAX,
-    PROTOCOL_VERSION,
     ROOMS_PER_SESSION_MAX,
 )
 from common.names import check_room, is_closed, is_talk
@@ -46,17 +47,6 @@ __all__ = ["Core", "Effects", "Facts", "Rules"]
 # Presence versions must rise across restarts: they begin at the start's milliseconds, shifted,
 # and no room changes a thousand times a millisecond.
 VERSIONS_PER_MS = 1_024
-
-
-class Facts(NamedTuple):
-    """What GREETING tells beside the core's own counts."""
-
-    program: str
-    rooms_port: int
-    history_port: int
-    pyzmq: str
-    libzmq: str
-    restarts: int = 0
 
 
 SEND = int(Command.SEND)
@@ -80,14 +70,13 @@ class Core:
         keeper: Log,
         now_ms: int,
         now_s: float,
+        stayers: frozenset[bytes] | None = None,
     ) -> None:
-        """Begin with the log's rooms; `recall` is the log's memory of a sender.
+        """Begin with the log's rooms; `recall` is the log's memory of a sender, `stayers` as below.
 
         Raises `broker.log.interface.LogFailed` when what is written down cannot be read.
         """
-        self._facts = facts
         self._epoch = epoch
-        self._started_s = now_s
         self._is_closing = False
         self.sessions = Sessions(
             clients_max=rules.clients_max, grace_s=rules.grace_s, rate=rules.rate, now_s=now_s
@@ -116,6 +105,7 @@ class Core:
             now_ms=now_ms,
             now_s=now_s,
         )
+        self._floor.stayers = stayers
         here = {room.name for room in self.rooms}
         self._floor.keep_soon([Delete(each) for each in rights.homeless(here)])
         self.refusals = self._floor.refusals
@@ -124,17 +114,16 @@ class Core:
         self._listings = Listings(self._floor)
         self._orders = Orders(self._floor, secret)
         self._talks = Talks(self._floor, secret, self._join_room)
+        self._greetings = Greetings(self._floor, facts, epoch)
         self.reloads = Reloads(self._floor)
         self._admin = Admin(self._floor, self._orders, self.reloads, epoch)
         self.entries_count = 0
-        self._open_entries_count = 0  # What everybody may know of it.
-        self.log_failures_count = 0
         self._commands = self._command_table()
 
     def _command_table(self) -> dict[int, tuple[Callable[[bytes], Any], Handler, bool]]:
         """Return for each command byte: decoder, handler, and whether it needs a session."""
         handlers: dict[Command, tuple[Handler, bool]] = {
-            Command.GREET: (self._greet, False),
+            Command.GREET: (self._greetings.greet, False),
             Command.HELLO: (self._entrance.hello, False),
             Command.BYE: (self._entrance.bye, True),
             Command.NICK: (self._entrance.nick, True),
@@ -159,9 +148,14 @@ class Core:
         }
 
     @property
-    def is_draining(self) -> bool:
-        """Whether nobody new is taken, for an operator wants to stop the broker."""
-        return self._floor.is_draining
+    def log_failures_count(self) -> int:
+        """How many commits failed."""
+        return self._greetings.log_failures_count
+
+    @property
+    def stayers(self) -> frozenset[bytes] | None:
+        """Who may still come, for an operator wants to stop the broker; None: everybody."""
+        return self._floor.stayers
 
     # --- messages -----------------------------------------------------------
     def clock(self, now_ms: int, now_s: float) -> None:
@@ -172,6 +166,11 @@ class Core:
     def answered_bytes(self) -> int:
         """How much waits to be taken, but for first ACKs."""
         return self._floor.answered_bytes
+
+    @property
+    def commits_count(self) -> int:
+        """How often the log was waited for since effects were taken."""
+        return self._floor.commits_count
 
     @property
     def texts_count(self) -> int:
@@ -194,7 +193,7 @@ class Core:
                 request_id = wire.salvage_id(payload)
                 raise Refused(Code.BAD_PAYLOAD, str(error)) from error
             request_id = command.number if code == SEND else command.id
-            if self._is_closing and handle != self._greet:
+            if self._is_closing and handle != self._greetings.greet:
                 raise Refused(Code.CLOSING)
             if not needs_session:
                 handle(route, token, command, peer)
@@ -250,30 +249,6 @@ class Core:
             self.sessions.inbox_closed(topic, self._floor.now_s)
 
     # --- commands -----------------------------------------------------------
-    def _greet(self, route: bytes, _token: bytes, command: wire.Greet, _peer: Peer) -> None:
-        facts, floor = self._facts, self._floor
-        floor.reply(
-            route,
-            wire.Greeting(
-                id=command.id,
-                program=facts.program,
-                protocol=PROTOCOL_VERSION,
-                rooms_port=facts.rooms_port,
-                history_port=facts.history_port,
-                epoch=self._epoch,
-                uptime_s=int(floor.now_s - self._started_s),
-                clients=len(self.sessions),
-                clients_max=floor.rules.clients_max,
-                rooms=len(self.rooms),
-                pyzmq=facts.pyzmq,
-                libzmq=facts.libzmq,
-                entries=self._open_entries_count,
-                refused=self.refusals.total(),
-                log_failures=self.log_failures_count,
-                restarts=facts.restarts,
-            ),
-        )
-
     def _join(self, session: Session, command: wire.Join) -> None:
         name = self._meant(session, command)
         if is_closed(name):
@@ -282,7 +257,7 @@ class Core:
             if room is None:
                 raise Refused(Code.NOT_INVITED)
         else:
-            self._check_resumed(name, command)
+            returns.check_resumed(self._floor, name, command, self._epoch)
             room = self._open(session, name)
         self._join_room(session, room, command.id, is_resume=command.resume)
 
@@ -295,7 +270,8 @@ class Core:
         name = command.room if is_closed(command.room) else check_room(command.room)
         moved = session.moved.get(name)
         if moved is None:
-            moved = self._floor.moved_meanwhile(session, name) if command.resume else None
+            if command.resume:
+                moved = returns.moved_meanwhile(self._floor, session, name, command.birth)
             if moved is None:
                 return name
             session.note_move(name, moved)
@@ -307,16 +283,6 @@ class Core:
             return moved
         del session.moved[name]
         return name
-
-    def _check_resumed(self, name: str, command: wire.Join) -> None:
-        """Raise `Refused` for the resumption of an open room that had entries, and is no more.
-
-        It was closed meanwhile: what was meant for who was in it is not for whoever comes now.
-        """
-        if command.resume and command.head and command.epoch == self._epoch:
-            room = self.rooms.get(name)
-            if room is None or not room.head:
-                raise Refused(Code.NOT_INVITED, "there is no such room any more")
 
     def _open(self, session: Session, name: str) -> Room:
         """Return an open room, made where there is none; who makes it owns it."""
@@ -374,6 +340,7 @@ class Core:
                 slow_s=room.slow_s,
                 topic_by=room.topic_by,
                 removed=list(room.removed) or None,
+                birth=floor.rights.facts(room.name).birth,
             ),
         )
 
@@ -424,7 +391,7 @@ class Core:
                 room.topic = proposal.topic
             self.entries_count += proposal.count
             if not is_closed(room.name):
-                self._open_entries_count += proposal.count
+                self._greetings.entries_count += proposal.count
             floor.effects.publications.append(room.subscription + batch.body)
             self.rooms.published(room, floor.now_s)
             self._speech.acknowledge(proposal)
@@ -433,7 +400,7 @@ class Core:
 
     def failed(self, proposals: Iterable[Proposal]) -> None:
         """Tell the senders that the log could not be written."""
-        self.log_failures_count += 1
+        self._greetings.log_failures_count += 1
         for proposal in proposals:
             self._floor.note_unsaid(self._floor.room(proposal.room))
             for sent in proposal.sends:
@@ -458,6 +425,7 @@ class Core:
         floor.effects.publications.extend(self.rooms.beacons(floor.now_s))
         floor.remind()
         self.reloads.tick()
+        floor.late_audits.tick(floor.now_s)
 
     def next_deadline_s(self) -> float:
         """Return when `tick` has something to do, on the steady clock."""
@@ -467,13 +435,18 @@ class Core:
             self.rooms.next_deadline_s(),
             self._floor.remind_at_s,
             self.reloads.deadline_s,
+            self._floor.late_audits.deadline_s,
         )
 
     def reload(self, rules: Rules, *, admits: Callable[[bytes], bool]) -> None:
         """Go by other rules from here on; end the sessions of keys that are let in no more."""
         floor = self._floor
         floor.rules = rules
+        changed = floor.rights.operators ^ rules.operators
         floor.rights.operators = rules.operators
+        for session in [each for who in sorted(changed) for each in self.sessions.of(who)]:
+            for name in session.rooms:
+                floor.hear_out(session, floor.room(name))
         self.sessions.floods.rate = rules.rate
         for session in [each for each in self.sessions if not admits(each.key)]:
             floor.dismiss(session, wire.Notice(Code.NOT_ALLOWED))
@@ -481,6 +454,7 @@ class Core:
     def close(self) -> None:
         """Take no more commands, and tell everybody that the broker is closing."""
         self._is_closing = True
+        self._floor.late_audits.tick(self._floor.now_s, is_due=True)
         for session in self.sessions:
             self._floor.notify(session, wire.Notice(Code.CLOSING))
 

@@ -42,7 +42,7 @@ NEEDED = {
 ABOUT_SOMEBODY = frozenset(NEEDED) - {Action.PRIVATE, Action.PUBLIC, Action.SLOW, Action.TOPIC_BY}
 LIFTING = frozenset({Action.UNBAN, Action.UNMUTE, Action.UNINVITE, Action.DEOP, Action.REPORT})
 TIMED = frozenset({Action.BAN, Action.MUTE})
-WITH_VALUE = TIMED | {Action.SLOW, Action.TOPIC_BY}
+WITH_VALUE = TIMED | {Action.SLOW, Action.TOPIC_BY, Action.OP}
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 

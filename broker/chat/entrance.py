@@ -54,7 +54,8 @@ class Entrance:
         floor = self._floor
         nick = check_nick(nick)
         floor.check_move(Move.HELLO, identity, "" if is_loopback(peer.address) else peer.address)
-        if floor.is_draining and identity not in floor.rights.operators:
+        stayers = floor.stayers
+        if stayers is not None and identity not in stayers | floor.rights.operators:
             raise Refused(Code.DRAINING)
         ban = floor.rights.sanction(EVERYWHERE, BAN, identity, key_of(nick), floor.now_ms)
         if ban is not None and identity not in floor.rights.operators:

@@ -1,7 +1,8 @@
 """How much anybody may send, and how often move. Pure: time is seconds of a steady clock.
 
 Token buckets (ADR 0013) for texts, of each session, each key and each address; and for *moves*,
-which are HELLO, JOIN, PART, NICK and changes of rights, of each key and each address. A wait that
+which are HELLO, JOIN, PART, NICK and changes of rights, of each key and each address; the latter
+two have smaller ones besides. A wait that
 is answered is honest: whoever waits so long passes, unless somebody else of the same key or
 address takes the allowance meanwhile. ADR 0028.
 
@@ -48,6 +49,10 @@ ADDRESS_TALKS = Rate(0.5, 64.0)
 # new; and one host takes 8 hours to fill the register (`broker.chat.nicks`).
 KEY_NAMES = Rate(0.1, 16.0)
 ADDRESS_NAMES = Rate(0.5, 1_024.0)
+# A person gives a handful of orders, a moderator in trouble some dozens; a bot begins talks.
+# Each waits for the disk, and everybody with it.
+KEY_RIGHTS = Rate(5.0, 50.0)
+ADDRESS_RIGHTS = KEY_RIGHTS.times(ADDRESS_TIMES)
 # Taken ahead for a session from what many share, so that few SENDs have to look there.
 LEASE_PART = 40  # Of a session's burst.
 # Whoever has a bucket when these are full loses it, the longest unused first. It was full again by
@@ -96,15 +101,24 @@ class Move(enum.Enum):
     JOIN = enum.auto()
     PART = enum.auto()
     NICK = enum.auto()
-    RIGHTS = enum.auto()  # A kick, a ban, an invitation, a topic: whatever a room is told of.
+    RIGHTS = enum.auto()  # A talk, a kick, a ban, an invitation: whatever waits for the disk.
     TALK = enum.auto()  # One that there was not.
     NAME = enum.auto()  # A nick that was nobody's.
 
 
 RETURNING = frozenset({Move.HELLO, Move.JOIN})  # After a restart everybody does so at once.
 # What is counted apart, beside all other moves.
-KEY_RARE = {Move.NICK: KEY_NICKS, Move.TALK: KEY_TALKS, Move.NAME: KEY_NAMES}
-ADDRESS_RARE = {Move.TALK: ADDRESS_TALKS, Move.NAME: ADDRESS_NAMES}
+KEY_RARE = {
+    Move.RIGHTS: KEY_RIGHTS,
+    Move.NICK: KEY_NICKS,
+    Move.TALK: KEY_TALKS,
+    Move.NAME: KEY_NAMES,
+}
+ADDRESS_RARE = {
+    Move.RIGHTS: ADDRESS_RIGHTS,
+    Move.TALK: ADDRESS_TALKS,
+    Move.NAME: ADDRESS_NAMES,
+}
 
 
 class _Account:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from broker.chat.floods import Move, Rate
+from broker.chat.late_audits import LateAudits
 from broker.chat.nicks import NICK_DAYS, NICKS_MANY, NickChange, Register
 from broker.chat.presence import Presence
 from broker.chat.rights import BAN, MUTE, PENDING, Rights, left_ms
@@ -34,6 +35,7 @@ from common.names import check_nick, is_closed, is_talk
 from common.order import Role
 
 CUT = "cut"  # The connections of keys that are banned.
+DRAIN = "drain"  # To have it noted who may come.
 NICKS = "nicks"  # The register is nearly full: the log should tell.
 NICKS_EVERY_S = 60.0
 # So many changes wait for a log that fails, of a record each; then the oldest are lost.
@@ -86,6 +88,11 @@ def is_begun(room: Room) -> bool:
     return is_talk(room.name) and not room.is_kept
 
 
+def as_made(facts: RoomFacts) -> RoomFacts:
+    """Return what is known of a room from the start: whose it is, and which one."""
+    return RoomFacts(facts.room, owner=facts.owner, birth=facts.birth)
+
+
 class Floor:
     """Of one broker."""
 
@@ -111,11 +118,13 @@ class Floor:
         self.now_ms, self.now_s = now_ms, now_s
         self.effects = Effects([], [], [])
         self.answered_bytes = 0  # In the effects that wait to be taken, but for first ACKs.
+        self.commits_count = 0  # That were waited for since effects were taken.
         self.refusals: Counter[str] = Counter()
-        self.wishes: set[str] = set()  # For whoever runs the core: CUT, NICKS.
-        self.is_draining = False  # Nobody new is taken.
+        self.wishes: set[str] = set()  # For whoever runs the core: CUT, DRAIN, NICKS.
+        self.stayers: frozenset[bytes] | None = None  # Identities that may come; None: all.
         # To be written down when there is time, one for each record, in their order.
         self._later: dict[tuple[object, ...], Change] = {}
+        self.late_audits = LateAudits(keeper)
         self._founded: set[str] = set()  # Rooms in which the first words are about to be kept.
         self._unsaid: set[str] = set()  # Those of them in which that failed.
         # Who is to join which rooms again, and under which names they know them.
@@ -131,7 +140,7 @@ class Floor:
     def take_effects(self) -> Effects:
         """Return what shall happen since the last call."""
         effects, self.effects = self.effects, Effects([], [], [])
-        self.answered_bytes = 0
+        self.answered_bytes = self.commits_count = 0
         return effects
 
     def reply(self, route: bytes, reply: wire.Payload) -> None:
@@ -185,6 +194,7 @@ class Floor:
         changes = list(changes)
         # With all that waits, and after it: else what waits would undo this.
         written = [*self._later.values(), *changes]
+        self.commits_count += 1
         try:
             self.keeper.keep(written, audit=[audit] if audit is not None else [])
         except LogFailed as error:
@@ -279,39 +289,6 @@ class Floor:
                 raise Refused(Code.NOT_MEMBER)
         return self.room(name)
 
-    def moved_meanwhile(self, session: Session, name: str) -> str | None:
-        """Return what a room is called now that a session may know by another name, if any."""
-        return self._closed_meanwhile(session, name) or self._opened_meanwhile(session, name)
-
-    def _closed_meanwhile(self, session: Session, name: str) -> str | None:
-        """Return the private room that was open as `name` when a session was last in it, if any.
-
-        Who is in a room when it is closed has a place there, and may have been away, or the broker
-        was restarted, so that no session knows.
-        """
-        if is_closed(name) or name in session.rooms:
-            return None
-        found = [
-            place.room
-            for place in self.rights.closed_rooms(session.user.owner)
-            if self.rights.title(place.room) == f"+{name}"
-            and place.room not in session.rooms
-            and self.rooms.get(place.room) is not None
-        ]
-        return found[0] if len(found) == 1 else None
-
-    def _opened_meanwhile(self, session: Session, name: str) -> str | None:
-        """Return the open room that was closed as `name` when a session was last in it, if any.
-
-        Nobody needs a place in it any more; but who was away, or whose broker was restarted before
-        they heard of it, knows no other name.
-        """
-        if not is_closed(name) or self.rooms.get(name) is not None:
-            return None
-        found = [room for room in self.rights.called(name) if not is_closed(room)]
-        is_there = len(found) == 1 and self.rooms.get(found[0]) is not None
-        return found[0] if is_there and found[0] not in session.rooms else None
-
     def check_door(self, room: str, user: User) -> None:
         """Raise `Refused` when somebody may not enter a room that is there, or would be."""
         is_member = self.rights.member(room, user.owner) is not None
@@ -350,10 +327,11 @@ class Floor:
         if not self.rooms.drop_if_unused(room):
             return
         drops = [Delete(each) for each in tuple(self.rights.records_of(room.name))]
+        facts = self.rights.facts(room.name)
         if room.name in self._unsaid:
             self._unsaid.discard(room.name)
             self.keep_soon(drops)
-        elif [each.record for each in drops] == [RoomFacts(room.name, owner=self.owner(room))]:
+        elif [each.record for each in drops] == [as_made(facts)]:
             self.rights.apply(drops)  # Nothing of it was written down.
         else:
             self.keep_soon(drops)
@@ -417,7 +395,9 @@ class Floor:
     def _remind(self, session: Session, room: Room) -> None:
         title = self.rights.title(room.name)
         known_as = self._late[session][room]
-        self.notify(session, wire.Notice("rejoin", known_as, title, text=room.name))
+        birth = self.rights.facts(room.name).birth
+        notice = wire.Notice("rejoin", known_as, title, text=room.name, value=birth)
+        self.notify(session, notice)
 
     def is_late(self, session: Session, room: Room) -> bool:
         """Tell whether somebody has not joined a room again since they were asked to."""
@@ -448,6 +428,7 @@ class Floor:
         """Write a talk down before the first text in it; tell whether it could be."""
         try:
             self.keep([Put(each) for each in self.rights.records_of(room.name)])
+            self.commits_count += 1
             self.keeper.found_room(room.name)
         except (Refused, LogFailed):
             return False

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from typing import NamedTuple, TypeVar
 
-from broker import keys
+from broker.chat import doors
 from broker.chat.deeds import (
     ABOUT_SOMEBODY,
     LIFTING,
@@ -40,7 +39,7 @@ from broker.log.rights_records import (
 )
 from common import order, wire
 from common.errors import Code, HubbubError, Refused
-from common.names import check_room, fold, is_closed, is_talk
+from common.names import fold, is_closed, is_talk
 from common.order import Action, Role
 
 SLOW_S_MAX = 3_600
@@ -99,7 +98,8 @@ class Orders:
         rights = self._floor.rights
         if rights.may_be_owned(room.name):
             facts = rights.facts(room.name)  # Of a room of this name that there was, perhaps.
-            mine = RoomFacts(room.name, owner=user.owner)
+            birth = doors.birth(self._floor, self._secret, room.name)
+            mine = RoomFacts(room.name, owner=user.owner, birth=birth)
             kept = (facts.retain_messages, facts.retain_days)
             rights.apply([Put(mine._replace(retain_messages=kept[0], retain_days=kept[1]))])
 
@@ -182,9 +182,9 @@ class Orders:
             return
         rights, facts = self._floor.rights, self._floor.rights.facts(room.name)
         owner = facts.owner or given.actor.owner
-        name = self._closed_name(room.name)
+        name = doors.closed_name(self._floor, self._secret, room.name)
         changes: list[Change] = [Put(facts._replace(title=f"+{room.name}", owner=owner))]
-        people = self._people(room, owner)
+        people = doors.people(self._floor, room, owner)
         if len(people) > MEMBERS_PER_ROOM_MAX:
             detail = f"a private room has at most {MEMBERS_PER_ROOM_MAX} members"
             raise Refused(Code.TOO_MANY, detail)
@@ -206,32 +206,12 @@ class Orders:
                 self._floor.keep_soon([Put(known) if known is not None else Delete(record)])
             raise
 
-    def _people(self, room: Room, owner: bytes) -> dict[bytes, str]:
-        """Return who shall have a place in a room when it is closed, and how they are called."""
-        floor = self._floor
-        people = {each.identity: each.nick for each in floor.rights.members(room.name)}
-        if owner:
-            here = next((each.user.nick for each in floor.sessions.of(owner)), "")
-            people[owner] = here or people.get(owner, "")
-        return people | {user.owner: user.nick for user in room.roster}
-
-    def _closed_name(self, room: str) -> str:
-        """Return a name that no room has: rooms of one name may be closed at the same time."""
-        floor = self._floor
-        for at_ms in count(floor.now_ms):
-            name = keys.closed_name(self._secret, "+", room, at_ms)
-            if floor.rooms.get(name) is None and not floor.rights.is_known(name):
-                break
-        return name
-
     def _open(self, given: Given) -> None:
         room = given.room
         if not is_closed(room.name):
             return
         rights = self._floor.rights
-        name = check_room(rights.title(room.name).removeprefix("+"))
-        if self._floor.rooms.get(name) is not None:
-            raise Refused(Code.FORBIDDEN, f"there is a room #{name} already")
+        name = doors.open_name(self._floor, room.name, given.reason, given.actor.role)
         self._floor.keep([], self._audit(given, "public"))
         self._move(given, name, "opened the room to all")
         # What only a closed room has. It does no harm until it is gone.
@@ -282,7 +262,9 @@ class Orders:
         if member is None:
             return
         if member.role == Role.OWNER:
-            raise Refused(Code.FORBIDDEN, "the owner cannot leave for good: open the room to all")
+            raise Refused(
+                Code.FORBIDDEN, "the owner cannot leave for good: give the room away first"
+            )
         if member.role >= given.actor.role and target.identity != given.actor.owner:
             raise Refused(Code.FORBIDDEN, f"{target.nick} has no lower role than you")
         self._remove(given, [Delete(member)], "uninvite", "uninvited")
@@ -341,6 +323,11 @@ class Orders:
     def _op(self, given: Given) -> None:
         floor, room, target = self._floor, given.room, given.target
         role = floor.rights.role(room.name, target.identity)
+        if given.value == Role.OWNER:
+            self._hand_on(given)
+            return
+        if given.value:
+            raise Refused(Code.BAD_PAYLOAD, f"a role to give is 0 or {int(Role.OWNER)}")
         if role == Role.MODERATOR:
             return
         if role > Role.MODERATOR:
@@ -357,6 +344,18 @@ class Orders:
         floor.hear_out_somebody(target.identity, room)
         self._tell(given, "role", value=Role.MODERATOR)
         self._announce(given, f"made {target.nick} a moderator")
+
+    def _hand_on(self, given: Given) -> None:
+        """Make the room somebody else's, who is in it or has come to their place."""
+        room, target = given.room, given.target
+        if self._floor.rights.facts(room.name).owner == target.identity:
+            return
+        doors.check_heir(self._floor, room, target.identity, target.nick)
+        changes = doors.handed_on(self._floor, room, target.identity)
+        self._floor.keep(changes, self._audit(given, "op", "owner"))
+        self._floor.hear_out_all(room)
+        self._tell(given, "role", value=Role.OWNER)
+        self._announce(given, f"gave the room to {target.nick}")
 
     def _deop(self, given: Given) -> None:
         floor, room, target = self._floor, given.room, given.target
@@ -494,6 +493,7 @@ class Orders:
 
     def _log(self, write: Callable[[], T]) -> T:
         """Have the log do something; raise `Refused` where it cannot."""
+        self._floor.commits_count += 1
         try:
             return write()
         except HubbubError as error:

@@ -54,12 +54,15 @@ class Rights:
         """Begin with what is written down; `commons` are rooms that nobody but operators owns."""
         self.operators = operators
         self._commons = commons
-        self._facts = {facts.room: facts for facts in written.rooms}
+        self._facts: dict[str, RoomFacts] = {}
+        self._births: dict[int, str] = {}
         self._members: dict[str, dict[bytes, Member]] = {}
         self._closed: dict[bytes, set[str]] = {}
         self._sanctions: dict[str, dict[tuple[object, ...], Sanction]] = {}
         # The same by room, kind, and whom they hold against: an identity, or a folded nick.
         self._against: dict[tuple[str, str, bytes | str], dict[tuple[object, ...], Sanction]] = {}
+        for facts in written.rooms:
+            self._put(facts)
         for member in written.members:
             self._put(member)
         for sanction in written.sanctions:
@@ -77,7 +80,10 @@ class Rights:
     def _put(self, record: Record) -> None:
         match record:
             case RoomFacts():
+                self._drop(record)
                 self._facts[record.room] = record
+                if record.birth:
+                    self._births[record.birth] = record.room
             case Member():
                 self._members.setdefault(record.room, {})[record.identity] = record
                 if is_closed(record.room):
@@ -93,7 +99,9 @@ class Rights:
     def _drop(self, record: Record) -> None:
         match record:
             case RoomFacts():
-                self._facts.pop(record.room, None)
+                facts = self._facts.pop(record.room, None)
+                if facts is not None and self._births.get(facts.birth) == record.room:
+                    del self._births[facts.birth]
             case Member():
                 members = self._members.get(record.room, {})
                 members.pop(record.identity, None)
@@ -132,6 +140,10 @@ class Rights:
     def is_known(self, room: str) -> bool:
         """Tell whether anything is written down of the room itself."""
         return room in self._facts
+
+    def born(self, birth: int) -> str | None:
+        """Return what the room of a birth is called now; None where there is none."""
+        return self._births.get(birth)
 
     def may_be_owned(self, room: str) -> bool:
         """Tell whether a room can have an owner beside the operators."""

@@ -30,7 +30,7 @@ class RoomFacts(NamedTuple):
     # when it was closed, if it was.
     title: str = ""
     owner: bytes = b""  # Identity.
-    is_private: bool = False
+    birth: int = 0  # Which room it is, whatever it is called; 0 where that is not known.
     topic_by: int = 0  # Who may set the topic, as the core's roles.
     slow_s: int = 0
     retain_messages: int | None = None  # None: as everywhere; 0: all. The log goes by these two.

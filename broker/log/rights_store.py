@@ -41,7 +41,7 @@ CREATE TABLE room_facts (
     room TEXT PRIMARY KEY,
     title TEXT NOT NULL,
     owner BLOB NOT NULL,
-    is_private INTEGER NOT NULL,
+    birth INTEGER NOT NULL,
     topic_by INTEGER NOT NULL,
     slow_s INTEGER NOT NULL,
     retain_messages INTEGER,
@@ -150,10 +150,9 @@ def rename_room(db: sqlite3.Connection, old: str, new: str) -> None:
 
 def read_rights(db: sqlite3.Connection) -> Rights:
     """Return all that is kept but the audit log; raise `sqlite3.Error`."""
-    facts = [RoomFacts(*row) for row in _rows(db, RoomFacts)]
     return Rights(
         [NickRecord(*row) for row in _rows(db, NickRecord)],
-        [each._replace(is_private=bool(each.is_private)) for each in facts],
+        [RoomFacts(*row) for row in _rows(db, RoomFacts)],
         [Member(*row) for row in _rows(db, Member)],
         [Sanction(*row) for row in _rows(db, Sanction)],
     )

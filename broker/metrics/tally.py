@@ -75,6 +75,6 @@ class Tally:
                 "users": core.sessions.users_count,
                 "rooms": len(core.rooms),
                 "log_failing": int(now_s < self._failing_until_s),
-                "draining": int(core.is_draining),
+                "draining": int(core.stayers is not None),
             },
         )

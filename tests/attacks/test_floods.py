@@ -1,4 +1,4 @@
-"""What can be used up before anybody has shown a key: connections, handshakes, introductions."""
+"""What can be used up: by connections, handshakes, introductions, and then by orders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,11 @@ import zmq
 from zmq.utils import z85
 
 from bench import zmtp
-from common import wire
-from common.order import Introduction
+from broker.chat.floods import KEY_RIGHTS
+from broker.log.rights_store import read_audit
+from broker.log.writer import FILE_NAME
+from common import order, wire
+from common.order import Action, Introduction
 from tests.attacks.curve import BASE, GREETING, CurveLink, multiplied
 from tests.attacks.scene import Honest, Peer
 from tests.broker_process import BrokerProcess
@@ -27,6 +31,7 @@ DESCRIPTORS_SPARE = 200
 # For each connection that has not shaken hands; libzmq takes some 20 KiB, its reading buffer.
 CONNECTION_BYTES_MAX = 64 * 1024
 ASKERS = 500
+MOB = 10  # Keys.
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +156,34 @@ def test_nothing_else_is_told_at_the_introduction(broker: BrokerProcess) -> None
                 answers.append(asker.recv_multipart())
         assert all(each == answers[0] for each in answers)
         assert z85.decode(z85.encode(ann.server)) in answers[0][1]
+
+
+def test_many_who_give_orders_at_once(broker: BrokerProcess) -> None:
+    """Each order waits for the disk; what others say is kept between them, all the while."""
+    room, burst = f"square-{os.urandom(4).hex()}", int(KEY_RIGHTS.burst)
+    spoken_ms = []
+    with contextlib.ExitStack() as stack:
+        ann = stack.enter_context(Peer(broker, f"ann-{room}"))
+        ann.enter("garden")
+        mob = [stack.enter_context(Peer(broker, f"m{n}-{room}")) for n in range(MOB)]
+        for peer in mob:
+            peer.enter(room)
+        for _ in range(2 * burst):
+            for peer in mob:
+                peer.send(order.Order(peer.next_id(), room, Action.REPORT, ann.nick))
+        answers = 0
+        while answers < 2 * burst * MOB:
+            spoken_ms.append(ann.say("garden", "calm").kept[0].ts)
+            for peer in mob:
+                while peer.dealer.poll(0):
+                    peer.receive()
+                    answers += 1
+    with contextlib.closing(sqlite3.connect(broker.data / FILE_NAME)) as db:
+        done = [each for each in read_audit(db, 10_000, None) if each.room == room]
+    assert burst * MOB <= len(done) < 2 * burst * MOB
+    done_ms = [each.ts_ms for each in done]
+    between = {ts_ms for ts_ms in spoken_ms if min(done_ms) < ts_ms < max(done_ms)}
+    assert 5 < len(between)
 
 
 def test_connections_end_when_they_are_let_go(broker: BrokerProcess, honest: Honest) -> None:

@@ -67,6 +67,21 @@ def test_orders_of_members(broker: BrokerProcess) -> None:
         assert Role.MEMBER == member.join(joined.room).role
 
 
+def test_a_room_whose_former_name_was_taken(broker: BrokerProcess) -> None:
+    """Its owner is not kept in it: it is opened by another name, and given to somebody else."""
+    with closed_room(broker, "team") as (owner, member, joined), Peer(broker, "eve-team") as eve:
+        eve.enter_room("team")
+        eve.say("team", "mine now")
+        assert Code.FORBIDDEN == refused_order(owner, joined.room, Action.PUBLIC)
+        give = order.Order(owner.next_id(), joined.room, Action.OP, member.nick, Role.OWNER)
+        owner.ask(give, order.Done)
+        assert Code.FORBIDDEN == refused_order(owner, joined.room, Action.PUBLIC)
+        owner.give_order(joined.room, Action.UNINVITE, owner.nick)
+        done = member.give_order(joined.room, Action.PUBLIC, reason="team-too")
+        assert "team-too" == done.room == eve.join("team-too").room
+        assert Role.OWNER == member.join("team-too").role
+
+
 def test_moderators_against_owners_and_one_another(broker: BrokerProcess) -> None:
     with (
         closed_room(broker, "senate") as (owner, member, joined),

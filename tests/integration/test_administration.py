@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from broker.config import default_data
+from broker.log.writer import FILE_NAME
 from client import events as client_events
 from client.admin import data_folder
 from client.api import Client, connect
@@ -349,6 +352,45 @@ def test_a_drained_broker_keeps_who_is_there(broker: BrokerProcess, operator: Op
         connect(broker.address, nick="ann").close()
         eventually(lambda: scraper.get("/readyz")[0] == 200, "a broker that is ready")
         assert ["still here"] == said(bob, "r")
+
+
+def test_a_drain_outlives_the_live_process(
+    broker: BrokerProcess, operator: Operator, tmp_path: Path
+) -> None:
+    """Who was there comes back; nobody else, until it is over, or all is started anew."""
+    with connect(broker.address, nick="bob") as bob:
+        bob.join("r")
+        operator.admin("drain", "on")
+        broker.kill_child("live")
+        bob.send("r", "back again")
+        assert Code.DRAINING == refusal(broker, "ann")
+        assert "still draining" in broker.log()
+        operator.admin("drain", "off")
+        broker.kill_child("live")
+        bob.send("r", "and again")
+        connect(broker.address, nick="ann").close()
+        operator.admin("drain", "on")
+    assert 0 == broker.stop()
+    with BrokerProcess(tmp_path / "data") as fresh:
+        connect(fresh.address, nick="ann").close()
+
+
+def test_a_locked_index_stops_no_operator(
+    broker: BrokerProcess, operator: Operator, bob: RawPeer
+) -> None:
+    """Somebody's sqlite3 holds it; what was done then is in the audit as soon as it lets go."""
+    with contextlib.closing(sqlite3.connect(broker.data / FILE_NAME, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        operator.admin("announce", "lunch")
+        operator.admin("drain", "on")
+        operator.admin("reload")
+        assert "could not write" in operator.admin("ban", "bob", status=75)
+        operator.admin("kick", "bob")
+        db.execute("ROLLBACK")
+    assert "announcement" == bob.await_publication(wire.Notice, lambda _: True).code
+    assert Code.DRAINING == refusal(broker, "ann")
+    deeds = {"announce", "drain", "reload", "kick"}
+    eventually(lambda: deeds == {row["action"] for row in operator.table("audit")}, "the audit")
 
 
 def test_a_reload_drops_nobody(tmp_path: Path) -> None:

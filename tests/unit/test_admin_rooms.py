@@ -9,6 +9,7 @@ import pytest
 from broker import keys
 from broker.chat import admin
 from broker.chat.admin import AUDIT_ROWS, ROWS_MAX, TABLE_BYTES_MAX, TITLES_TOLD_MAX, bounded
+from broker.chat.late_audits import AGAIN_S
 from broker.log.interface import LogFailed, NotInLog, Redacted
 from broker.log.rights_records import AuditEntry, Put, RoomFacts
 from common import order, wire
@@ -244,10 +245,13 @@ def test_a_dropped_text_is_told_though_the_audit_fails(
     monkeypatch.setattr(bench.log, "redact", lambda *_: Redacted("ann", 1), raising=False)
     bench.peer("ann", "r").send("r", "a")
     bench.store.fill_all()
-    assert Code.LOG_FAILED == code(bench, Admin(1, "drop", "r", value=1))
+    assert ["ann"] == [row["nick"] for row in table(bench, Admin(1, "drop", "r", value=1))]
     assert [Removed("r", 7, 1)] == [
         each.body for each in bench.published if isinstance(each.body, Removed)
     ]
+    bench.store.free()
+    bench.drain(AGAIN_S)
+    assert ["drop"] == [each.action for each in bench.audits]
 
 
 def test_titles_are_no_way_to_talks(bench: Bench) -> None:

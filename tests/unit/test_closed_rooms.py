@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,22 +138,6 @@ def test_former_names_are_forgotten_in_the_end() -> None:
     assert len(directory.moved) == ROOMS_PER_SESSION_MAX
     assert "r0" not in directory.moved
     assert f"r{ROOMS_PER_SESSION_MAX}" in directory.moved
-
-
-def test_two_rooms_of_one_title_are_listed() -> None:
-    (anna,) = Party("anna").guests
-    directory = anna.session.directory
-    one, other = "+" + "1" * 24, "+" + "2" * 24
-    directory.call(one, "+plans")
-    assert directory.find("+plans") == one
-    directory.call(other, "+Plans")
-    with pytest.raises(Refused, match=r"several rooms") as caught:
-        directory.find("+plans")
-    assert one in caught.value.detail
-    assert other in caught.value.detail
-    assert directory.find(other) == other
-    directory.drop(other)
-    assert directory.find("+plans") == one
 
 
 # --- keys -------------------------------------------------------------------

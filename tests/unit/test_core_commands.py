@@ -188,6 +188,7 @@ def test_join_gives_all_that_a_member_needs(bench: Bench) -> None:
             version=version,
             users=2,
             nicks=["ann", "bob"],
+            birth=bench.core._floor.rights.facts("r").birth,
         )
         == joined
     )

@@ -15,6 +15,7 @@ from broker.chat.floods import (
     KEY_MOVES,
     KEY_NAMES,
     KEY_NICKS,
+    KEY_RIGHTS,
     KEY_TIMES,
     KEYS_MAX,
     Bucket,
@@ -188,6 +189,17 @@ def test_new_names_are_counted_from_the_start() -> None:
     assert 0 == floods.moves_wait_ms(Move.HELLO, LATER, key=KEY, address=HERE)
 
 
+def test_some_orders_at_once_and_then_five_a_second(floods: Floods) -> None:
+    """Of a key, and sixteen times as many of an address; other moves go on meanwhile."""
+    assert KEY_RIGHTS.burst == passed(floods, Move.RIGHTS, key=KEY, address=HERE)
+    assert 201 == floods.moves_wait_ms(Move.RIGHTS, LATER, key=KEY, address=HERE)
+    assert 0 == floods.moves_wait_ms(Move.JOIN, LATER, key=KEY, address=HERE)
+    assert 0 == floods.moves_wait_ms(Move.RIGHTS, LATER + 0.201, key=KEY, address=THERE)
+    left = ADDRESS_TIMES * KEY_RIGHTS.burst - KEY_RIGHTS.burst
+    keys = (index.to_bytes(32, "big") for index in range(ADDRESS_TIMES))
+    assert left == sum(passed(floods, Move.RIGHTS, key=each, address=HERE) for each in keys)
+
+
 def test_when_everybody_comes_back_nothing_is_counted() -> None:
     """After the broker's start: HELLO and JOIN, and no other move."""
     floods = Floods(RATE, returned_s=60.0)
@@ -195,9 +207,11 @@ def test_when_everybody_comes_back_nothing_is_counted() -> None:
         for _ in range(20_000):
             assert 0 == floods.moves_wait_ms(move, 59.9, key=KEY, address=HERE)
     assert 0 == len(floods._keys)
-    for move in (Move.PART, Move.RIGHTS):
-        for _ in range(int(KEY_MOVES.burst) // 2):
-            assert 0 == floods.moves_wait_ms(move, 59.99, key=KEY)
+    for _ in range(int(KEY_RIGHTS.burst)):
+        assert 0 == floods.moves_wait_ms(Move.RIGHTS, 59.99, key=KEY)
+    assert 0 < floods.moves_wait_ms(Move.RIGHTS, 59.99, key=KEY)
+    for _ in range(int(KEY_MOVES.burst - KEY_RIGHTS.burst)):
+        assert 0 == floods.moves_wait_ms(Move.PART, 59.99, key=KEY)
     assert 0 < floods.moves_wait_ms(Move.PART, 59.99, key=KEY)
     assert 0 < floods.moves_wait_ms(Move.JOIN, 60.0, key=KEY)
 

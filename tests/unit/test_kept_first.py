@@ -123,7 +123,9 @@ def test_what_the_log_could_not_write_is_written_later() -> None:
     assert [("ANN", ANN)] == [
         (each.nick, each.identity) for each in kept if isinstance(each, NickRecord)
     ]
-    assert [RoomFacts("r", owner=bench.core._floor.rights.facts("r").owner)] == [
+    facts = bench.core._floor.rights.facts("r")
+    assert facts.birth
+    assert [RoomFacts("r", owner=facts.owner, birth=facts.birth)] == [
         each for each in kept if isinstance(each, RoomFacts)
     ]
 

@@ -166,6 +166,9 @@ MET = {
     "broker/maintenance/backup.py": {
         "TRIES_MAX": ("tests/unit/test_backup.py", "test_a_copy_is_tried_so_often"),
     },
+    "broker/chat/late_audits.py": {
+        "WAITING_MAX": ("tests/unit/test_late_audits.py", "test_so_many_wait_and_no_more"),
+    },
     "broker/host/bouncer.py": {
         "DESCRIPTORS_MAX": (DOOR, "test_the_bouncer_keeps_nothing_that_it_inherits"),
     },
@@ -200,6 +203,7 @@ MET = {
     "broker/live.py": {
         "DRAIN_MESSAGES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "DRAIN_TEXTS_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
+        "DRAIN_COMMITS_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "DRAIN_ANSWERS_BYTES_MAX": (DRAINS, "test_a_drain_ends_when_it_is_large"),
         "SUBSCRIPTION_BYTES_MAX": (
             ENDPOINTS,

@@ -32,7 +32,7 @@ from tests.unit.test_log_contract import ANN, BOB, store, whole
 __all__ = ["store"]  # A fixture.
 
 NICK = NickRecord("ann", ANN, 5)
-FACTS = RoomFacts("r", "plans", ANN, is_private=True, topic_by=2, slow_s=3)
+FACTS = RoomFacts("r", "plans", ANN, birth=7, topic_by=2, slow_s=3)
 MEMBER = Member("r", ANN, "ann", 2, 7, 5)
 BAN = Sanction("", "ban", BOB, "bob", 9, "spam", "ann", ANN, 5)
 

@@ -122,6 +122,19 @@ def test_the_first_word_under_a_name_makes_it_ones_own(monkeypatch: pytest.Monke
     assert [("here", b"h" * 32), ("talker", ANN), ("z", b"z" * 32)] == owned(bench)
 
 
+def test_each_name_is_tried_until_something_is_said_under_it() -> None:
+    """Also the second one of a session that has spoken before."""
+    bench = Bench()
+    ann = come(bench, "ann", ANN)
+    say(ann, wire.Join(2, "r"), ANN)
+    say(ann, ann.next_send("r", "hi"), ANN)
+    say(ann, wire.SetNick(3, "late"), ANN)
+    now_ms = bench.now_ms
+    assert {"ann": now_ms, "late": -now_ms} == {each.nick: each.used_ms for each in nicks(bench)}
+    say(ann, ann.next_send("r", "it is still me"), ANN)
+    assert {"ann": now_ms, "late": now_ms} == {each.nick: each.used_ms for each in nicks(bench)}
+
+
 def test_a_register_that_is_nearly_full_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And again when it was not meanwhile."""
     monkeypatch.setattr(floor, "NICKS_MANY", 2)

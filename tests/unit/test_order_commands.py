@@ -50,6 +50,8 @@ def texts(lines: list[Line]) -> list[str]:
         ("/room", ShowRoom()),
         ("/room private", GiveOrder(Action.PRIVATE)),
         ("/room public", GiveOrder(Action.PUBLIC)),
+        ("/room public #Other", GiveOrder(Action.PUBLIC, reason="other")),
+        ("/room owner bob", GiveOrder(Action.OP, "bob", Role.OWNER)),
         ("/room slow 30", GiveOrder(Action.SLOW, value=30)),
         ("/slow 2m", GiveOrder(Action.SLOW, value=120)),
         ("/room topic moderators", GiveOrder(Action.TOPIC_BY, value=Role.MODERATOR)),

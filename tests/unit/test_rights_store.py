@@ -138,15 +138,15 @@ def test_a_record_that_cannot_be_written_leaves_no_transaction_open(store: Sqlit
 def test_a_crash_keeps_what_was_kept(store: SqliteStore, tmp_path: Path) -> None:
     """And of what may wait what a trim or a stop has written."""
     log = store.open()
-    log.keep([Put(NickRecord("ann", ANN, 1)), Put(RoomFacts("r", "plans", is_private=True))])
+    log.keep([Put(NickRecord("ann", ANN, 1)), Put(RoomFacts("r", "plans", birth=7))])
     log.keep_soon([Put(NickRecord("ann", ANN, 2))])
     log.trim(0)
     log.keep_soon([Put(NickRecord("ann", ANN, 3)), Delete(RoomFacts("r"))])
     with closing(SqliteStore(crashed(store.path.parent, tmp_path / "crashed"))) as again:
         rights = again.open().load_rights()
         assert [NickRecord("ann", ANN, 2)] == rights.nicks
-        assert [RoomFacts("r", "plans", is_private=True)] == rights.rooms
-        assert rights.rooms[0].is_private is True
+        assert [RoomFacts("r", "plans", birth=7)] == rights.rooms
+        assert rights.rooms[0].birth == 7
     store.close()
     rights = store.open().load_rights()
     assert ([NickRecord("ann", ANN, 3)], []) == (rights.nicks, rights.rooms)

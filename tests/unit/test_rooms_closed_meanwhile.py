@@ -8,7 +8,7 @@ from client.events import Joined, Left, Moved, Reset
 from common import topics, wire
 from common.order import Done
 from tests.unit.bench import Bench
-from tests.unit.party import Guest
+from tests.unit.party import Guest, Party
 from tests.unit.test_closed_rooms import in_plans, private
 
 
@@ -196,3 +196,185 @@ def test_who_is_in_two_rooms_of_a_name_resumes_both() -> None:
     room = anna.party.bench.core.rooms.get("plans")
     assert room is not None
     assert room.head == 2
+
+
+def closed_by_a_stranger(party: Party, invited: str) -> str:
+    """Have somebody else make and close a room `plans`, and invite; return its name."""
+    mallory = party.bench.peer("mallory", "plans")
+    name = mallory.order("plans", "private").room
+    mallory.order(name, "invite", invited)
+    return name
+
+
+def texts_in(party: Party, room: str) -> list[str]:
+    """Return what was said in a room, but for orders."""
+    rows = party.store.rooms[room].rows if room in party.store.rooms else []
+    posts = [post for row in rows for post in wire.decode_batch(row.body).posts]
+    return [text for post in posts if post.kind == wire.Kind.TEXT for text in post.texts]
+
+
+def test_an_invitation_never_takes_anybody_out_of_an_open_room() -> None:
+    """A stranger closed a room of the same name before, and invites who is in the open one."""
+    party = Party("carol", "bob")
+    carol, bob = party.guests
+    trap = closed_by_a_stranger(party, "bob")
+    for guest in (carol, bob):
+        guest.join("plans")
+    carol.say("plans", "hello all")
+    party.settle()
+    party.bench.start()
+    bob.say("plans", "secret")
+    come_again(bob, carol)
+    for guest in (carol, bob):
+        assert not guest.heard(Moved)
+        assert not guest.heard(Left)
+    assert texts_in(party, trap) == []
+    assert texts_in(party, "plans") == ["hello all", "secret"]
+
+
+def test_not_even_an_invitation_to_that_very_room_takes_anybody_there() -> None:
+    """Who had left when it was closed has no place before they JOIN."""
+    party = Party("bob")
+    (bob,) = party.guests
+    ann = party.bench.peer("ann", "plans")
+    bob.join("plans")
+    ann.send("plans", "before")
+    party.bench.core.unsubscribed(topics.inbox(bob.token))
+    party.drain(6)  # Longer than the grace.
+    name = ann.order("plans", "private").room
+    other = party.bench.peer("bob", hello=False)  # Another program of theirs.
+    other.owner = bob.session._owner()
+    other.ask(other.hello(), wire.Welcome)
+    ann.order(name, "invite", "bob")
+    bob.say("plans", "in the open")
+    come_again(bob)
+    assert [(left.room, left.code) for left in bob.heard(Left)] == [("plans", "not_invited")]
+    assert [str(ticket) for ticket, _ in bob.failed] == ["in the open"]
+    assert texts_in(party, name) == ["before"]
+
+
+@pytest.mark.parametrize("is_spoken_in", [False, True])
+def test_who_is_in_an_older_private_room_of_the_name_stays_in_the_open_one(
+    is_spoken_in: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """Though the private one is not joined now, and the open one may have to be made again."""
+    anna, bob = in_plans("anna", "bob")
+    party = anna.party
+    old = private(anna)
+    bob.do(bob.session.part(old, "part", party.now))
+    party.settle()
+    bob.heard(Left)
+    bob.join("plans")
+    if is_spoken_in:
+        bob.say("plans", "welcome")
+        party.settle()
+    party.bench.start()
+    bob.say("plans", "to all")
+    bob.heard(Moved)
+    come_again(bob)
+    assert not bob.heard(Moved)
+    assert not bob.heard(Left)
+    assert texts_in(party, "plans")[-1:] == ["to all"]
+    assert texts_in(party, old) == []
+
+
+def test_several_closings_and_openings_while_away_lead_to_the_same_room() -> None:
+    """Beside an open room, and an invitation, of the name that it had."""
+    party = Party("bob")
+    (bob,) = party.guests
+    ann = party.bench.peer("ann", "plans")
+    bob.join("plans")
+    ann.send("plans", "before")
+    bob.say("plans", "for those who are here")  # It does not get out any more.
+    ann.order(ann.order("plans", "private").room, "public")
+    name = ann.order("plans", "private").room
+    trap = closed_by_a_stranger(party, "bob")
+    party.bench.peer("eve", "plans").send("plans", "something else")
+    party.bench.start()
+    come_again(bob)
+    assert [moved.to for moved in bob.heard(Moved)] == [name]
+    assert texts_in(party, name) == ["before", "for those who are here"]
+    assert texts_in(party, trap) == []
+    assert texts_in(party, "plans") == ["something else"]
+
+
+@pytest.mark.parametrize("is_spoken_in", [False, True])
+def test_who_had_no_place_when_a_room_was_closed_is_not_in_the_next_one_of_the_name(
+    is_spoken_in: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """Though that has entries: what waits was meant for others, and its sender is told."""
+    party = Party("bob")
+    (bob,) = party.guests
+    ann = party.bench.peer("ann", "plans")
+    bob.join("plans")
+    if is_spoken_in:
+        ann.send("plans", "before")
+    party.bench.core.unsubscribed(topics.inbox(bob.token))
+    party.drain(6)
+    ann.order("plans", "private")
+    party.bench.peer("eve", "plans").send("plans", *"abcdef")
+    bob.say("plans", "meant for ann")
+    come_again(bob)
+    assert [(left.room, left.code) for left in bob.heard(Left)] == [("plans", "not_invited")]
+    assert [str(ticket) for ticket, _ in bob.failed] == ["meant for ann"]
+    assert texts_in(party, "plans") == [*"abcdef"]
+
+
+def test_a_late_word_of_a_closing_does_not_take_the_next_room_of_the_name_along() -> None:
+    anna, bob = in_plans("anna", "bob")
+    party = anna.party
+    (inbox,) = [topic for topic in bob.topics if topic.startswith(b"\0")]
+    births = {session.birth for session in bob.session._memberships._rooms.values()}
+    name = private(anna)
+    bob.heard(Moved)
+    bob.join("plans")
+    notice = wire.Notice("rejoin", "plans", "+plans", text=name, value=births.pop())
+    bob.do(bob.session.publications([inbox + wire.encode(notice)], party.now))
+    party.settle()
+    assert not bob.heard(Moved)
+    bob.say("plans", "to all")
+    party.settle()
+    assert texts_in(party, name) == []
+
+
+def test_a_client_that_tells_no_birth_is_taken_nowhere_by_a_name() -> None:
+    """One of an earlier version: it is out, and says so; and made-up births lead nowhere."""
+    bench = Bench()
+    ann, bob = bench.peer("ann", "plans"), bench.peer("bob", "plans")
+    ann.send("plans", "before")
+    birth = bob.join("plans").birth
+    name = ann.order("plans", "private").room
+    bench.start()
+    bob = bench.peer("bob")
+    for told in (0, birth + 1):
+        refused = bob.refused(wire.Join(1, "plans", True, bench.log.epoch, 1, told))
+        assert refused.code == "not_invited"
+    eve = bench.peer("eve")
+    assert eve.ask(wire.Join(1, "plans", True, 0, 0, birth), wire.Joined).room == "plans"
+    joined = bob.ask(wire.Join(1, "plans", True, bench.log.epoch, 1, birth), wire.Joined)
+    assert (joined.room, joined.birth) == (name, birth)
+
+
+def test_each_room_of_a_name_has_a_birth_of_its_own() -> None:
+    """Also those that are made and closed in one instant, and after a restart."""
+    bench = Bench()
+    births = []
+    for number in range(3):
+        ann = bench.peer(f"ann{number}", "plans")
+        births.append(ann.join("plans").birth)
+        name = ann.order("plans", "private").room
+        assert ann.join(name).birth == births[-1]
+        bench.start()
+        assert bench.peer(f"ann{number}").join(name).birth == births[-1]
+    assert len({*births}) == len(births)
+    assert all(0 < birth < 2**48 for birth in births)
+
+
+def test_what_is_said_in_a_room_that_was_made_again_puts_nobody_out() -> None:
+    """It comes by the topic of before, so one may know of more than was said in one's own room."""
+    bench = Bench()
+    birth = bench.peer("ann", "plans").join("plans").birth
+    bench.start()
+    bench.peer("bob", "plans").send("plans", "first")
+    resume = wire.Join(1, "plans", True, bench.log.epoch, 1, birth)
+    assert bench.peer("ann").ask(resume, wire.Joined).birth not in (0, birth)

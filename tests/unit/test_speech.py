@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from broker import keys
 from broker.chat import rights, speech
 from broker.chat.speech import SPOKE_MAX
 from common import wire
 from common.order import Action
 from common.wire import Draft, Kind
-from tests.unit.bench import Bench, Peer
+from tests.unit.bench import RULES, Bench, Peer
 
 
 def two() -> tuple[Bench, Peer, Peer]:
@@ -182,3 +183,18 @@ def test_a_text_is_not_compared_with_every_sanction(monkeypatch: pytest.MonkeyPa
     assert "muted" == refusal(eve)[0]
     assert {"eve"} == set(compared)
     assert 2 >= len(compared)  # By key and by nick.
+
+
+def test_a_reload_changes_at_once_who_may_speak_in_slow_rooms() -> None:
+    """Who is an operator no more waits as others do, in rooms they are in; who becomes one not."""
+    bench, ann, eve = two()
+    dan = bench.peer("dan", "r")
+    for operators, waits, does_not in (({eve}, dan, eve), ({dan}, eve, dan), ({eve}, dan, eve)):
+        identities = frozenset(keys.owner(each.owner) for each in operators)
+        bench.core.reload(RULES._replace(operators=identities), admits=lambda _: True)
+        ann.order("r", Action.SLOW, value=3_600)
+        bench.drain(3_600)
+        for peer in (waits, does_not):
+            peer.send("r", "once")
+        assert "slow_mode" == refusal(waits)[0]
+        does_not.send("r", "twice")

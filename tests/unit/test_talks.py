@@ -262,11 +262,13 @@ def test_talks_of_strangers_fill_nobodys_places(monkeypatch: pytest.MonkeyPatch)
     bob.join(answered)
     bob.send(answered, "hello")
     bob.send(begun, "hello other")
+    opened = bench.peer("opened").talk("bob").room
+    assert opened == bob.talk("opened").room
     names = flooded(bench, 2)
     bob.join(names[0])  # As a chat does, by itself.
     bob.notices()
     names += flooded(bench, 6)[2:]
-    assert {answered, begun, *names[-3:]} == {each.room for each in bob.mine()}
+    assert {answered, begun, opened, *names[-3:]} == {each.room for each in bob.mine()}
     away = [each for each in bob.notices() if each.code == "uninvited"]
     assert [(names[0], "it gave way to newer talks")] == [(each.room, each.text) for each in away]
     bench.start()
