@@ -35,7 +35,7 @@ class Filler:
 
     def __init__(self, folder: Path, text_bytes: int) -> None:
         """Open the log in the folder, or make it."""
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Nothing is dropped: what is retained is the business of the broker that opens it later.
         self._log = SqliteLog(prepare(folder), retain_messages=0, retain_days=0)
         self._text_bytes = text_bytes

@@ -62,6 +62,7 @@ def test_whose_view_holds_the_text_is_told_when_they_resume(
         bob.join("r")
         bob.send("r", "before it")
         seq = bob.send("r", "a secret").seq
+        next(e for e in bob.events(DEADLINE_S) if isinstance(e, Entry) and e.seq == seq)
         port = broker.port
         broker.kill_all()
         index = broker.data / FILE_NAME
